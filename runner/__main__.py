@@ -1,0 +1,6 @@
+"""``python -m runner`` is ``cron-runner``."""
+
+from runner.cli.main import entry
+
+if __name__ == "__main__":
+    entry()

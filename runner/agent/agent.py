@@ -1,0 +1,297 @@
+"""The daemon: starts, takes over what is there, runs its tasks, stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner import __version__
+from runner.agent.answers import Answers
+from runner.agent.assembly import Parts, assemble
+from runner.agent.execution import MessageState, State
+from runner.agent.health import HealthWatch
+from runner.agent.intake import Intake
+from runner.agent.notify import Notifier
+from runner.agent.reconcile import Reconciler, take_over_dead
+from runner.agent.stopping import Manner, manner
+from runner.aws.backoff import retrying
+from runner.config import load, not_acted_on, reload_differences
+from runner.errors import ConfigError, JournalError, explained
+from runner.protocol.event import agent_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from runner.agent.services import Services
+    from runner.config import Config
+
+log = structlog.get_logger()
+
+PRUNE_EVERY_S = 600.0
+# Long enough for a restart or an upgrade; the next agent renews as soon as it is there.
+LEFT_LEASE_S = 900.0
+SETTLE_WITHIN_S = 10.0
+FLUSH_WITHIN_S = 5.0
+
+
+def main(config: Config) -> int:
+    """Run the daemon until it is told to stop. Returns the exit status. Raises CronRunnerError."""
+    return asyncio.run(_main(config))
+
+
+async def _main(config: Config) -> int:
+    config.paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _only_one(config.paths.state):
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await Agent(config, tasks).run()
+        except BaseExceptionGroup as group:
+            raise explained(group) from None
+    return 0
+
+
+@contextlib.contextmanager
+def _only_one(state: Path) -> Iterator[None]:
+    """Two agents on one journal would run everything twice."""
+    path = state / "agent.lock"
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise JournalError(f"cannot write {path}: {error.strerror}; check the owner of {state}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise JournalError(
+            f"cannot start: another agent uses {state}; stop it, or set another [paths] state"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+class Agent:
+    """One life of the daemon inside a task group: a task that dies takes it down, none dies in silence."""
+
+    def __init__(self, config: Config, tasks: asyncio.TaskGroup) -> None:
+        self._config = config
+        self._tasks = tasks
+        self._stop_signals = 0
+        self._signalled = asyncio.Event()
+        self._background: list[asyncio.Task[None]] = []
+        self._instance = os.urandom(12).hex()
+        self._notifier = Notifier(os.environ)
+
+    async def run(self) -> None:
+        parts = await assemble(self._config, self._tasks)
+        services = parts.services
+        hello = await services.link.connect()
+        self._check_user(hello.default_user, hello.default_user_error)
+        for warning in hello.warnings:
+            log.warning("supervisor_warning", warning=warning)
+        for key in not_acted_on(self._config):
+            log.warning("not_acted_on", key=key, detail="this version accepts the key and does not act on it yet")
+        intake = Intake(services, parts.queue, Answers(services, parts.dead_letters))
+        intake.blocked_by = lambda: _blocked(services)
+        watch = HealthWatch(services, intake, self._notifier)
+        with self._handled_signals(services):
+            self._start_tasks(parts, intake, watch)
+            await take_over_dead(services)
+            await Reconciler(services).run()
+            await self._say("started", services, "started")
+            log.info(
+                "agent_started",
+                version=__version__,
+                group=self._config.group,
+                queue=parts.queue.label,
+                policy=self._config.admission.policy,
+                supervisor=hello.pid,
+                placement=hello.placement,
+            )
+            self._notifier.send(READY=1, STATUS=watch.status_line())
+            polling = self._tasks.create_task(intake.run(), name="intake")
+            await self._signalled.wait()
+            await self._stop(services, intake, polling)
+        for task in self._background:
+            task.cancel()
+        await services.link.close()
+        await services.shipper.close()
+        await services.journal.database.close()
+        parts.session.close()
+
+    def _check_user(self, default_user: str | None, error: str | None) -> None:
+        if not self._config.run.user and default_user is None and error:
+            raise ConfigError([f"run.user: {error}"])
+
+    def _start_tasks(self, parts: Parts, intake: Intake, watch: HealthWatch) -> None:
+        services = parts.services
+        if self._config.agent.listen:
+            self._background.append(self._tasks.create_task(watch.serve(self._config.agent.listen), name="health"))
+        for name, work in (
+            ("link", services.link.run()),
+            ("renewals", services.keeper.renew_forever()),
+            ("deletions", services.keeper.delete_forever()),
+            ("outbox", services.outbox.run()),
+            ("shipper", services.shipper.run()),
+            ("queue facts", self._learn_redrive(parts, intake)),
+            ("retention", self._prune(services)),
+            ("watchdog", watch.watch()),
+        ):
+            self._background.append(self._tasks.create_task(work, name=name))
+
+    async def _learn_redrive(self, parts: Parts, intake: Intake) -> None:
+        """The redrive policy says how often a message may be received, and where dead letters go."""
+        while True:
+            async for attempt in retrying():
+                with attempt:
+                    facts = await parts.queue.facts()
+                    intake.max_receive_count = facts.redrive.max_receive_count if facts.redrive else None
+                    target = None
+                    if facts.redrive is not None and not parts.dead_letters.configured:
+                        target = await parts.queue.url_of_arn(facts.redrive.target_arn)
+                    parts.dead_letters.settle(target)
+            await asyncio.sleep(PRUNE_EVERY_S)
+
+    async def _prune(self, services: Services) -> None:
+        while True:
+            busy = await services.journal.prune(services.now())
+            await asyncio.sleep(0.1 if busy else PRUNE_EVERY_S)
+
+    async def _say(self, kind: str, services: Services, reason: str) -> None:
+        event = agent_event(
+            services.source,
+            kind="started" if kind == "started" else "stopped",
+            time=services.now(),
+            instance=self._instance,
+            version=__version__,
+            policy=services.config.admission.policy,
+            reason=reason,
+        )
+        await services.journal.event(event, services.now())
+        services.outbox.committed()
+
+    # -- signals
+
+    @contextlib.contextmanager
+    def _handled_signals(self, services: Services) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handlers: dict[int, Callable[[], None]] = {
+            signal.SIGTERM: self._asked_to_stop,
+            signal.SIGINT: self._asked_to_stop,
+            signal.SIGHUP: lambda: self._reload(services),
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    def _asked_to_stop(self) -> None:
+        self._stop_signals += 1
+        self._signalled.set()
+
+    def _reload(self, services: Services) -> None:
+        try:
+            new = load(self._config.source, os.environ)
+        except ConfigError as error:
+            log.error("reload_refused", faults=list(error.faults), detail="the configuration in use stays")
+            return
+        changed, fixed = reload_differences(services.config, new)
+        if fixed:
+            log.error("reload_refused", keys=fixed, detail="these need a restart; the configuration in use stays")
+            return
+        services.config = new
+        services.roster.changed.set()
+        log.info("reloaded", changed=changed)
+
+    # -- the end
+
+    async def _stop(self, services: Services, intake: Intake, polling: asyncio.Task[None]) -> None:
+        how, reason = await manner(services.config.agent.on_stop, os.environ)
+        self._notifier.send(STOPPING=1)
+        log.info("agent_stopping", manner=how, reason=reason, runs=services.roster.taking_room)
+        services.draining = True
+        intake.stop()
+        services.outbox.hurry()
+        if how is Manner.LEAVE:
+            await self._leave(services, polling)
+        else:
+            await self._wind_up(services, polling, how, reason)
+        await self._say("stopped", services, reason)
+        delivered = await services.outbox.flush(FLUSH_WITHIN_S)
+        log.info("agent_stopped", reason=reason, events_delivered=delivered)
+
+    async def _leave(self, services: Services, polling: asyncio.Task[None]) -> None:
+        """The jobs go on: their messages are held until the next agent is there."""
+        leases = [
+            run.execution.lease
+            for run in services.roster.all()
+            if run.execution.lease is not None and run.execution.message is MessageState.LEASED
+        ]
+        await services.keeper.extend(leases, LEFT_LEASE_S)
+        await self._until(polling.done, None)
+        for run in services.roster.all():
+            run.leave()
+
+    async def _wind_up(self, services: Services, polling: asyncio.Task[None], how: Manner, reason: str) -> None:
+        """Wait for the jobs, or stop them; then for what is owed to the queue."""
+        stop_all = _Stopper(services, reason)
+        if how is Manner.KILL:
+            stop_all(None)
+        for run in services.roster.all():
+            if run.execution.state is State.BACKOFF and run.execution.message is MessageState.LEASED:
+                services.spawn(run.stop("shutdown", reason), f"stop {run.execution.run_id}")
+            elif run.execution.state is State.BACKOFF:
+                # Only this host answers for it: the journal keeps it for the next agent.
+                services.roster.ended(run)
+                run.leave()
+        deadline = time.monotonic() + services.config.agent.drain_timeout
+        seen = 1
+        while services.roster.taking_room or not polling.done():
+            if self._stop_signals > seen or time.monotonic() > deadline:
+                # The second signal stops the jobs, a third one kills them without grace.
+                stop_all(None if seen == 1 and how is not Manner.KILL else 0.0)
+                seen = max(seen + 1, self._stop_signals)
+                deadline = float("inf")
+            await self._until(lambda: not services.roster.taking_room and polling.done(), 0.1)
+        await self._until(lambda: not services.roster.all(), SETTLE_WITHIN_S)
+        for run in services.roster.all():
+            run.leave()
+
+    async def _until(self, done: Callable[[], bool], within: float | None) -> None:
+        deadline = None if within is None else time.monotonic() + within
+        # Rounds of a few conditions of different parts, for the seconds of a stop only.
+        while not done() and (deadline is None or time.monotonic() < deadline):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+class _Stopper:
+    """Stops every active run."""
+
+    def __init__(self, services: Services, reason: str) -> None:
+        self._services = services
+        self._reason = reason
+
+    def __call__(self, grace: float | None) -> None:
+        for run in self._services.roster.active():
+            self._services.spawn(run.stop("shutdown", self._reason, grace), f"stop {run.execution.run_id}")
+
+
+def _blocked(services: Services) -> str | None:
+    """Why nothing is received although there is room; None when nothing speaks against it."""
+    if services.journal.database.blocked_since is not None:
+        return f"journal: {services.journal.database.blocked_by}"
+    if not services.link.connected:
+        return "supervisor: not connected"
+    return None

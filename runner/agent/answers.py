@@ -1,0 +1,176 @@
+"""Answers to messages that start nothing: rejected, skipped, or already answered by an earlier execution here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner.agent.events import rejected_event, skipped_event
+from runner.agent.execution import Execution, MessageState, State
+from runner.agent.journal import RunRow, Unsent
+from runner.agent.lease import Lease
+from runner.agent.run import HANDED_BACK
+from runner.protocol.job import Job
+from runner.protocol.message import rejected_body
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from runner.agent.admission import Skip
+    from runner.agent.dead_letters import DeadLetters
+    from runner.agent.services import Services
+    from runner.aws.sqs import Received
+    from runner.protocol.event import Event
+    from runner.protocol.message import InvalidMessage
+
+log = structlog.get_logger()
+
+
+class Answers:
+    """Each answer is in the journal before the message goes; the message is held meanwhile."""
+
+    def __init__(self, services: Services, dead_letters: DeadLetters) -> None:
+        self._services = services
+        self._dead_letters = dead_letters
+        self._rejecting: set[str] = set()
+
+    # -- already answered
+
+    async def unanswered(self, messages: list[tuple[Job, Received]]) -> list[tuple[Job, Received]]:
+        """Those that this host has not run yet; the others are answered from the journal, in the background."""
+        asked = [job.run_id for job, message in messages if _may_be_known(job, message)]
+        if not asked:
+            return messages
+        known = {row.run_id: row for row in await self._services.journal.latest(asked)}
+        fresh = []
+        for job, message in messages:
+            row = known.get(job.run_id)
+            if row is None or _runs_again(row):
+                fresh.append((job, message))
+            elif row.state != State.ENDED:
+                # A run-once beside us has it; its lease decides, so this delivery is left to time out.
+                log.info("message_of_other_process", run_id=job.run_id, owner=row.owner)
+            else:
+                self._services.spawn(self._repeat(row, message), f"repeat {job.run_id}")
+        return fresh
+
+    async def _repeat(self, row: RunRow, message: Received) -> None:
+        log.info("message_answered_before", run_id=row.run_id, outcome=row.outcome, delivery=message.delivery)
+        recorded = await self._services.journal.final_event(row.execution)
+        accepted = None
+        if recorded is not None and recorded[1]:
+            accepted = self._services.outbox.again(Unsent(0, recorded[0], row.execution, row.run_id, recorded[1]))
+        await self._delete_after(message, accepted)
+
+    # -- skipped and rejected
+
+    async def skip(self, job: Job, message: Received, skip: Skip) -> None:
+        """Admission decided against the run: one skipped event, and the message goes."""
+        execution = self._ended(job, message, "skipped", skip.detail)
+        event = skipped_event(self._services.source, execution, skip.reason, skip.detail, self._services.now())
+        log.info("run_skipped", run_id=job.run_id, job=job.job, reason=skip.reason, detail=skip.detail)
+        await self._tell(execution, event, message)
+
+    async def reject(self, message: Received, error: InvalidMessage) -> None:
+        """The message can never be a run: one rejected event, the dead-letter queue, and deletion."""
+        if message.message_id in self._rejecting:
+            return  # delivered again while its first delivery is being answered
+        self._rejecting.add(message.message_id)
+        try:
+            await self._reject(message, error)
+        finally:
+            self._rejecting.discard(message.message_id)
+
+    async def _reject(self, message: Received, error: InvalidMessage) -> None:
+        before = await self._services.journal.rejected(message.message_id)
+        if before:
+            # Told already; only the rest is to be done again.
+            lease = self._held(message, before[0].execution)
+            await self._dead_letters.send(message)
+            await self._delete_after(message, None, lease)
+            return
+        job = _unreadable(error.job or "", error.run_id or message.message_id)
+        execution = self._ended(job, message, "rejected", error.detail)
+        body, sha256 = rejected_body(message.body)
+        event = rejected_event(
+            self._services.source,
+            execution,
+            reason=error.reason,
+            detail=error.detail,
+            body=body,
+            body_sha256=sha256,
+            now=self._services.now(),
+        )
+        log.warning("message_rejected", message_id=message.message_id, reason=error.reason, detail=error.detail)
+        await self._tell(execution, event, message, bury=True)
+
+    async def delete(self, message: Received) -> None:
+        """A message that needs no answer."""
+        await self._services.keeper.delete(message.receipt)
+
+    def _ended(self, job: Job, message: Received, outcome: str, reason: str) -> Execution:
+        now = self._services.now()
+        return Execution(
+            job=job,
+            message_id=message.message_id,
+            delivery=message.delivery,
+            sent_at=message.sent_at,
+            accepted_at=now,
+            ended_at=now,
+            boot_id=self._services.source.host.boot_id,
+            owner=self._services.owner,
+            state=State.ENDED,
+            attempt=0 if outcome == "rejected" else 1,
+            message=MessageState.GONE,
+            outcome=outcome,
+            reason=reason,
+        )
+
+    async def _tell(self, execution: Execution, event: Event, message: Received, *, bury: bool = False) -> None:
+        services = self._services
+        lease = self._held(message, execution.id)
+        accepted = services.outbox.accepted(event.id)
+        await services.journal.accept(execution, event, terminal=True)
+        services.outbox.committed()
+        if bury:
+            await self._dead_letters.send(message)
+        await self._delete_after(message, accepted, lease)
+
+    def _held(self, message: Received, execution_id: str) -> Lease:
+        visibility = self._services.config.queue.visibility
+        lease = Lease(
+            message_id=message.message_id,
+            run_id="",
+            receipt=message.receipt,
+            delivery=message.delivery,
+            taken=message.asked_at,
+            until=message.asked_at + visibility,
+            visibility=visibility,
+            execution=execution_id,
+        )
+        self._services.keeper.hold(lease)
+        return lease
+
+    async def _delete_after(
+        self, message: Received, accepted: asyncio.Future[None] | None, lease: Lease | None = None
+    ) -> None:
+        lease = lease or self._held(message, "")
+        if accepted is not None:
+            await accepted
+        await self._services.keeper.delete(lease.receipt)
+        self._services.keeper.drop(lease)
+
+
+def _may_be_known(job: Job, message: Received) -> bool:
+    """A first delivery whose run id is its own message id cannot have been here before."""
+    return message.delivery > 1 or job.run_id != message.message_id
+
+
+def _runs_again(row: RunRow) -> bool:
+    return row.state == State.ENDED and (row.outcome is None or row.outcome in HANDED_BACK)
+
+
+def _unreadable(job: str, run_id: str) -> Job:
+    """What stands in the journal for a message that is no job."""
+    return Job.from_json({"job": job, "run_id": run_id})

@@ -1,0 +1,210 @@
+"""One stream of one sink: gathers the output of its runs, sends batch after batch, commits what was accepted.
+
+One batch is in flight at a time, and its offsets are on disk before the next is sent: a crash repeats one batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner.agent.batches import Packer, partial_due
+from runner.aws.backoff import delay
+from runner.errors import AwsUnavailable
+from runner.sinks import Batch, Sink, SinkUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runner.agent.follow import Followed
+    from runner.agent.offsets import OffsetStore
+
+log = structlog.get_logger()
+
+GATHER_S = 0.2
+"""The first output after a pause waits so long for more, if the sink's flush is not shorter."""
+
+
+class Channel:
+    """`clock` gives unix seconds. All methods are called in the event loop."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        stream: str,
+        *,
+        offsets: OffsetStore,
+        gate: asyncio.Semaphore,
+        clock: Callable[[], float],
+        accepted: Callable[[Followed], None],
+    ) -> None:
+        self._sink = sink
+        self._stream = stream
+        self._offsets = offsets
+        self._gate = gate
+        self._clock = clock
+        self._accepted = accepted
+        self._runs: dict[str, Followed] = {}
+        self._dirty: dict[str, Followed] = {}  # in turn: the run that filled a batch goes to the end
+        self._partial: dict[str, float] = {}  # when the incomplete last line of a run is due, monotonic
+        self._changed = asyncio.Event()
+        self._due_at: float | None = None
+        self._sent_at = 0.0
+        self._ms = 0
+        self._closing = asyncio.Event()
+
+    @property
+    def empty(self) -> bool:
+        return not self._runs
+
+    def add(self, followed: Followed) -> None:
+        self._runs[followed.key] = followed
+        self._ms = max(self._ms, followed.readers[self._sink.name].ms)
+
+    def wake(self, followed: Followed, *, urgent: bool = False) -> None:
+        """The run has grown, or ended (`urgent`: nothing is gained by waiting)."""
+        if followed.key not in self._runs:
+            return
+        now = asyncio.get_running_loop().time()
+        self._dirty[followed.key] = followed
+        soon = now if urgent else max(now + min(GATHER_S, self._sink.flush), self._sent_at + self._sink.flush)
+        self._due(soon)
+
+    def close(self) -> None:
+        """Send what there is once more and end."""
+        self._closing.set()
+        self._due(0.0)
+
+    def _due(self, at: float) -> None:
+        if self._due_at is None or at < self._due_at:
+            self._due_at = at
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Ends when the channel has no runs left."""
+        while self._runs:
+            await self._until_due()
+            self._due_at = None
+            while await self._ship():
+                pass
+            if self._closing.is_set():
+                return
+            if self._partial:
+                self._due(max(min(self._partial.values()), self._sent_at + self._sink.flush))
+
+    async def _until_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._due_at is None or self._due_at > loop.time():
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._due_at):
+                    await self._changed.wait()
+
+    async def _ship(self) -> bool:
+        """Send one batch, for as long as it takes; True when there is more to send at once."""
+        self._forget_settled()
+        failures = 0
+        while self._dirty or self._partial:
+            # The batch is cut when its turn has come, and again after a failure: none is held by those who wait.
+            async with self._gate:
+                packer = self._pack()
+                self._sent_at = asyncio.get_running_loop().time()
+                error, refused = await self._send(packer.batch)
+            if error is None:
+                if packer.advances:
+                    await self._commit(packer, refused)
+                self._forget_settled()
+                return packer.full
+            for advance in packer.advances.values():
+                self._dirty[advance.followed.key] = advance.followed
+            del packer
+            failures += 1
+            await self._wait_out(error, failures)
+            if self._closing.is_set():
+                return False
+        return False
+
+    async def _send(self, batch: Batch) -> tuple[str | None, int]:
+        """Why the sink did not take the batch, or None and the bytes of it that were refused for good."""
+        if not batch.pieces:
+            return None, 0
+        try:
+            return None, await self._sink.send(batch)
+        except (SinkUnavailable, AwsUnavailable) as error:
+            return str(error), 0
+
+    async def _wait_out(self, error: str, failures: int) -> None:
+        wait = delay(failures, random.random())  # noqa: S311  (jitter, no secret)
+        log.warning(
+            "sink_unavailable", sink=self._sink.name, stream=self._stream, error=error, retry_in=round(wait, 1)
+        )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await self._closing.wait()
+
+    def _pack(self) -> Packer:
+        now = asyncio.get_running_loop().time()
+        # Strictly rising between batches: lines of one millisecond come back in the order in which they were sent.
+        packer = Packer(self._sink.limits, self._stream, max(int(self._clock() * 1000), self._ms + 1))
+        for key, due in list(self._partial.items()):
+            if due <= now:
+                self._dirty.setdefault(key, self._runs[key])
+        for key, followed in list(self._dirty.items()):
+            if packer.full:
+                break
+            del self._dirty[key]
+            try:
+                self._take(packer, followed, now)
+            except OSError as error:
+                log.error("spool_unreadable", run_id=followed.tag.run_id, path=str(followed.path), error=str(error))
+                self._partial[key] = now + 1.0
+        return packer
+
+    def _take(self, packer: Packer, followed: Followed, now: float) -> None:
+        reader = followed.readers[self._sink.name]
+        self._partial.pop(followed.key, None)
+        if self._sink.raw:
+            packer.take_raw(followed, reader)
+        else:
+            prefix = self._sink.prefix(followed.tag)
+            packer.take(followed, reader, prefix=prefix, partial=partial_due(followed, reader) <= now)
+        advance = packer.advances.get(followed.key)
+        offset = advance.offset if advance is not None else reader.offset
+        if packer.full:
+            self._dirty[followed.key] = followed
+        elif offset < followed.limit(offset)[0]:
+            if reader.partial_since is None or advance is not None:
+                reader.partial_since = now
+            self._partial[followed.key] = max(partial_due(followed, reader), now + 0.05)
+        else:
+            reader.partial_since = None
+
+    async def _commit(self, packer: Packer, refused: int) -> None:
+        name = self._sink.name
+        pieces = packer.batch.pieces
+        self._ms = pieces[-1].ms if pieces else self._ms
+        entries = []
+        for advance in packer.advances.values():
+            reader = advance.followed.readers[name]
+            reader.offset, reader.mid, reader.ms = advance.offset, advance.mid, self._ms
+            # Of a batch of several runs nobody knows whose lines were too old; it is said of the first.
+            reader.refused, refused = reader.refused + refused, 0
+            entries.extend(advance.followed.commitments(name))
+        await self._offsets.commit(entries)
+        for advance in packer.advances.values():
+            advance.followed.committed(entries)
+            self._accepted(advance.followed)
+
+    def _forget_settled(self) -> None:
+        for key, followed in list(self._runs.items()):
+            reader = followed.readers[self._sink.name]
+            if followed.ended is not None and not followed.unread(reader):
+                del self._runs[key]
+                self._dirty.pop(key, None)
+                self._partial.pop(key, None)
+                followed.check_settled()
+                self._accepted(followed)

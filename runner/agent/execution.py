@@ -1,0 +1,92 @@
+"""One execution: this host's acceptance of a run, with all that changes while it goes on.
+
+Only the coroutine in run.py and the lease keeper change it; the journal stores it, status shows it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from runner.protocol.event import RunFacts
+
+if TYPE_CHECKING:
+    from runner.agent.lease import Lease
+    from runner.protocol.job import Job
+    from runner.protocol.outcome import Verdict
+
+
+class State(StrEnum):
+    """Where an execution stands; the journal's `state`.
+
+    accepted → running → (backoff → running)* → ended
+    """
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    BACKOFF = "backoff"
+    ENDED = "ended"
+
+
+class MessageState(StrEnum):
+    """What became of the message; the journal's `message`."""
+
+    NONE = "none"  # the run came from a file
+    LEASED = "leased"
+    TAKEN_OVER = "taken_over"  # deleted before the end (12 hours, ack on-start): this host answers for the run alone
+    GONE = "gone"  # deleted or handed back: nothing is owed to the queue
+
+
+@dataclass(slots=True)
+class Execution:
+    """Times are unix seconds; `lease` is None once nothing is owed to the queue."""
+
+    job: Job
+    message_id: str | None
+    delivery: int
+    sent_at: float | None
+    accepted_at: float
+    boot_id: str
+    owner: str = "agent"
+    id: str = field(default_factory=lambda: os.urandom(12).hex())
+    state: State = State.ACCEPTED
+    attempt: int = 1
+    sequence: int = 0
+    message: MessageState = MessageState.NONE
+    lease: Lease | None = None
+    lease_lost: bool = False
+    supervisor: str | None = None
+    pid: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    verdict: Verdict | None = None
+    outcome: str | None = None  # of the last attempt, or "skipped", "rejected"
+    reason: str | None = None
+    log_stream: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The name of the present attempt between agent, supervisor and spool: EXECUTION/ATTEMPT."""
+        return f"{self.id}/{self.attempt}"
+
+    @property
+    def run_id(self) -> str:
+        return self.job.run_id
+
+    def facts(self) -> RunFacts:
+        """What every event of this execution carries."""
+        return RunFacts(
+            execution=self.id,
+            job=self.job.job,
+            run_id=self.job.run_id,
+            delivery=self.delivery,
+            scheduled_at=self.job.scheduled_at,
+            sent_at=self.sent_at,
+            labels=self.job.labels,
+        )
+
+    def next_sequence(self) -> int:
+        self.sequence += 1
+        return self.sequence

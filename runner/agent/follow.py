@@ -1,0 +1,239 @@
+"""The output of one attempt: its spool file, how far it has grown, and how far each reader has come."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from runner.agent import spool
+from runner.agent.offsets import LOCAL, Committed
+from runner.agent.redact import Masks, whole
+from runner.agent.rules import LINE_BYTES, Rules, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from runner.sinks import Tag
+
+TAIL_BYTES = 4096
+
+
+class Ended(Protocol):
+    """How the output ended: the supervisor's ExitRecord, or OutputEnd. Bytes; `gap` is [start, end) in the file."""
+
+    @property
+    def bytes_total(self) -> int: ...
+    @property
+    def bytes_written(self) -> int: ...
+    @property
+    def gap(self) -> Sequence[int] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutputEnd:
+    """`bytes_total` is all that the job wrote, `bytes_written` the logical size of the file, `gap` its dropped middle."""
+
+    bytes_total: int
+    bytes_written: int
+    gap: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what to_json wrote, or an ExitRecord's JSON."""
+        gap = value.get("gap")
+        return cls(
+            int(value["bytes_total"]),
+            int(value["bytes_written"]),
+            (int(gap[0]), int(gap[1])) if gap else None,
+        )
+
+
+@dataclass(slots=True)
+class Reader:
+    """One sink's place in the file. `offset` is committed; `mid`: the line there was begun in an earlier batch."""
+
+    sink: str
+    offset: int = 0
+    mid: bool = False
+    ms: int = 0  # the last timestamp sent
+    refused: int = 0  # bytes that the sink would not take for good
+    partial_since: float | None = None  # when the incomplete last line was first seen, monotonic
+    done: bool = False
+
+    def committed(self, key: str) -> Committed:
+        return Committed(key, self.sink, self.offset, {"mid": self.mid, "ms": self.ms, "refused": self.refused})
+
+
+class Followed:
+    """One spool file. Offsets in it are offsets in the job's output; the dropped middle of a capped run is a hole."""
+
+    def __init__(self, tag: Tag, path: Path, *, sinks: Iterable[str], secrets: Iterable[str], rules: Rules) -> None:
+        self.tag = tag
+        self.key = tag.key
+        self.path = path
+        self.size = 0
+        self.grown_at = 0.0
+        self.ended: OutputEnd | None = None
+        self.held = False  # not shipped before all secrets are known
+        self.settled = asyncio.Event()
+        self.readers = {name: Reader(name) for name in sinks}
+        self._secrets = set(secrets)
+        self.masks = Masks(self._secrets)
+        self._rules = rules
+        self.watch = Watch(rules)
+        self._watched = 0
+        self._watched_committed = 0
+        self._punched = 0
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        self._secrets.update(secrets)
+        self.masks = Masks(self._secrets)
+
+    def restore(self, committed: Iterable[Committed]) -> None:
+        """Go on where an earlier agent has come to."""
+        for entry in committed:
+            if entry.sink == LOCAL:
+                self._watched = self._watched_committed = entry.offset
+                self.watch = Watch(self._rules, entry.state)
+            elif (reader := self.readers.get(entry.sink)) is not None:
+                reader.offset = entry.offset
+                reader.mid = bool(entry.state.get("mid", False))
+                reader.ms = int(entry.state.get("ms", 0))
+                reader.refused = int(entry.state.get("refused", 0))
+
+    def grow(self, size: int, now: float) -> bool:
+        if size <= self.size or self.ended is not None:
+            return False
+        self.size, self.grown_at = size, now
+        return True
+
+    def end(self, ended: Ended | None) -> None:
+        """Nothing more is written. Without a record (the supervisor is gone) the file is all there is."""
+        written = spool.size_of(self.path)
+        if ended is None:
+            head = self.tag.head_bytes
+            over = written > self.tag.max_bytes
+            gap = (head, written - (self.tag.max_bytes - head)) if over else None
+            self.ended = OutputEnd(written, written, gap)
+        else:
+            gap = (ended.gap[0], ended.gap[1]) if ended.gap else None
+            # A file that somebody cut is no reason to wait for bytes that cannot come.
+            self.ended = OutputEnd(ended.bytes_total, min(ended.bytes_written, written), gap)
+        self.size = self.ended.bytes_written
+
+    # -- where a reader may read
+
+    def limit(self, offset: int) -> tuple[int, bool]:
+        """The end of the readable stretch at `offset`, and whether it is final: nothing will join it there."""
+        if self.ended is None:
+            # Beyond the head half the supervisor may drop what it has written, until the run has ended.
+            return min(self.size, self.tag.head_bytes), False
+        gap = self.ended.gap
+        if gap is not None and offset < gap[1]:
+            return max(offset, gap[0]), True
+        return self.size, True
+
+    def at_gap(self, offset: int) -> int:
+        """Bytes dropped just here, 0 where none are."""
+        gap = self.ended.gap if self.ended is not None else None
+        return gap[1] - max(offset, gap[0]) if gap is not None and gap[0] <= offset < gap[1] else 0
+
+    def unread(self, reader: Reader) -> bool:
+        return reader.offset < self.limit(reader.offset)[0] or self.at_gap(reader.offset) > 0
+
+    def read(self, offset: int, size: int) -> tuple[bytes, bool]:
+        """The next bytes, and whether they reach the final end of the stretch. Raises OSError."""
+        end, final = self.limit(offset)
+        data = spool.read(self.path, offset, min(size, end - offset)) if end > offset else b""
+        if not data and end > offset and self.ended is not None:
+            # Somebody has cut the file: what is gone counts as dropped, and nobody waits for it.
+            self.size = offset
+            self.ended = OutputEnd(self.ended.bytes_total, offset)
+            return b"", True
+        return data, final and offset + len(data) >= end
+
+    # -- what readers have done
+
+    def watch_more(self) -> bool:
+        """Let the rules see the next stretch; False when there was nothing new. Raises OSError."""
+        if dropped := self.at_gap(self._watched):
+            self._watched += dropped
+            return True
+        data, final = self.read(self._watched, LINE_BYTES)
+        taken = self.watch.feed(data, final=final)
+        self._watched += taken
+        return taken > 0
+
+    def commitments(self, sink: str) -> list[Committed]:
+        """What to commit after a batch was accepted; `committed` is to be called afterwards."""
+        return [
+            self.readers[sink].committed(self.key),
+            Committed(self.key, LOCAL, self._watched, self.watch.state),
+        ]
+
+    def committed(self, entries: Iterable[Committed]) -> None:
+        for entry in entries:
+            if entry.key == self.key and entry.sink == LOCAL:
+                self._watched_committed = entry.offset
+        self.check_settled()
+
+    def check_settled(self) -> None:
+        for reader in self.readers.values():
+            reader.done = self.ended is not None and not self.unread(reader)
+        if self.ended is not None and all(reader.done for reader in self.readers.values()):
+            self.settled.set()
+
+    def punch(self) -> None:
+        """Give back the disk behind all readers. Raises OSError."""
+        behind = min((reader.offset for reader in self.readers.values()), default=0)
+        end = min(behind, self._watched_committed, self.size - spool.KEEP_BYTES)
+        if end - self._punched >= spool.PUNCH_STEP:
+            self._punched = spool.punch(self.path, self._punched, end)
+
+    def backlog(self) -> int:
+        """Bytes on disk that some sink has not accepted."""
+        behind = min((reader.offset for reader in self.readers.values()), default=self.size)
+        return min(max(0, self.size - behind), self.tag.max_bytes)
+
+    # -- what the finished event says
+
+    @property
+    def dropped(self) -> int:
+        """Bytes that are not in the file: beyond the cap, or while the disk was full."""
+        if self.ended is None:
+            return 0
+        gap = self.ended.gap
+        kept = self.ended.bytes_written - (gap[1] - gap[0] if gap else 0)
+        return max(0, self.ended.bytes_total - kept)
+
+    def shipped(self, reader: Reader) -> int:
+        gap = self.ended.gap if self.ended is not None else None
+        skipped = max(0, min(reader.offset, gap[1]) - gap[0]) if gap else 0
+        return max(0, reader.offset - skipped - reader.refused)
+
+    def tail(self) -> str:
+        """The last 4 KiB of output, redacted. Raises OSError."""
+        gap = self.ended.gap if self.ended is not None else None
+        floor = gap[1] if gap else self._punched
+        start = max(floor, self.size - TAIL_BYTES - 2 * self.masks.longest)
+        data = spool.read(self.path, start, self.size - start) if self.size > start else b""
+        # A secret that begins before `start` is not found; it ends within the first `longest` bytes.
+        spans = self.masks.spans(data)
+        cut = whole(
+            min(len(data), max(len(data) - TAIL_BYTES, self.masks.longest if start > floor else 0)),
+            spans,
+            len(data),
+        )
+        text = self.masks.mask(data[cut:], [(a - cut, b - cut) for a, b in spans if a >= cut])
+        return _last(text.decode("utf-8", "replace"), TAIL_BYTES)
+
+
+def _last(text: str, size: int) -> str:
+    """The end of the text that is at most `size` bytes of UTF-8."""
+    data = text.encode()
+    return text if len(data) <= size else data[-size:].decode("utf-8", "ignore")

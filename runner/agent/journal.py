@@ -1,0 +1,297 @@
+"""The journal: the agent's durable record of runs and of events that are not yet delivered.
+
+Every method returns a future that resolves when the fact is on disk; nobody is told anything before that.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runner.agent.execution import Execution, MessageState, State
+
+if TYPE_CHECKING:
+    import asyncio
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from runner.agent.database import Database, Statement
+    from runner.agent.lease import Lease
+    from runner.protocol.event import Event
+
+DAY_S = 86_400.0
+# SQS keeps a message for 14 days at most; a run is remembered for longer than its message can come back.
+RETENTION_S = 16 * DAY_S
+# Delivered final events are kept to answer late redeliveries; beyond this many bytes the oldest lose their text only.
+KEPT_EVENT_BYTES = 512 * 1024 * 1024
+PRUNE_ROWS = 5_000
+
+_INSERT = """
+INSERT INTO runs (execution, run_id, job, owner, state, attempt, sequence, spec, message_id, receipt, delivery, sent_at,
+    message, lease_taken, lease_until, boot_id, supervisor, pid, accepted_at, started_at, ended_at, outcome, reason,
+    exit_code)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_UPDATE = """
+UPDATE runs SET state = ?, attempt = ?, sequence = ?, message = ?, supervisor = ?, pid = ?, started_at = ?,
+    ended_at = ?, outcome = ?, reason = ?, exit_code = ?
+WHERE execution = ?
+"""
+_EVENT = """
+INSERT INTO events (id, execution, subject, owner, terminal, created_at, body) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One row of `runs`; attributes are named as its columns (schema.py)."""
+
+    execution: str
+    run_id: str
+    job: str
+    owner: str
+    state: str
+    attempt: int
+    sequence: int
+    spec: str
+    message_id: str | None
+    receipt: str | None
+    delivery: int
+    sent_at: float | None
+    message: str
+    lease_taken: float
+    lease_until: float
+    boot_id: str
+    supervisor: str | None
+    pid: int | None
+    accepted_at: float
+    started_at: float | None
+    ended_at: float | None
+    outcome: str | None
+    reason: str | None
+    exit_code: int | None
+
+
+_COLUMNS = ", ".join(RunRow.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """An event that the results queue has not accepted yet."""
+
+    position: int
+    id: str
+    execution: str | None
+    subject: str
+    body: str
+
+
+class Journal:
+    """Domain statements over the database. `owner` tells the agent's rows from those of a run-once beside it."""
+
+    def __init__(self, database: Database, owner: str) -> None:
+        self.database = database
+        self.owner = owner
+
+    # -- facts of runs
+
+    def accept(self, execution: Execution, *events: Event, terminal: bool = False) -> asyncio.Future[None]:
+        """Write a new execution, with the events of what happened to it at once (skipped, rejected)."""
+        lease = execution.lease
+        values = (
+            execution.id,
+            execution.run_id,
+            execution.job.job,
+            execution.owner,
+            execution.state,
+            execution.attempt,
+            execution.sequence,
+            json.dumps(execution.job.to_json(), separators=(",", ":")),
+            execution.message_id,
+            lease.receipt if lease else None,
+            execution.delivery,
+            execution.sent_at,
+            execution.message,
+            lease.taken if lease else 0.0,
+            lease.until if lease else 0.0,
+            execution.boot_id,
+            execution.supervisor,
+            execution.pid,
+            execution.accepted_at,
+            execution.started_at,
+            execution.ended_at,
+            execution.outcome,
+            execution.reason,
+            None,
+        )
+        return self.database.write((_INSERT, values), *self._events(execution, events, terminal=terminal))
+
+    def save(self, execution: Execution, *events: Event, terminal: bool = False) -> asyncio.Future[None]:
+        """Write how an execution stands now, together with the events that tell it."""
+        verdict = execution.verdict
+        values = (
+            execution.state,
+            execution.attempt,
+            execution.sequence,
+            execution.message,
+            execution.supervisor,
+            execution.pid,
+            execution.started_at,
+            execution.ended_at,
+            execution.outcome,
+            execution.reason,
+            verdict.exit_code if verdict else None,
+            execution.id,
+        )
+        return self.database.write((_UPDATE, values), *self._events(execution, events, terminal=terminal))
+
+    def event(self, event: Event, created_at: float) -> asyncio.Future[None]:
+        """Write an event that belongs to no run."""
+        values = (event.id, None, event.subject or "", self.owner, 0, created_at, event.body)
+        return self.database.write((_EVENT, values))
+
+    def _events(self, execution: Execution, events: Sequence[Event], *, terminal: bool) -> list[Statement]:
+        return [
+            (
+                _EVENT,
+                (
+                    event.id,
+                    execution.id,
+                    event.subject or execution.run_id,
+                    self.owner,
+                    int(terminal),
+                    execution.ended_at or execution.started_at or execution.accepted_at,
+                    event.body,
+                ),
+            )
+            for event in events
+        ]
+
+    def renewed(self, leases: Iterable[Lease]) -> asyncio.Future[None]:
+        """Write what SQS granted, so that the next agent knows until when each message is held."""
+        sql = "UPDATE runs SET receipt = ?, delivery = ?, lease_taken = ?, lease_until = ? WHERE execution = ?"
+        return self.database.write(
+            *(
+                (sql, (lease.receipt, lease.delivery, lease.taken, lease.until, lease.execution))
+                for lease in leases
+                if lease.execution
+            )
+        )
+
+    def message_gone(self, execution_id: str) -> asyncio.Future[None]:
+        """The message is deleted or handed back: the queue is owed nothing more."""
+        sql = "UPDATE runs SET message = ? WHERE execution = ?"
+        return self.database.write((sql, (MessageState.GONE, execution_id)))
+
+    # -- what was before
+
+    def unfinished(self) -> asyncio.Future[list[RunRow]]:
+        """Executions of this owner that have not ended, or whose message is still ours, in the order of acceptance."""
+        sql = (
+            f"SELECT {_COLUMNS} FROM runs WHERE (state != 'ended' OR message = 'leased') AND owner = ? "  # noqa: S608
+            "ORDER BY accepted_at"
+        )
+        return self._rows(sql, (self.owner,))
+
+    def latest(self, run_ids: Sequence[str]) -> asyncio.Future[list[RunRow]]:
+        """The last accepted execution of each of these runs, of any owner; rejected messages are no runs."""
+        marks = ", ".join("?" * len(run_ids))
+        sql = (
+            f"SELECT {_COLUMNS}, max(accepted_at) FROM runs WHERE run_id IN ({marks}) "  # noqa: S608
+            "AND (outcome IS NULL OR outcome != 'rejected') GROUP BY run_id"
+        )
+        return self._rows(sql, run_ids)
+
+    def rejected(self, message_id: str) -> asyncio.Future[list[RunRow]]:
+        """The earlier rejection of this very message, if there was one."""
+        sql = f"SELECT {_COLUMNS} FROM runs WHERE message_id = ? AND outcome = 'rejected'"  # noqa: S608
+        return self._rows(sql, (message_id,))
+
+    def _rows(self, sql: str, values: Sequence[Any]) -> asyncio.Future[list[RunRow]]:
+        width = len(RunRow.__dataclass_fields__)
+        return self.database.call(
+            lambda connection: [RunRow(*row[:width]) for row in connection.execute(sql, values).fetchall()]
+        )
+
+    # -- the outbox
+
+    def unsent(self, after: int, limit: int) -> asyncio.Future[list[Unsent]]:
+        """The next undelivered events of this owner behind a position, oldest first."""
+        sql = (
+            "SELECT position, id, execution, subject, body FROM events "
+            "WHERE sent_at IS NULL AND position > ? AND owner = ? ORDER BY position LIMIT ?"
+        )
+        return self.database.call(
+            lambda connection: [Unsent(*row) for row in connection.execute(sql, (after, self.owner, limit)).fetchall()]
+        )
+
+    def sent(self, ids: Sequence[str], now: float) -> asyncio.Future[None]:
+        """The results queue has these: final events stay for late redeliveries, the others go."""
+        statements: list[Statement] = []
+        for id_ in ids:
+            statements.append(("DELETE FROM events WHERE id = ? AND terminal = 0", (id_,)))
+            statements.append(("UPDATE events SET sent_at = ? WHERE id = ?", (now, id_)))
+        return self.database.write(*statements)
+
+    def final_event(self, execution_id: str) -> asyncio.Future[tuple[str, str] | None]:
+        """Id and body of the recorded terminal event; the body is empty where it was dropped to save room."""
+        sql = "SELECT id, body FROM events WHERE execution = ? AND terminal = 1 ORDER BY position DESC LIMIT 1"
+        return self.database.call(lambda connection: connection.execute(sql, (execution_id,)).fetchone())
+
+    def unsent_count(self) -> asyncio.Future[int]:
+        sql = "SELECT count(*) FROM events WHERE sent_at IS NULL AND owner = ?"
+        return self.database.call(lambda connection: int(connection.execute(sql, (self.owner,)).fetchone()[0]))
+
+    def take_over_from(self, owner: str) -> asyncio.Future[None]:
+        """Answer from now on for what a process that is gone has left."""
+        return self.database.write(
+            ("UPDATE runs SET owner = ? WHERE owner = ?", (self.owner, owner)),
+            ("UPDATE events SET owner = ? WHERE owner = ?", (self.owner, owner)),
+        )
+
+    def owners(self) -> asyncio.Future[list[str]]:
+        """Whoever has unfinished runs or undelivered events."""
+        sql = (
+            "SELECT owner FROM runs WHERE state != 'ended' OR message = 'leased' "
+            "UNION SELECT owner FROM events WHERE sent_at IS NULL"
+        )
+        return self.database.call(lambda connection: [row[0] for row in connection.execute(sql).fetchall()])
+
+    # -- retention
+
+    def prune(self, now: float) -> asyncio.Future[int]:
+        """Forget what is older than any message can be, and the text of final events beyond their quota.
+
+        Works in bounded steps; returns how many rows went or shrank, so that the caller comes again while it is busy.
+        """
+
+        def work(connection: sqlite3.Connection) -> int:
+            return _forget(connection, now - RETENTION_S) + _shrink(connection, KEPT_EVENT_BYTES)
+
+        return self.database.call(work)
+
+
+def _forget(connection: sqlite3.Connection, before: float) -> int:
+    old = connection.execute(
+        "SELECT execution FROM runs WHERE state = ? AND ended_at < ? AND message != 'leased' "
+        "AND execution NOT IN (SELECT execution FROM events WHERE sent_at IS NULL AND execution IS NOT NULL) LIMIT ?",
+        (State.ENDED, before, PRUNE_ROWS),
+    ).fetchall()
+    connection.executemany("DELETE FROM events WHERE execution = ? AND sent_at IS NOT NULL", old)
+    connection.executemany("DELETE FROM runs WHERE execution = ?", old)
+    return len(old)
+
+
+def _shrink(connection: sqlite3.Connection, quota: int) -> int:
+    page_size = connection.execute("PRAGMA page_size").fetchone()[0]
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    if (pages - free) * page_size <= quota:
+        return 0
+    return connection.execute(
+        "UPDATE events SET body = '' WHERE position IN (SELECT position FROM events "
+        "WHERE sent_at IS NOT NULL AND body != '' ORDER BY position LIMIT ?)",
+        (PRUNE_ROWS,),
+    ).rowcount

@@ -1,0 +1,248 @@
+"""Leases: the agent's hold on the messages it has received.
+
+One keeper renews, deletes and hands back for all messages, in batches of ten. Time is CLOCK_BOOTTIME: it goes on
+while a host is suspended, as SQS's own clock does, and no clock jump moves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner.aws.backoff import retrying
+from runner.errors import AwsUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from runner.aws.sqs import Queue, Received
+
+log = structlog.get_logger()
+
+BATCH = 10
+# SQS holds a message for 12 hours from its receive, whatever is renewed; the run is taken over well before.
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
+SQS_LIMIT_S = 12 * 3600.0
+TAKE_OVER_S = SQS_LIMIT_S - 1800.0
+
+
+def boottime() -> float:
+    """Seconds since boot, suspended time included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """The hold on one message. `taken` and `until` are CLOCK_BOOTTIME seconds."""
+
+    message_id: str
+    run_id: str
+    receipt: str
+    delivery: int
+    taken: float
+    until: float
+    visibility: float
+    execution: str | None = None
+    lost: bool = False
+
+    def due(self) -> float:
+        """When the next renewal is due: at a third of the visibility."""
+        return self.until - self.visibility * 2 / 3
+
+    def adopt(self, received: Received, at: float, visibility: float) -> None:
+        """A redelivery of a message whose run is active here: the newest receipt is the valid one."""
+        self.message_id = received.message_id
+        self.receipt = received.receipt
+        self.delivery = received.delivery
+        self.taken = at
+        self.until = at + visibility
+        self.visibility = visibility
+        self.lost = False
+
+
+def extension(lease: Lease, now: float, seconds: float) -> int:
+    """The visibility to ask for: SQS refuses what would pass 12 hours since the receive. At least 1 s."""
+    left = SQS_LIMIT_S - (now - lease.taken) - 5.0
+    return max(1, int(min(seconds, left)))
+
+
+class LeaseKeeper:
+    """Renews what is held, deletes what is done, hands back what is not wanted.
+
+    `on_lost(lease, why)` and `on_limit(lease)` are called on the event loop, once each per hold.
+    `on_renewed(leases)` gets every batch that SQS granted, for the journal.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        visibility: float,
+        *,
+        on_lost: Callable[[Lease, str], None],
+        on_limit: Callable[[Lease], None],
+        on_renewed: Callable[[list[Lease]], object],
+        clock: Callable[[], float] = boottime,
+    ) -> None:
+        self.visibility = visibility
+        self._queue = queue
+        self._on_lost = on_lost
+        self._on_limit = on_limit
+        self._on_renewed = on_renewed
+        self._clock = clock
+        self._held: dict[int, Lease] = {}
+        self._limited: set[int] = set()
+        self._deletions: list[tuple[str, asyncio.Future[None]]] = []
+        self._wake_renewal = asyncio.Event()
+        self._wake_deletion = asyncio.Event()
+        self.failures: dict[str, str] = {}
+
+    def hold(self, lease: Lease) -> None:
+        """Keep renewing this lease until it is deleted, released or dropped."""
+        self._held[id(lease)] = lease
+        self._limited.discard(id(lease))
+        self._wake_renewal.set()
+
+    def drop(self, lease: Lease) -> None:
+        """Renew it no more; its message comes back by itself."""
+        self._held.pop(id(lease), None)
+        self._limited.discard(id(lease))
+
+    def delete(self, receipt: str) -> asyncio.Future[None]:
+        """Delete a message, retried for ever; resolves when SQS has accepted it or no longer knows the receipt."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._deletions.append((receipt, future))
+        self._wake_deletion.set()
+        return future
+
+    async def release(self, leases: Iterable[Lease], delay: float) -> None:
+        """Hand messages back, to be received again by anyone after `delay` seconds. One try: SQS does it anyway."""
+        await self._extend_once(list(leases), delay, release=True)
+
+    async def extend(self, leases: Iterable[Lease], seconds: float) -> None:
+        """Hold messages for `seconds` from now, before the agent goes away for a while."""
+        await self._extend_once(list(leases), seconds, release=False)
+
+    async def _extend_once(self, leases: list[Lease], seconds: float, *, release: bool) -> None:
+        now = self._clock()
+        for lease in leases:
+            if release:
+                self.drop(lease)
+        for batch in _tens(leases):
+            wanted = [(lease.receipt, int(seconds) if release else extension(lease, now, seconds)) for lease in batch]
+            try:
+                failed = await self._queue.extend(wanted)
+            except AwsUnavailable as error:
+                log.warning("lease_change_failed", messages=len(batch), seconds=seconds, error=str(error))
+                continue
+            bad = {failure.index for failure in failed}
+            granted = [lease for index, lease in enumerate(batch) if index not in bad]
+            if not release:
+                for lease in granted:
+                    lease.until = now + extension(lease, now, seconds)
+                self._on_renewed(granted)
+
+    # -- renewal
+
+    async def renew_forever(self) -> None:
+        """The renewal task. A failed call is tried again each second or slower until the lease runs out."""
+        while True:
+            self._wake_renewal.clear()
+            now = self._clock()
+            self._note_passed(now)
+            due = [lease for lease in self._held.values() if not lease.lost and lease.due() <= now]
+            if due:
+                retry = not await self._renew(sorted(due, key=lambda lease: lease.until))
+                await asyncio.sleep(1.0 if retry else 0)
+                continue
+            await self._sleep_until_due(now)
+
+    async def _sleep_until_due(self, now: float) -> None:
+        times = [lease.due() for lease in self._held.values() if not lease.lost]
+        # CLOCK_BOOTTIME may leap over a suspend while the loop's clock does not, so look at least twice a minute.
+        wait = min([30.0, *(moment - now for moment in times)])
+        try:
+            async with asyncio.timeout(max(0.05, wait)):
+                await self._wake_renewal.wait()
+        except TimeoutError:
+            pass
+
+    def _note_passed(self, now: float) -> None:
+        for lease in list(self._held.values()):
+            if not lease.lost and lease.until <= now:
+                self._lose(lease, f"not renewed for {lease.visibility:.0f}s")
+            elif now - lease.taken >= TAKE_OVER_S and id(lease) not in self._limited:
+                self._limited.add(id(lease))
+                self._on_limit(lease)
+
+    def _lose(self, lease: Lease, why: str) -> None:
+        lease.lost = True
+        self._on_lost(lease, why)
+
+    async def _renew(self, due: list[Lease]) -> bool:
+        """Renew these; True when every call was answered."""
+        answered = True
+        for batch in _tens(due):
+            # The lease counts from before the call: SQS may have granted it at any moment since.
+            started = self._clock()
+            wanted = [(lease.receipt, extension(lease, started, self.visibility)) for lease in batch]
+            receipts = [lease.receipt for lease in batch]
+            try:
+                failed = {failure.index: failure for failure in await self._queue.extend(wanted)}
+            except AwsUnavailable as error:
+                log.warning("lease_renewal_failed", messages=len(batch), error=str(error))
+                answered = False
+                continue
+            granted = []
+            for index, lease in enumerate(batch):
+                failure = failed.get(index)
+                if lease.receipt != receipts[index]:
+                    continue  # a redelivery changed the receipt meanwhile; that one carries its own time
+                if failure is None:
+                    lease.until = started + wanted[index][1]
+                    lease.visibility = self.visibility
+                    granted.append(lease)
+                elif failure.gone and id(lease) in self._held:
+                    self._lose(lease, f"SQS refused the renewal: {failure.code}")
+                elif not failure.gone:
+                    answered = False
+            if granted:
+                self._on_renewed(granted)
+        return answered
+
+    # -- deletion
+
+    async def delete_forever(self) -> None:
+        """The deletion task: natural batches, since what arrives during one call goes with the next."""
+        while True:
+            await self._wake_deletion.wait()
+            if len(self._deletions) < BATCH:
+                await asyncio.sleep(0.02)  # a moment for the rest of a batch; the messages are invisible meanwhile
+            batch, self._deletions = self._deletions[:BATCH], self._deletions[BATCH:]
+            if not self._deletions:
+                self._wake_deletion.clear()
+            if batch:
+                await self._delete(batch)
+
+    async def _delete(self, batch: list[tuple[str, asyncio.Future[None]]]) -> None:
+        async for attempt in retrying(on_failure=self._delete_failed):
+            with attempt:
+                failures = {f.index: f for f in await self._queue.delete([receipt for receipt, _ in batch])}
+        for index, (receipt, future) in enumerate(batch):
+            failure = failures.get(index)
+            if failure is not None and not failure.gone:
+                self._deletions.append((receipt, future))
+                self._wake_deletion.set()
+            elif not future.done():
+                future.set_result(None)
+
+    def _delete_failed(self, error: AwsUnavailable, wait: float) -> None:
+        log.warning("delete_failed", error=str(error), retry_in=round(wait, 1))
+
+
+def _tens(leases: list[Lease]) -> Iterable[list[Lease]]:
+    for start in range(0, len(leases), BATCH):
+        yield leases[start : start + BATCH]

@@ -1,0 +1,252 @@
+"""Cutting a window of output into lines that fit a batch. Pure; bytes in, text and a byte count out.
+
+The work is done on whole windows (split, decode, count) and not line by line: a million lines pass through here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from runner.agent.redact import Masks, Span, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SPLIT_MARK = " [cron-runner: line continues]"
+"""Ends every piece of a line that had to be split but the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What may still go into a batch. `event_bytes` bounds the text of one event, `overhead` is added to each."""
+
+    batch_bytes: int
+    events: int
+    event_bytes: int
+    overhead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Lines for a batch, made of the first `consumed` bytes of the window.
+
+    `mid` says that the line is not at its end yet (a partial line or a piece was taken); `size` is what the lines
+    take from the batch. Nothing consumed: there was no whole line, or no room.
+    """
+
+    lines: list[str]
+    consumed: int
+    mid: bool
+    size: int
+    no_room: bool = False
+
+
+def cut_lines(
+    data: bytes,
+    masks: Masks,
+    room: Room,
+    *,
+    mid: bool = False,
+    prefix: str = "",
+    partial: bool = False,
+    final: bool = False,
+) -> Cut:
+    """Take as many lines from the start of `data` as there is room for.
+
+    `mid`: the window begins within a line of which a part was sent before. `partial`: an incomplete last line may be
+    sent now. `final`: nothing will follow the data, and its end ends a line and every possible secret. The start of
+    the window lies in no secret; neither does the end of what is consumed.
+    """
+    length = len(data)
+    if final and not data.endswith(b"\n"):
+        data += b"\n"
+    view = _first_lines(data, room.events, masks.longest)
+    all_seen = final and len(view) == len(data)
+    cut = _cut(view, masks, room, mid=mid, prefix=prefix, partial=partial, final=all_seen)
+    if not cut.consumed and not cut.no_room and len(view) < len(data):
+        # No end of a line in the view is outside a secret of several lines.
+        cut = _cut(data, masks, room, mid=mid, prefix=prefix, partial=partial, final=final)
+    return cut if cut.consumed <= length else replace(cut, consumed=length)
+
+
+def _cut(data: bytes, masks: Masks, room: Room, *, mid: bool, prefix: str, partial: bool, final: bool) -> Cut:
+    spans = masks.spans(data) if masks else []
+    pending = masks.pending(data) if masks and not final else len(data)
+    cut = None
+    if end := _line_end(data, len(data), spans, pending):
+        cut = _whole_lines(data[:end], spans, masks, room, mid=mid, prefix=prefix)
+    if cut is None:
+        cut = _Pieces(data, spans, pending, masks, room, prefix).cut(mid=mid, partial=partial)
+    return cut
+
+
+def _first_lines(data: bytes, count: int, beyond: int) -> bytes:
+    """The data without what lies behind `count` lines, but for `beyond` bytes that a secret may reach into."""
+    parts = data.split(b"\n", count)
+    if len(parts) <= count:
+        return data
+    return data[: len(data) - len(parts[-1]) + beyond]
+
+
+def _line_end(data: bytes, limit: int, spans: Sequence[Span], pending: int) -> int:
+    """The last end of a line up to `limit` where a cut goes through no secret; 0 where there is none."""
+    while end := data.rfind(b"\n", 0, limit) + 1:
+        limit = whole(end, spans, pending)
+        if limit == end:
+            return end
+    return 0
+
+
+def _whole_lines(data: bytes, spans: Sequence[Span], masks: Masks, room: Room, *, mid: bool, prefix: str) -> Cut | None:
+    """Lines that end within the data; None where the first is too long for an event, or cannot end without a secret."""
+    masked = masks.mask(data, [span for span in spans if span[0] < len(data)]) if spans else data
+    lines = _decoded(masked)
+    # The end of a line whose text was sent as a partial line: nothing is left to send of it.
+    skipped = 1 if mid and not lines[0] else 0
+    texts = _texts(lines[skipped:] if skipped else lines, prefix)
+    sizes = _sizes(texts, ascii_only=masked.isascii() and prefix.isascii())
+    count = _fitting(sizes, room)
+    if count == len(texts):
+        return Cut(texts, len(data), mid=False, size=sum(sizes) + room.overhead * count)
+    if sizes[count] > room.event_bytes and count + skipped == 0:
+        return None
+    raw = data.split(b"\n", count + skipped)
+    end = len(data) - len(raw[-1])
+    if whole(end, spans, len(data)) != end:
+        end = _line_end(data, end - 1, spans, len(data))
+        if not end:
+            return None
+        count = data.count(b"\n", 0, end) - skipped
+    size = sum(sizes[:count]) + room.overhead * count
+    return Cut(texts[:count], end, mid=mid and end == 0, size=size, no_room=sizes[count] <= room.event_bytes)
+
+
+def _decoded(masked: bytes) -> list[str]:
+    """The text of complete lines. Of a line that a carriage return overwrote the last state is kept."""
+    if b"\r" in masked:
+        lines = masked.replace(b"\r\n", b"\n").decode("utf-8", "replace").split("\n")
+        lines = [_last_state(line) if "\r" in line else line for line in lines]
+    else:
+        lines = masked.decode("utf-8", "replace").split("\n")
+    lines.pop()
+    return lines
+
+
+def _last_state(line: str) -> str:
+    line = line.rstrip("\r")
+    return line[line.rfind("\r") + 1 :]
+
+
+def _texts(lines: list[str], prefix: str) -> list[str]:
+    """What is sent for each line: CloudWatch takes no empty event, so an empty line becomes a space."""
+    if prefix:
+        return [prefix + line for line in lines]
+    return [line or " " for line in lines] if "" in lines else lines
+
+
+def _sizes(texts: list[str], *, ascii_only: bool) -> list[int]:
+    return list(map(len, texts)) if ascii_only else [len(text.encode()) for text in texts]
+
+
+def _fitting(sizes: list[int], room: Room) -> int:
+    """How many of the lines, from the first, fit into the room and are no longer than an event."""
+    count = min(len(sizes), room.events)
+    if sizes and max(sizes) > room.event_bytes:
+        count = min(count, next(n for n, size in enumerate(sizes) if size > room.event_bytes))
+    if sum(sizes[:count]) + room.overhead * count > room.batch_bytes:
+        sums = accumulate(size + room.overhead for size in sizes[:count])
+        count = bisect_right(list(sums), room.batch_bytes)
+    return count
+
+
+class _Pieces:
+    """Text that is no whole line that fits: a line over the event limit, a partial line, a progress bar."""
+
+    def __init__(self, data: bytes, spans: Sequence[Span], pending: int, masks: Masks, room: Room, prefix: str) -> None:
+        self._data = data
+        self._spans = spans
+        self._pending = pending
+        self._masks = masks
+        self._room = room
+        self._prefix = prefix
+        self._most = room.event_bytes - len(prefix.encode()) - len(SPLIT_MARK)
+
+    def cut(self, *, mid: bool, partial: bool) -> Cut:
+        newline = self._newline()
+        ends_here = newline >= 0
+        end = newline if ends_here else len(self._data)
+        texts: list[str] = []
+        position = size = 0
+        while position < end:
+            piece_end, text = self._piece(position, end, ends_here=ends_here, partial=partial)
+            if piece_end == position:
+                break
+            cost = len(text.encode()) + self._room.overhead
+            if len(texts) == self._room.events or size + cost > self._room.batch_bytes:
+                return Cut(texts, position, mid=mid or position > 0, size=size, no_room=True)
+            was_last = end - position <= self._room.event_bytes
+            position, mid = piece_end, True
+            texts.append(text)
+            size += cost
+            if was_last and not ends_here:
+                break
+        if position == end and ends_here:
+            return Cut(texts, end + 1, mid=False, size=size)
+        return Cut(texts, position, mid=mid, size=size)
+
+    def _newline(self) -> int:
+        """The first end of a line that is in no secret; one within a secret of several lines is text here."""
+        newline = self._data.find(b"\n")
+        while newline >= 0 and whole(newline + 1, self._spans, self._pending) != newline + 1:
+            newline = self._data.find(b"\n", newline + 1)
+        return newline
+
+    def _piece(self, start: int, end: int, *, ends_here: bool, partial: bool) -> tuple[int, str]:
+        """The next piece of the line: where it ends (`start`: wait for more) and its text."""
+        if end - start <= self._room.event_bytes:
+            cut = end if ends_here else self._partial_end(start, end, silent=partial)
+            text = self._text(start, cut)
+            if len(text.encode()) <= self._room.event_bytes:
+                return cut, text
+        text = ""
+        # Bytes that are no UTF-8 become three each; a third of the room always fits.
+        for most in (self._most, self._most // 3 - 4):
+            cut = self._safe(start, _character_end(self._data, start, min(start + most, end)))
+            text = self._text(start, cut)
+            if len(text.encode()) <= self._room.event_bytes - len(SPLIT_MARK):
+                break
+        return cut, text + SPLIT_MARK if cut < end or not ends_here else text
+
+    def _text(self, start: int, end: int) -> str:
+        inside = [(max(a, start) - start, min(b, end) - start) for a, b in self._spans if a < end and b > start]
+        text = self._masks.mask(self._data[start:end], inside).decode("utf-8", "replace")
+        return self._prefix + ((_last_state(text) if "\r" in text else text) or " ")
+
+    def _partial_end(self, start: int, end: int, *, silent: bool) -> int:
+        """How much of an incomplete line may go: a progress bar up to its last state; else, when the job is silent,
+        all but a cut character or a possible secret."""
+        cut = self._data.rfind(b"\r", start, end) + 1
+        if not self._data[start:cut].strip(b"\r"):
+            cut = _character_end(self._data, start, end) if silent else start
+        return max(start, whole(cut, self._spans, self._pending))
+
+    def _safe(self, start: int, cut: int) -> int:
+        safe = whole(cut, self._spans, self._pending)
+        if safe > start:
+            return safe
+        # A secret longer than an event: taken whole, its mask is short. A possible one at the very end: wait.
+        return next((b for a, b in self._spans if a <= start < b), start)
+
+
+def _character_end(data: bytes, start: int, cut: int) -> int:
+    """`cut`, or up to three bytes before it where a character of several bytes would be cut there."""
+    for back in range(1, min(4, cut - start) + 1):
+        byte = data[cut - back]
+        if byte & 0xC0 == 0x80:
+            continue
+        length = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
+        return cut - back if length > back else cut
+    return cut

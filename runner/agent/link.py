@@ -1,0 +1,191 @@
+"""The agent's standing connection to its supervisor.
+
+Runs ask it to start and stop processes and wait here for their ends. When the connection is lost it connects again
+(to the same supervisor, or to a new one where that died) and compares what is waited for with what the supervisor
+still has: a run that no supervisor knows any more is lost, and its waiter is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner.errors import SupervisorUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from runner.agent.supervision import Supervision
+    from runner.agent.supervision_types import ExitRecord, Hello, Known, Started, StartSpec, Usage
+
+log = structlog.get_logger()
+
+RECONNECT_S = 1.0
+
+
+class Lost(Exception):
+    """The supervisor that was told to start this attempt is gone, and with it whatever it knew."""
+
+
+class Link:
+    """One supervisor at a time. `connect` makes the Supervision for each try."""
+
+    def __init__(self, make: Callable[[Callable[[ExitRecord], None]], Supervision]) -> None:
+        self._make = make
+        self._supervision: Supervision | None = None
+        self._connected = asyncio.Event()
+        self._ends: dict[str, asyncio.Future[ExitRecord | None]] = {}
+        self._starting: set[str] = set()
+        self._unacknowledged: set[str] = set()
+        self._known: dict[str, Known] = {}
+        self.hello: Hello | None = None
+
+    # -- the connection
+
+    async def connect(self) -> Hello:
+        """Connect, starting a supervisor where there is none. Raises SupervisorUnavailable."""
+        supervision = self._make(self._ended)
+        hello = await supervision.connect()
+        try:
+            known = {run.key: run for run in await supervision.list()}
+        except SupervisorUnavailable:
+            await supervision.close()
+            raise
+        if self.hello is not None and hello.instance != self.hello.instance:
+            log.error("supervisor_replaced", was=self.hello.instance, now=hello.instance, pid=hello.pid)
+        self._supervision, self.hello, self._known = supervision, hello, known
+        self._compare(known)
+        self._connected.set()
+        if self._unacknowledged:
+            await self.acknowledge(())
+        return hello
+
+    async def run(self) -> None:
+        """The link's task: connects again whenever the connection is lost."""
+        while True:
+            await self._connected.wait()
+            assert self._supervision is not None
+            await self._supervision.wait_closed()
+            self._connected.clear()
+            log.warning("supervisor_disconnected")
+            while not self._connected.is_set():
+                try:
+                    hello = await self.connect()
+                except SupervisorUnavailable as error:
+                    log.error("supervisor_unavailable", error=str(error), retry_in=RECONNECT_S)
+                    await asyncio.sleep(RECONNECT_S)
+                else:
+                    log.info("supervisor_connected", pid=hello.pid, instance=hello.instance)
+
+    async def close(self) -> None:
+        if self._supervision is not None:
+            await self._supervision.close()
+
+    def _compare(self, known: Mapping[str, Known]) -> None:
+        for key, future in list(self._ends.items()):
+            run = known.get(key)
+            if run is not None and run.exit is not None:
+                self._ended(run.exit)
+            elif run is None and key not in self._starting and not future.done():
+                future.set_result(None)
+
+    def _ended(self, record: ExitRecord) -> None:
+        future = self._ends.get(record.key)
+        if future is None:
+            # Its waiter comes later: a run that is taken over from an agent before us.
+            future = self._ends[record.key] = asyncio.get_running_loop().create_future()
+        if not future.done():
+            future.set_result(record)
+
+    @property
+    def connected(self) -> bool:
+        return self._connected.is_set()
+
+    # -- runs
+
+    def knows(self, key: str) -> Known | None:
+        """What the supervisor said of this attempt when the connection was made."""
+        return self._known.get(key)
+
+    def known_keys(self) -> list[str]:
+        return list(self._known)
+
+    async def start(self, spec: StartSpec, spool_fd: int) -> Started:
+        """Start an attempt, across lost connections. Raises Lost when its supervisor went away meanwhile.
+
+        A start that was sent and not answered is repeated: the supervisor starts one key once.
+        """
+        sent_to: str | None = None
+        self._starting.add(spec.key)
+        try:
+            while True:
+                await self._connected.wait()
+                assert self._supervision is not None
+                assert self.hello is not None
+                if sent_to is not None and sent_to != self.hello.instance:
+                    raise Lost(spec.key)
+                sent_to = self.hello.instance
+                try:
+                    started = await self._supervision.start(spec, spool_fd)
+                except SupervisorUnavailable as error:
+                    log.warning("start_not_answered", key=spec.key, error=str(error))
+                    await asyncio.sleep(0.1)
+                    continue
+                if started.exit is None:
+                    self._ends.setdefault(spec.key, asyncio.get_running_loop().create_future())
+                return started
+        finally:
+            self._starting.discard(spec.key)
+
+    async def ended(self, key: str) -> ExitRecord | None:
+        """Wait for the end of an attempt; None: it was lost with its supervisor."""
+        future = self._ends.setdefault(key, asyncio.get_running_loop().create_future())
+        return await asyncio.shield(future)
+
+    def watch(self, key: str) -> None:
+        """Expect the end of an attempt that an agent before us started."""
+        run = self._known.get(key)
+        future = self._ends.setdefault(key, asyncio.get_running_loop().create_future())
+        if not future.done():
+            if run is None:
+                future.set_result(None)
+            elif run.exit is not None:
+                future.set_result(run.exit)
+
+    async def stop(self, key: str, cause: str, detail: str = "", grace: float | None = None) -> None:
+        """Ask for the end of an attempt; one that has ended already is left alone."""
+        while True:
+            await self._connected.wait()
+            assert self._supervision is not None
+            try:
+                await self._supervision.stop(key, cause, detail, grace)
+            except SupervisorUnavailable as error:
+                log.warning("stop_not_answered", key=key, error=str(error))
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+    async def acknowledge(self, keys: Iterable[str]) -> None:
+        """The ends of these attempts are in the journal: the supervisor may forget them."""
+        self._unacknowledged.update(keys)
+        for key in keys:
+            self._ends.pop(key, None)
+            self._known.pop(key, None)
+        if self._supervision is None or not self._connected.is_set():
+            return
+        waiting, self._unacknowledged = self._unacknowledged, set()
+        try:
+            await self._supervision.ack(sorted(waiting))
+        except SupervisorUnavailable:
+            self._unacknowledged |= waiting
+
+    async def usage(self) -> Mapping[str, Usage]:
+        """What the running attempts use now; empty while the supervisor cannot be asked."""
+        if self._supervision is None or not self._connected.is_set():
+            return {}
+        try:
+            return await self._supervision.usage()
+        except SupervisorUnavailable:
+            return {}

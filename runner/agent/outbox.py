@@ -1,0 +1,218 @@
+"""The outbox: committed events on their way to the results queue.
+
+Events come here after their commit and stay in the journal until the queue has accepted them, so a crash loses none.
+In memory there is at most one window of them, however long the results queue is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner.agent.journal import Journal, Unsent
+from runner.aws.backoff import retrying
+from runner.aws.sqs import Failed, Outgoing, Queue, batches
+from runner.errors import AwsUnavailable
+from runner.protocol.shorten import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+log = structlog.get_logger()
+
+WINDOW = 1_000
+LINGER_S = 0.02
+RETRY_S = 1.0
+# How long a message waits for its finished event to be accepted elsewhere than in the journal.
+PATIENCE_S = 60.0
+NEVER_TAKEN = frozenset({"BatchRequestTooLong", "InvalidMessageContents", "MessageTooLong", "InvalidParameterValue"})
+# What is left of an event that the results queue finds too large, at each further try.
+SHORTER = (64 * 1024, 8 * 1024, 2 * 1024)
+
+
+class Outbox:
+    """Sends in batches, for ever, with backoff. Without a results queue events go to the agent's log."""
+
+    def __init__(self, journal: Journal, queue: Queue | None, *, now: Callable[[], float] = time.time) -> None:
+        self._journal = journal
+        self._queue = queue
+        self._now = now
+        self._position = 0
+        self._window: deque[Unsent] = deque()
+        self._wake = asyncio.Event()
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._refused: dict[str, int] = {}
+        self._sending = 0
+        self._hurried = False
+        self.failing_since: float | None = None
+        self.failing_by = ""
+
+    def committed(self) -> None:
+        """New events are in the journal."""
+        self._wake.set()
+
+    def accepted(self, event_id: str) -> asyncio.Future[None]:
+        """Resolves when the results queue has accepted this event, or is not waited for any more.
+
+        It is not when the queue has been away for `PATIENCE_S`, or the agent is stopping: then the journal is
+        enough to delete a message. Ask before the event's commit.
+        """
+        future = self._waiting.get(event_id)
+        if future is None:
+            future = asyncio.get_running_loop().create_future()
+            if self._impatient:
+                future.set_result(None)
+            else:
+                self._waiting[event_id] = future
+        return future
+
+    def hurry(self) -> None:
+        """The agent is stopping: nobody waits for acceptance any more."""
+        self._hurried = True
+        self._release()
+
+    @property
+    def _impatient(self) -> bool:
+        away = 0.0 if self.failing_since is None else time.monotonic() - self.failing_since
+        return self._hurried or away > PATIENCE_S
+
+    def _release(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_result(None)
+
+    def again(self, event: Unsent) -> asyncio.Future[None]:
+        """Send a recorded event once more, under its id, to answer a late redelivery."""
+        future = self.accepted(event.id)
+        self._window.append(event)
+        self._wake.set()
+        return future
+
+    async def run(self) -> None:
+        """The outbox's task."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await asyncio.sleep(LINGER_S)
+            while await self._fill():
+                await self._send_window()
+
+    async def flush(self, within: float) -> bool:
+        """Wait until everything committed so far is delivered, at most `within` seconds. True when it is."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            if not self._sending and not self._window and not await self._journal.unsent_count():
+                return True
+            self._wake.set()
+            await asyncio.sleep(0.05)
+        return False
+
+    async def _fill(self) -> bool:
+        if len(self._window) < WINDOW:
+            fresh = await self._journal.unsent(self._position, WINDOW - len(self._window))
+            if fresh:
+                self._position = fresh[-1].position
+                self._window.extend(fresh)
+        return bool(self._window)
+
+    async def _send_window(self) -> None:
+        events = list(self._window)
+        self._window.clear()
+        self._sending = len(events)
+        try:
+            if self._queue is None:
+                for event in events:
+                    log.info("run_event", body=event.body)
+                self._done([event.id for event in events])
+                return
+            outgoing = [self._outgoing(index, event) for index, event in enumerate(events)]
+            for batch in batches(outgoing, lambda entry: len(entry.body)):
+                await self._send(batch, events)
+        finally:
+            self._sending = 0
+
+    def _outgoing(self, index: int, event: Unsent) -> Outgoing:
+        if self._queue is None or not self._queue.fifo:
+            return Outgoing(id=str(index), body=event.body)
+        # Events of one run stay in order, and the event's own id drops repeats.
+        return Outgoing(id=str(index), body=event.body, group_id=event.subject or "agent", dedup_id=_dedup(event.id))
+
+    async def _send(self, batch: Sequence[Outgoing], events: Sequence[Unsent]) -> None:
+        failures = await self._offer(batch)
+        if failures is None and len(batch) > 1:
+            # The queue refuses the call as a whole, for the sake of some entry: find it.
+            for entry in batch:
+                await self._send([entry], events)
+            return
+        if failures is None:
+            self._shorten(events[int(batch[0].id)], "too large")
+            return
+        refused = {failure.index: failure for failure in failures}
+        self._done([events[int(entry.id)].id for index, entry in enumerate(batch) if index not in refused])
+        for index, failure in refused.items():
+            event = events[int(batch[index].id)]
+            if failure.sender_fault:
+                self._shorten(event, failure.code)
+            else:
+                log.warning("event_not_taken", id=event.id, code=failure.code)
+                self._window.append(event)
+        if refused:
+            await asyncio.sleep(RETRY_S)
+
+    async def _offer(self, batch: Sequence[Outgoing]) -> list[Failed] | None:
+        """Send until the queue answers; None where it will never take this batch."""
+        queue = self._queue
+        failures: list[Failed] = []
+        async for attempt in retrying(on_failure=self._failed):
+            with attempt:
+                try:
+                    failures = await queue.send(batch) if queue else []
+                except AwsUnavailable as error:
+                    if error.code.rpartition(".")[2] in NEVER_TAKEN:
+                        return None
+                    raise
+        self.failing_since = None
+        return failures
+
+    def _failed(self, error: AwsUnavailable, wait: float) -> None:
+        if self.failing_since is None:
+            self.failing_since = time.monotonic()
+            log.warning("results_unavailable", error=str(error), retry_in=round(wait, 1))
+        self.failing_by = str(error)
+        if self._impatient:
+            self._release()
+
+    def _done(self, ids: Sequence[str]) -> None:
+        if not ids:
+            return
+        self._journal.sent(ids, self._now())
+        for id_ in ids:
+            self._refused.pop(id_, None)
+            future = self._waiting.pop(id_, None)
+            if future is not None and not future.done():
+                future.set_result(None)
+
+    def _shorten(self, event: Unsent, code: str) -> None:
+        """The queue will never take this body: try a shorter one, and give up loudly after the shortest."""
+        tries = self._refused.get(event.id, 0)
+        if tries >= len(SHORTER):
+            log.error("event_refused", id=event.id, code=code, body=event.body)
+            self._done([event.id])
+            return
+        self._refused[event.id] = tries + 1
+        log.warning("event_shortened", id=event.id, code=code, bytes=SHORTER[tries])
+        envelope = json.loads(event.body)
+        body = shorten(envelope, envelope["data"], SHORTER[tries])
+        self._window.append(Unsent(event.position, event.id, event.execution, event.subject, body))
+        self._wake.set()
+
+
+def _dedup(event_id: str) -> str:
+    """MessageDeduplicationId takes 128 of the characters that an event id has."""
+    return event_id[-128:]

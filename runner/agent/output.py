@@ -1,0 +1,284 @@
+"""The shipper: reads spool files as they grow and brings them to the sinks, each at its own pace.
+
+    open → learn → grew … grew → finish → settled
+
+Nothing here polls: the supervisor's notices (`grew`) wake the channels (channel.py), one per stream and sink, which
+send what has gathered after the sink's flush time. Beside them one local reader counts lines and matches the rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner.agent import spool
+from runner.agent.channel import Channel
+from runner.agent.follow import Ended, Followed, OutputEnd
+from runner.agent.offsets import Committed, OffsetStore
+from runner.agent.rules import Rules
+from runner.sinks import Sink, Tag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["Committed", "Ended", "OffsetStore", "OutputEnd", "OutputReport", "Rules", "Shipper", "Tag"]
+
+log = structlog.get_logger()
+
+TRIM_EVERY_S = 5.0
+NO_RULES = Rules()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputReport:
+    """What the finished event and the verdict need. Sizes in bytes.
+
+    `bytes` is all that the job wrote; `shipped_bytes` what the first sink has accepted; `dropped_bytes` what the cap,
+    a full disk or the sink's refusal took; `tail` the last 4 KiB, redacted. `lines` counts what was kept, a last
+    line without its end too. `failed_on` is the fail_on pattern that matched, `missing` the require pattern that no
+    line matched.
+    """
+
+    bytes: int
+    shipped_bytes: int
+    dropped_bytes: int
+    truncated: bool
+    tail: str
+    failed_on: str | None
+    missing: str | None
+    lines: int
+
+
+class Shipper:
+    """All output of a host. `sinks` in the order of the configuration; the first one's acceptance is reported."""
+
+    def __init__(
+        self,
+        *,
+        spool_dir: Path,
+        sinks: Sequence[Sink],
+        offsets: OffsetStore,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._directory = spool_dir
+        self._sinks = tuple(sinks)
+        self._offsets = offsets
+        self._clock = clock
+        self._runs: dict[str, Followed] = {}
+        self._channels: dict[tuple[str, str], Channel] = {}
+        self._gates = {sink.name: asyncio.Semaphore(sink.parallel) for sink in sinks}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._unwatched: dict[str, Followed] = {}
+        self._grown = asyncio.Event()
+        self._closing = False
+
+    # -- the life of one attempt's output
+
+    def open(self, tag: Tag, *, secrets: Iterable[str] = (), rules: Rules = NO_RULES) -> int:
+        """Create the spool file and follow it. Returns a descriptor (read and write) that the caller closes.
+
+        Nothing is shipped until `learn` says that all secrets are known. Raises OSError where the file cannot be made.
+        """
+        path, descriptor = spool.make(self._directory, tag.run_id, tag.execution, tag.attempt)
+        followed = self._follow(tag, path, secrets, rules)
+        followed.held = True
+        return descriptor
+
+    def learn(self, key: str, secrets: Iterable[str] = ()) -> None:
+        """The run was started: these are the secrets of its env files, and its output may be shipped from now on."""
+        followed = self._runs[key]
+        followed.learn(secrets)
+        followed.held = False
+        self._wake(followed)
+
+    async def resume(
+        self, tag: Tag, *, secrets: Iterable[str] = (), rules: Rules = NO_RULES, end: Ended | None = None
+    ) -> None:
+        """After a restart: go on at the committed offsets. `end` for a run whose end was known before."""
+        path = spool.find(self._directory, tag.run_id, tag.execution, tag.attempt)
+        committed = await self._offsets.load(tag.key)
+        followed = self._follow(tag, path, secrets, rules)
+        followed.restore(committed)
+        followed.grow(spool.size_of(path), asyncio.get_running_loop().time())
+        if end is not None:
+            followed.end(end)
+        self._wake(followed, urgent=end is not None)
+
+    def grew(self, sizes: Mapping[str, int]) -> None:
+        """The supervisor's notice: the logical size of each file that has grown."""
+        now = asyncio.get_running_loop().time()
+        for key, size in sizes.items():
+            followed = self._runs.get(key)
+            if followed is not None and followed.grow(size, now):
+                self._wake(followed)
+
+    async def finish(self, key: str, end: Ended | None, *, within: float = 5.0) -> OutputReport:
+        """The run ended (None: the supervisor is gone, the file is all there is). The rules have then seen all of it;
+        the sinks are waited for at most `within` seconds and go on afterwards."""
+        followed = self._runs[key]
+        followed.held = False
+        followed.end(end)
+        tail = ""
+        try:
+            tail = followed.tail()
+            while followed.watch_more():
+                await asyncio.sleep(0)
+        except OSError as error:
+            log.error("spool_unreadable", run_id=followed.tag.run_id, path=str(followed.path), error=str(error))
+        self._wake(followed, urgent=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await followed.settled.wait()
+        return self._report(followed, tail)
+
+    async def settled(self, key: str) -> None:
+        """Returns when every sink has accepted everything; the file is then kept for `logs` for a while only."""
+        followed = self._runs.get(key)
+        if followed is not None:
+            await followed.settled.wait()
+
+    def forget(self, key: str) -> None:
+        """The run is settled and reported; its file falls under the quota of kept files."""
+        self._runs.pop(key, None)
+
+    def backlog(self) -> int:
+        """Bytes on disk that some sink has not accepted yet, to be held against spool_max_bytes."""
+        return sum(followed.backlog() for followed in self._runs.values())
+
+    def stream(self, key: str, sink: str) -> str | None:
+        """The name of the stream that a run's output goes to."""
+        followed = self._runs.get(key)
+        return next((s.stream(followed.tag) for s in self._sinks if followed and s.name == sink), None)
+
+    # -- the tasks
+
+    async def run(self) -> None:
+        """Ship until cancelled, or until `close`. A fault in a channel ends this with it."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            for name in list(self._channels):
+                self._start(name)
+            trim_at = 0.0
+            loop = asyncio.get_running_loop()
+            while not self._closing:
+                await self._grown.wait()
+                self._grown.clear()
+                await self._watch()
+                if loop.time() >= trim_at:
+                    trim_at = loop.time() + TRIM_EVERY_S
+                    self._trim()
+        self._tasks = None
+
+    async def close(self, within: float = 5.0) -> None:
+        """Send what can be sent now, commit it, and let `run` end; the rest is the next agent's."""
+        self._closing = True
+        self._grown.set()
+        for channel in self._channels.values():
+            channel.close()
+        running = list(self._running.values())
+        if running:
+            _, late = await asyncio.wait(running, timeout=within)
+            for task in late:
+                task.cancel()
+        for sink in self._sinks:
+            await sink.close()
+
+    async def _watch(self) -> None:
+        while self._unwatched:
+            _, followed = self._unwatched.popitem()
+            try:
+                # Nothing is fed twice: `finish` does the same, and both do a stretch without yielding.
+                while followed.watch_more():
+                    await asyncio.sleep(0)
+            except OSError as error:
+                log.error("spool_unreadable", run_id=followed.tag.run_id, path=str(followed.path), error=str(error))
+
+    def _trim(self) -> None:
+        active = {followed.path for followed in self._runs.values()}
+        try:
+            removed = spool.trim(self._directory, active)
+        except OSError as error:
+            log.warning("spool_not_trimmed", error=str(error))
+            return
+        if removed:
+            log.debug("spool_trimmed", files=removed)
+
+    def _follow(self, tag: Tag, path: Path, secrets: Iterable[str], rules: Rules) -> Followed:
+        followed = Followed(tag, path, sinks=[sink.name for sink in self._sinks], secrets=secrets, rules=rules)
+        self._runs[tag.key] = followed
+        return followed
+
+    def _wake(self, followed: Followed, *, urgent: bool = False) -> None:
+        if followed.held:
+            return
+        self._unwatched[followed.key] = followed
+        self._grown.set()
+        if urgent:
+            followed.check_settled()
+        for sink in self._sinks:
+            reader = followed.readers[sink.name]
+            if followed.unread(reader) or (followed.ended is not None and not reader.done):
+                self._channel(sink, followed).wake(followed, urgent=urgent)
+
+    def _channel(self, sink: Sink, followed: Followed) -> Channel:
+        name = (sink.name, sink.stream(followed.tag))
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = Channel(
+                sink,
+                name[1],
+                offsets=self._offsets,
+                gate=self._gates[sink.name],
+                clock=self._clock,
+                accepted=self._accepted,
+            )
+        channel.add(followed)
+        self._start(name)
+        return channel
+
+    def _start(self, name: tuple[str, str]) -> None:
+        if self._tasks is None or name in self._running or self._closing:
+            return
+        task = self._tasks.create_task(self._channels[name].run(), name=f"ship {name[0]} {name[1]}")
+        self._running[name] = task
+        task.add_done_callback(lambda task: self._ended(name, task))
+
+    def _ended(self, name: tuple[str, str], task: asyncio.Task[None]) -> None:
+        del self._running[name]
+        if task.cancelled() or task.exception() is not None:
+            self._tasks = None  # the group is on its way out, and takes no more tasks
+        elif self._channels[name].empty:
+            del self._channels[name]
+        else:
+            # A run joined between the channel's last look and its end.
+            self._start(name)
+
+    def _accepted(self, followed: Followed) -> None:
+        if followed.settled.is_set():
+            self._grown.set()
+        try:
+            followed.punch()
+        except OSError as error:
+            log.warning("spool_not_punched", path=str(followed.path), error=str(error))
+
+    def _report(self, followed: Followed, tail: str) -> OutputReport:
+        first = followed.readers[self._sinks[0].name] if self._sinks else None
+        watch = followed.watch
+        ended = followed.ended
+        return OutputReport(
+            bytes=ended.bytes_total if ended is not None else followed.size,
+            shipped_bytes=followed.shipped(first) if first is not None else 0,
+            dropped_bytes=followed.dropped + (first.refused if first is not None else 0),
+            truncated=followed.dropped > 0,
+            tail=tail,
+            failed_on=watch.failed_on,
+            missing=watch.missing,
+            lines=watch.lines,
+        )

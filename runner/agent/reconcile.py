@@ -1,0 +1,196 @@
+"""After a start: what an agent before us left in the journal, at the supervisor and in the spool is taken over.
+
+For each unfinished execution there are four sources of truth, in this order: the supervisor (it is alive, or its
+exit record waits), the journal (how far it had come), the boot id and supervisor instance (whether anything can
+still be alive), and SQS (whether its message is still held).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner.agent.execution import Execution, MessageState, State
+from runner.agent.lease import Lease, boottime
+from runner.agent.run import HANDED_BACK, Run
+from runner.protocol.job import Job
+from runner.protocol.outcome import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from runner.agent.journal import RunRow
+    from runner.agent.services import Services
+    from runner.agent.spools import SpoolRow
+
+log = structlog.get_logger()
+
+OUTCOMES = frozenset(str(outcome) for outcome in Outcome)
+
+
+async def take_over_dead(services: Services) -> None:
+    """Rows of run-once processes that are gone become ours."""
+    for owner in await services.journal.owners():
+        if owner != services.owner and not owner_alive(owner):
+            log.warning("taken_over_from", owner=owner)
+            await services.journal.take_over_from(owner)
+
+
+def own_name() -> str:
+    """The owner name of a run-once process: pid, start time and boot, since a bare pid is no identity."""
+    return f"run-once/{os.getpid()}/{_start_ticks(os.getpid())}"
+
+
+def owner_alive(owner: str) -> bool:
+    """Whether the process behind an owner name still runs."""
+    kind, _, rest = owner.partition("/")
+    pid, _, ticks = rest.partition("/")
+    return kind == "run-once" and pid.isdigit() and _start_ticks(int(pid)) == ticks
+
+
+def _start_ticks(pid: int) -> str:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]
+
+
+class Reconciler:
+    """Called once, connected to the supervisor and before anything is received."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._now = boottime()
+
+    async def run(self) -> None:
+        services = self._services
+        rows = await services.journal.unfinished()
+        spools = {row.tag.key: row for row in await services.spools.unsettled()}
+        known = set(services.link.known_keys())
+        for row in rows:
+            execution = self._execution(row)
+            known.discard(execution.key)
+            if row.state == State.ENDED:
+                # Told and committed; only what its message is owed is still to be done.
+                services.spawn(self._forget_message(execution), f"forget {row.run_id}")
+                continue
+            await self._resume(Run(services, execution), row, spools.pop(execution.key, None))
+        for spool in spools.values():
+            await self._ship_rest(spool)
+        if known:
+            # Ended and committed, but the agent died before it said so to the supervisor.
+            log.info("supervisor_told", runs=len(known))
+            await services.link.acknowledge(sorted(known))
+
+    def _execution(self, row: RunRow) -> Execution:
+        lease = None
+        if row.message == MessageState.LEASED and row.receipt and row.message_id:
+            same_boot = row.boot_id == self._services.source.host.boot_id
+            lease = Lease(
+                message_id=row.message_id,
+                run_id=row.run_id,
+                receipt=row.receipt,
+                delivery=row.delivery,
+                taken=row.lease_taken if same_boot else self._now,
+                # Another boot, another clock: nothing is known of the lease, so SQS is asked at once.
+                until=row.lease_until if same_boot else self._now + 1.0,
+                visibility=self._services.config.queue.visibility,
+                execution=row.execution,
+            )
+        verdict = None
+        if row.outcome is not None and row.outcome in OUTCOMES:
+            verdict = Verdict(Outcome(row.outcome), row.reason or "", row.exit_code)
+        return Execution(
+            job=Job.from_json(json.loads(row.spec)),
+            message_id=row.message_id,
+            delivery=row.delivery,
+            sent_at=row.sent_at,
+            accepted_at=row.accepted_at,
+            boot_id=row.boot_id,
+            owner=row.owner,
+            id=row.execution,
+            state=State(row.state),
+            attempt=row.attempt,
+            sequence=row.sequence,
+            message=MessageState(row.message),
+            lease=lease,
+            supervisor=row.supervisor,
+            pid=row.pid,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            verdict=verdict,
+            outcome=row.outcome,
+            reason=row.reason,
+        )
+
+    async def _resume(self, run: Run, row: RunRow, spool: SpoolRow | None) -> None:
+        services, execution = self._services, run.execution
+        there = services.link.knows(execution.key)
+        reachable = row.supervisor == services.instance() and row.boot_id == services.source.host.boot_id
+        if execution.state is State.ACCEPTED and there is None and reachable:
+            # Never started: the supervisor is the one that would have been told, and was not.
+            if execution.lease is not None and execution.lease.until <= self._now:
+                await self._never_started(execution)
+                return
+            services.roster.add(run)
+            self._keep(execution)
+            run.task = services.spawn(run.execute(), f"run {row.run_id}")
+            return
+        if execution.state is State.ACCEPTED:
+            execution.state = State.RUNNING
+        if execution.state is State.RUNNING:
+            await self._follow(run, spool)
+            if there is not None:
+                execution.pid, execution.started_at = there.pid, there.started_at
+        log.info("run_resumed", run_id=row.run_id, job=row.job, state=execution.state, known=there is not None)
+        services.roster.add(run)
+        self._keep(execution)
+        run.task = services.spawn(run.resume(), f"run {row.run_id}")
+
+    async def _follow(self, run: Run, spool: SpoolRow | None) -> None:
+        """Let the shipper go on with the output of an attempt that may still write."""
+        services = self._services
+        if spool is not None:
+            await services.shipper.resume(spool.tag, secrets=spool.secrets, rules=spool.rules)
+        else:
+            # Started, and the agent died before the row of its spool was on disk.
+            await services.spools.opened(run.tag(), run.secrets(), run.rules())
+            await services.shipper.resume(run.tag(), secrets=run.secrets(), rules=run.rules())
+
+    def _keep(self, execution: Execution) -> None:
+        if execution.lease is not None:
+            self._services.keeper.hold(execution.lease)
+
+    async def _never_started(self, execution: Execution) -> None:
+        """Its lease ran out before anything happened: any host may have the message now, and nothing is owed."""
+        log.info("run_not_started", run_id=execution.run_id, job=execution.job.job)
+        execution.state = State.ENDED
+        execution.message = MessageState.GONE
+        execution.ended_at = self._services.now()
+        await self._services.journal.save(execution)
+
+    async def _forget_message(self, execution: Execution) -> None:
+        services = self._services
+        if execution.outcome in HANDED_BACK:
+            await services.journal.message_gone(execution.id)
+            if execution.lease is not None:
+                await services.keeper.release([execution.lease], 0)
+            return
+        if execution.lease is not None:
+            self._keep(execution)
+            await services.keeper.delete(execution.lease.receipt)
+            services.keeper.drop(execution.lease)
+        await services.journal.message_gone(execution.id)
+
+    async def _ship_rest(self, spool: SpoolRow) -> None:
+        """The run has ended; what is left is to bring its output to the sinks."""
+        services = self._services
+        await services.shipper.resume(spool.tag, secrets=spool.secrets, rules=spool.rules, end=spool.end)
+        if spool.end is None:
+            await services.shipper.finish(spool.tag.key, None, within=0.0)
+        services.spawn(services.settle_output(spool.tag.key), f"output {spool.tag.key}")
+        await asyncio.sleep(0)

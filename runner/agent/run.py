@@ -1,0 +1,363 @@
+"""One run, from its admission to its outcome, as one coroutine that reads top to bottom.
+
+Order matters in every step: a fact is in the journal before the world is told, the supervisor may forget an end only
+when it is in the journal, and the message is deleted last. Killed at any point, the next agent goes on from the
+journal's and the supervisor's knowledge (reconcile.py) and repeats at most steps that can be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner.agent.environment import environment_of
+from runner.agent.events import finished_event, heartbeat_event, secrets_in, started_event
+from runner.agent.execution import MessageState, State
+from runner.agent.link import Lost
+from runner.agent.output import OutputEnd, OutputReport, Rules
+from runner.agent.supervision_types import ExitRecord, Started, StartSpec
+from runner.protocol.outcome import Ending, Outcome, RuleFacts, Verdict, decide, lost
+from runner.sinks import Tag
+
+if TYPE_CHECKING:
+    from runner.agent.execution import Execution
+    from runner.agent.services import Services
+
+log = structlog.get_logger()
+
+SHIPPED_WITHIN_S = 5.0
+# After these a further attempt makes sense; the others were decided by somebody, or would end the same way.
+RETRIED = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.KILLED, Outcome.OOM_KILLED, Outcome.START_FAILED})
+# These ended here, but the message says that the run is still wanted: it goes back to the queue.
+HANDED_BACK = frozenset({Outcome.INTERRUPTED, Outcome.LOST})
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why we stop a run: `cause` is the supervisor's word."""
+
+    cause: str
+    detail: str = ""
+
+
+class Run:
+    """Drives one execution. `room_freed` is called once, when no process of it is left and it wants none."""
+
+    def __init__(self, services: Services, execution: Execution) -> None:
+        self.execution = execution
+        self.stopped: Stop | None = None
+        self._services = services
+        self._stopping = asyncio.Event()
+        self._live = False
+        self.running_since: float | None = None  # time.monotonic()
+        self.task: asyncio.Task[None] | None = None
+
+    # -- from outside
+
+    async def stop(self, cause: str, detail: str = "", grace: float | None = None) -> None:
+        """End it: its process by stop signal, grace and kill; a retry that is waited for does not happen."""
+        self.stopped = Stop(cause, detail)
+        self._stopping.set()
+        if self._live:
+            await self._services.link.stop(self.execution.key, cause, detail, grace)
+
+    def leave(self) -> None:
+        """The agent goes away and the run goes on: the next agent takes it over from the journal."""
+        if self.task is not None:
+            self.task.cancel()
+
+    @property
+    def active(self) -> bool:
+        return self.execution.state is not State.ENDED
+
+    # -- the run
+
+    async def execute(self) -> None:
+        """A new execution that is in the journal: everything until nothing is owed to the queue."""
+        if self.execution.job.ack == "on-start" and self.execution.lease is not None:
+            await self._take_over()
+        accepted = await self._attempts()
+        await self._settle(accepted)
+
+    async def resume(self) -> None:
+        """An execution of an agent before us, whose present attempt may still run."""
+        accepted: asyncio.Future[None] | None = None
+        if self.execution.state is State.RUNNING:
+            self._services.link.watch(self.execution.key)
+            accepted = await self._end(await self._wait_for_end())
+        if self._waits_to_retry() and await self._backoff():
+            accepted = await self._attempts()
+        await self._settle(accepted)
+
+    def _waits_to_retry(self) -> bool:
+        return self.execution.state is State.BACKOFF
+
+    async def _attempts(self) -> asyncio.Future[None] | None:
+        """Attempt after attempt; returns the acceptance of the last finished event."""
+        while True:
+            accepted = await self._end(await self._attempt())
+            if not self._waits_to_retry() or not await self._backoff():
+                return accepted
+
+    async def _attempt(self) -> ExitRecord | None:
+        """Start the command and wait for its end; None when it was lost with its supervisor."""
+        execution, services = self.execution, self._services
+        secrets = self.secrets()
+        execution.started_at = services.now()
+        tag = self.tag()
+        # Not waited for: a start that is not in the journal yet is found again by its key at the supervisor.
+        services.spools.opened(tag, secrets, self.rules())
+        spool_fd = services.shipper.open(tag, secrets=secrets, rules=self.rules())
+        try:
+            self._live = True
+            started = await services.link.start(self._spec(), spool_fd)
+        except Lost:
+            return None
+        finally:
+            os.close(spool_fd)
+        if started.exit is not None and started.exit.start_error is not None:
+            return started.exit
+        services.shipper.learn(execution.key, started.secrets)
+        if started.secrets:
+            services.spools.learned(tag, (*secrets, *started.secrets), self.rules())
+        self._say_started(started, (*secrets, *started.secrets))
+        if self.stopped is not None:
+            await services.link.stop(execution.key, self.stopped.cause, self.stopped.detail)
+        return started.exit or await self._wait_for_end()
+
+    def _say_started(self, started: Started, secrets: tuple[str, ...]) -> None:
+        execution, services = self.execution, self._services
+        execution.state = State.RUNNING
+        execution.pid = started.pid
+        execution.started_at = started.started_at
+        event = started_event(services.source, execution, started, secrets=secrets, log=services.log_place(self.tag()))
+        services.commit(execution, event)
+        log.info("run_started", run_id=execution.run_id, job=execution.job.job, pid=started.pid, user=started.user)
+
+    async def _wait_for_end(self) -> ExitRecord | None:
+        self._live = True
+        self.running_since = time.monotonic()
+        every = self._services.config.results.heartbeat
+        if not every:
+            return await self._services.link.ended(self.execution.key)
+        end = asyncio.ensure_future(self._services.link.ended(self.execution.key))
+        try:
+            while not (await asyncio.wait({end}, timeout=every))[0]:
+                await self._beat()
+            return end.result()
+        finally:
+            end.cancel()
+
+    async def _beat(self) -> None:
+        services, execution = self._services, self.execution
+        usage = (await services.link.usage()).get(execution.key)
+        now = services.now()
+        event = heartbeat_event(
+            services.source,
+            execution,
+            now,
+            max(0.0, now - (execution.started_at or now)),
+            {
+                "cpu_user_s": usage.cpu_user_s if usage else None,
+                "cpu_system_s": usage.cpu_system_s if usage else None,
+                "max_rss_bytes": usage.memory_bytes if usage else None,
+            },
+            services.output_bytes(execution.key),
+        )
+        services.commit(execution, event)
+
+    async def _end(self, record: ExitRecord | None) -> asyncio.Future[None]:
+        """The attempt has ended: outcome, journal, event. Returns the acceptance of the event."""
+        execution, services = self.execution, self._services
+        self._live = False
+        execution.ended_at = record.finished_at if record else services.now()
+        services.roster.process_ended(self)
+        end = OutputEnd(record.bytes_total, record.bytes_written, record.gap) if record else None
+        report = await services.shipper.finish(execution.key, end, within=SHIPPED_WITHIN_S)
+        verdict = self._judge(record, report)
+        will_retry = (
+            verdict.outcome in RETRIED and execution.attempt <= execution.job.retries.max and self.stopped is None
+        )
+        execution.state = State.BACKOFF if will_retry else State.ENDED
+        if not will_retry:
+            services.roster.no_more_attempts(self)
+        event = finished_event(
+            services.source,
+            execution,
+            record,
+            report,
+            now=services.now(),
+            will_retry=will_retry,
+            log=services.log_place(self.tag()),
+        )
+        accepted = services.outbox.accepted(event.id)
+        await services.commit(execution, event, terminal=not will_retry)
+        services.spools.ended(execution.key, end or OutputEnd(report.bytes, report.bytes))
+        services.spawn(services.settle_output(execution.key), f"output {execution.key}")
+        await services.link.acknowledge((execution.key,))
+        log.info(
+            "run_finished",
+            run_id=execution.run_id,
+            job=execution.job.job,
+            attempt=execution.attempt,
+            outcome=verdict.outcome,
+            reason=execution.reason,
+            will_retry=will_retry,
+        )
+        return accepted
+
+    def _judge(self, record: ExitRecord | None, report: OutputReport) -> Verdict:
+        execution = self.execution
+        if record is None:
+            verdict = lost(self._services.why_lost(execution))
+        else:
+            verdict = decide(
+                execution.job,
+                Ending(
+                    exit_code=record.exit_code,
+                    signal=record.signal,
+                    cause=record.cause,
+                    cause_detail=record.cause_detail,
+                    start_error=record.start_error,
+                    oom=record.oom,
+                    duration=record.duration_s,
+                ),
+                RuleFacts(failed_on=report.failed_on, missing=report.missing),
+            )
+        execution.verdict = verdict
+        execution.outcome = verdict.outcome
+        execution.reason = verdict.reason
+        if execution.lease_lost and (record is None or record.cause != "lost_lease"):
+            execution.reason += "; its lease was lost meanwhile and the job was left running"
+        return verdict
+
+    async def _backoff(self) -> bool:
+        """Wait for the next attempt; False when it is not made here."""
+        execution, services = self.execution, self._services
+        if services.draining and self.stopped is None and execution.message is MessageState.LEASED:
+            self.stopped = Stop("shutdown", "the agent is draining")  # another host makes the next attempt
+            self._stopping.set()
+        since = execution.ended_at or services.now()
+        wait = execution.job.retries.delay(execution.attempt) - max(0.0, services.now() - since)
+        try:
+            async with asyncio.timeout(max(0.0, wait)):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+        if self.stopped is not None:
+            execution.state = State.ENDED
+            execution.outcome = Outcome.INTERRUPTED if self.stopped.cause == "shutdown" else Outcome.CANCELLED
+            await services.commit(execution)
+            return False
+        execution.attempt += 1
+        execution.state = State.ACCEPTED
+        execution.supervisor = services.instance()
+        execution.pid = None
+        await services.commit(execution)
+        return True
+
+    # -- the message
+
+    async def _take_over(self) -> None:
+        """Answer for the run alone from here on: the journal first, then the deletion."""
+        execution, services = self.execution, self._services
+        lease = execution.lease
+        if lease is None:
+            return
+        execution.message = MessageState.TAKEN_OVER
+        await services.commit(execution)
+        await services.keeper.delete(lease.receipt)
+        services.keeper.drop(lease)
+        execution.lease = None
+
+    def reach_limit(self) -> None:
+        """SQS will not hold the message much longer; called on the event loop by the lease keeper."""
+        log.warning("run_taken_over", run_id=self.execution.run_id, job=self.execution.job.job)
+        self._services.spawn(self._take_over(), f"take over {self.execution.run_id}")
+
+    async def _settle(self, accepted: asyncio.Future[None] | None) -> None:
+        """What is owed to the queue at the end: deletion, or the message back."""
+        execution, services = self.execution, self._services
+        lease = execution.lease
+        if lease is None or execution.message is not MessageState.LEASED:
+            services.roster.ended(self)
+            return
+        if execution.outcome in HANDED_BACK:
+            execution.message = MessageState.GONE
+            await services.commit(execution)
+            services.roster.ended(self)
+            if not lease.lost:
+                await services.keeper.release([lease], 0)
+            services.keeper.drop(lease)
+            return
+        if accepted is not None:
+            await accepted
+        # Deleted by the newest receipt: a redelivery during the run has replaced the first.
+        await services.keeper.delete(lease.receipt)
+        services.keeper.drop(lease)
+        execution.message = MessageState.GONE
+        services.roster.ended(self)
+        await services.journal.message_gone(execution.id)
+
+    def lease_lost(self, why: str) -> None:
+        """Apply `[queue] on_lost_lease`; called on the event loop by the lease keeper."""
+        execution = self.execution
+        execution.lease_lost = True
+        policy = self._services.config.queue.on_lost_lease
+        log.error("lease_lost", run_id=execution.run_id, job=execution.job.job, why=why, policy=policy)
+        if policy == "kill" and execution.state is not State.ENDED:
+            self._services.spawn(self.stop("lost_lease", why), f"stop {execution.run_id}")
+
+    # -- what the supervisor and the shipper need
+
+    def tag(self) -> Tag:
+        execution, services = self.execution, self._services
+        return Tag(
+            execution=execution.id,
+            attempt=execution.attempt,
+            job=execution.job.job,
+            run_id=execution.run_id,
+            started_at=execution.accepted_at,
+            host=services.source.host.name,
+            max_bytes=services.config.output.max_bytes,
+        )
+
+    def secrets(self) -> tuple[str, ...]:
+        """Values of its environment that nobody may see, as far as the agent knows them."""
+        return secrets_in(self.execution.job.env, self._services.config.output.redact)
+
+    def rules(self) -> Rules:
+        success = self.execution.job.success
+        return Rules(fail_on=success.fail_on, require=success.require)
+
+    def _spec(self) -> StartSpec:
+        execution, config = self.execution, self._services.config
+        job = execution.job
+        return StartSpec(
+            key=execution.key,
+            job=job.job,
+            run_id=job.run_id,
+            argv=job.argv,
+            env=environment_of(execution, config, os.environ),
+            env_files=config.run.env_files,
+            user=job.user,
+            group=job.unix_group,
+            umask=job.umask,
+            nice=job.nice,
+            cwd=job.cwd,
+            stdin=job.stdin,
+            timeout=job.timeout,
+            grace=job.grace,
+            stop_signal=job.stop_signal,
+            no_output_timeout=job.no_output_timeout,
+            max_bytes=config.output.max_bytes,
+            limits={"memory": job.limits.memory, "cpu": job.limits.cpu, "pids": job.limits.pids},
+            leftovers=config.run.leftovers,
+            redact=config.output.redact,
+            tied=self._services.tied,
+        )

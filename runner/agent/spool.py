@@ -1,0 +1,117 @@
+"""Spool files: names, making, reading, punching holes, and what is kept of them afterwards."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+BLOCK = 4096
+KEEP_BYTES = 256 << 10
+"""The end of a file that is never punched out: the tail of the finished event is read from it."""
+PUNCH_STEP = 1 << 20
+"""Holes are punched in steps: a call per megabyte, and the output of small runs stays whole for `logs`."""
+RETAINED_BYTES = 256 << 20
+RETAINED_FILES = 1_000
+"""What is kept of finished and shipped runs, the newest first."""
+
+_FALLOC_FL_KEEP_SIZE = 0x01
+_FALLOC_FL_PUNCH_HOLE = 0x02
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+def make(directory: Path, run_id: str, execution: str, attempt: int) -> tuple[Path, int]:
+    """Create the file of an attempt, empty, readable by its owner alone; returns its path and a descriptor.
+
+    It is RUN_ID.out; a later attempt, or another execution of the run while that name is taken, says which it is
+    (`~` is in no run id). Raises OSError.
+    """
+    directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    plain, full = _names(directory, run_id, execution, attempt)
+    if attempt == 1:
+        try:
+            return plain, os.open(plain, flags | os.O_EXCL, 0o600)
+        except FileExistsError:
+            pass
+    return full, os.open(full, flags, 0o600)
+
+
+def find(directory: Path, run_id: str, execution: str, attempt: int) -> Path:
+    """The file that `make` created for this attempt, after a restart."""
+    plain, full = _names(directory, run_id, execution, attempt)
+    return full if attempt > 1 or full.exists() else plain
+
+
+def _names(directory: Path, run_id: str, execution: str, attempt: int) -> tuple[Path, Path]:
+    return directory / f"{run_id}.out", directory / f"{run_id}~{execution}~{attempt}.out"
+
+
+def read(path: Path, offset: int, size: int) -> bytes:
+    """Up to `size` bytes; fewer at the end of the file. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(descriptor, size, offset)
+    finally:
+        os.close(descriptor)
+
+
+def size_of(path: Path) -> int:
+    """Logical size in bytes; 0 where the file is gone."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def punch(path: Path, start: int, end: int) -> int:
+    """Give the disk back the whole blocks in [start, end); returns up to where. Raises OSError.
+
+    A file system that cannot punch holes keeps the bytes: `end` is returned all the same.
+    """
+    end -= end % BLOCK
+    if end <= start:
+        return start
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
+        if _libc.fallocate(descriptor, mode, start, end - start) != 0:
+            number = ctypes.get_errno()
+            if number not in {errno.EOPNOTSUPP, errno.ENOSYS}:
+                raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
+    return end
+
+
+def trim(
+    directory: Path,
+    active: AbstractSet[Path],
+    *,
+    retained_bytes: int = RETAINED_BYTES,
+    retained_files: int = RETAINED_FILES,
+) -> int:
+    """Remove the oldest files that are not active until the rest is within both quotas; returns how many went."""
+    found: list[tuple[float, int, str]] = []
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.endswith(".out") and Path(entry.path) not in active:
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((status.st_mtime, status.st_blocks * 512, entry.path))
+    except FileNotFoundError:
+        return 0
+    found.sort(reverse=True)
+    removed = held = 0
+    for index, (_, size, path) in enumerate(found):
+        held += size
+        if held > retained_bytes or index >= retained_files:
+            Path(path).unlink(missing_ok=True)
+            removed += 1
+    return removed

@@ -1,0 +1,91 @@
+"""Why the agent is asked to stop, and what that means for the jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = structlog.get_logger()
+
+ASK_WITHIN_S = 2.0
+_UNIT = re.compile(r"[^/]+\.service")
+
+
+class Manner(StrEnum):
+    """What happens to running jobs: `[agent] on_stop`, or what systemd's own job says."""
+
+    DRAIN = "drain"  # wait for them, then stop them
+    LEAVE = "leave"  # they go on, the next agent takes them over
+    KILL = "kill"  # stop them now
+
+
+async def manner(on_stop: str, environ: Mapping[str, str]) -> tuple[Manner, str]:
+    """How to stop, and the reason in words. A restart leaves the jobs alone, a host shutdown stops them."""
+    jobs = await systemd_jobs(environ)
+    return decide(on_stop, jobs, own_unit(environ))
+
+
+def decide(on_stop: str, jobs: str, unit: str | None) -> tuple[Manner, str]:
+    """`jobs` is what `systemctl list-jobs --plain --no-legend` prints: ID UNIT TYPE STATE, one a line."""
+    for line in jobs.splitlines():
+        words = line.split()
+        if len(words) < 3:
+            continue
+        if words[1] in ("shutdown.target", "reboot.target", "poweroff.target", "halt.target") and words[2] == "start":
+            return Manner.KILL, "the host is shutting down"
+    for line in jobs.splitlines():
+        words = line.split()
+        if len(words) >= 3 and words[1] == unit and words[2] in ("restart", "try-restart"):
+            return Manner.LEAVE, "the agent is restarted"
+    return Manner(on_stop), "the agent was told to stop"
+
+
+def own_unit(environ: Mapping[str, str], cgroup: Path = Path("/proc/self/cgroup")) -> str | None:
+    """The systemd unit that this process belongs to; None outside of one."""
+    if "INVOCATION_ID" not in environ:
+        return None
+    try:
+        text = cgroup.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        units = [part for part in line.split("/") if _UNIT.fullmatch(part)]
+        if units:
+            return units[-1]
+    return None
+
+
+async def systemd_jobs(environ: Mapping[str, str]) -> str:
+    """What systemd is about to do; empty outside of a unit, or where it does not answer in time."""
+    if "INVOCATION_ID" not in environ:
+        return ""
+    command = ("systemctl", "list-jobs", "--plain", "--no-legend", "--full")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={"PATH": environ.get("PATH", os.defpath), "LANG": "C"},
+        )
+    except OSError as error:
+        log.warning("systemd_not_asked", error=str(error))
+        return ""
+    try:
+        async with asyncio.timeout(ASK_WITHIN_S):
+            out, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        log.warning("systemd_not_asked", error=f"no answer within {ASK_WITHIN_S:.0f} s")
+        return ""
+    return out.decode(errors="replace")

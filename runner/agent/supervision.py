@@ -1,0 +1,396 @@
+"""The agent's side of the supervisor's socket. The frames are described in `runner.supervisor.wire`.
+
+The supervisor of the companion unit is used where its socket exists; else one is started, detached from the agent,
+and found again by the next agent.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import runner
+from runner.agent.supervision_types import ExitRecord, Hello, Known, Started, StartSpec, Usage
+from runner.errors import CronRunnerError, SupervisorUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+__all__ = [
+    "ExitRecord",
+    "Hello",
+    "Known",
+    "StartRefused",
+    "StartSpec",
+    "Started",
+    "Supervision",
+    "Usage",
+]
+
+# Named, as `Supervision.list` hides the builtin in its class.
+Arguments = list[str]
+Bytes = list[bytes]
+Descriptors = list[int]
+
+PROTOCOL = 1
+LINGER = 60.0
+_START_WITHIN = 10.0
+_ANSWER_WITHIN = 60.0
+_FDS_PER_MESSAGE = 200  # the kernel takes 253 (SCM_MAX_FD)
+_PIECE = 256 << 10
+
+
+class StartRefused(CronRunnerError):
+    """The supervisor will not do what was asked: ``code`` is its word for why, such as ``user`` or ``invalid``."""
+
+    def __init__(self, code: str, text: str) -> None:
+        self.code = code
+        super().__init__(text)
+
+
+class Supervision:
+    """One connection to the supervisor. After `wait_closed` returned, `connect` may be called again.
+
+    ``on_exit`` and ``on_output`` are called in the event loop's thread: once for every run of this owner that
+    ended, and with the sizes of spool files that have grown. A run may be reported both by `list` and by
+    ``on_exit``; its record is kept until `ack`. Every method raises `SupervisorUnavailable` when the connection is
+    lost, and `StartRefused` when the supervisor answers that it will not.
+    """
+
+    def __init__(
+        self,
+        *,
+        runtime: Path,
+        config_path: Path | None,
+        owner: str = "agent",
+        on_exit: Callable[[ExitRecord], None],
+        on_output: Callable[[Mapping[str, int]], None],
+        arguments: Sequence[str] = (),
+        linger: float = LINGER,
+    ) -> None:
+        self._runtime = runtime
+        self._config_path = config_path
+        self._owner = owner
+        self._on_exit = on_exit
+        self._on_output = on_output
+        self._arguments = tuple(arguments)
+        self._linger = linger
+        self._sock: socket.socket | None = None
+        self._closed: asyncio.Event = asyncio.Event()
+        self._closed.set()
+        self._child = 0
+        self._number = 0
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._inbox = bytearray()
+        self._outbox: deque[tuple[bytes, int | None]] = deque()
+        self._writing = False
+        self._flushing = False
+        self._acks: list[str] = []
+        self._ack_done: asyncio.Future[None] | None = None
+
+    async def connect(self) -> Hello:
+        """Connect to the host's supervisor, or start one under the runtime path. Raises SupervisorUnavailable."""
+        await self.close()
+        loop = asyncio.get_running_loop()
+        if self._child:  # one that this agent started and that has ended since
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._child, os.WNOHANG)
+        self._sock = await asyncio.to_thread(self._open)
+        self._inbox.clear()
+        self._outbox.clear()
+        self._writing = False
+        self._closed.clear()
+        loop.add_reader(self._sock, self._readable)
+        try:
+            answer = await self._call(
+                {"op": "hello", "protocol": PROTOCOL, "owner": self._owner, "version": runner.__version__}
+            )
+        except StartRefused as error:
+            await self.close()
+            raise SupervisorUnavailable(str(error)) from error
+        hello = Hello.from_json(answer)
+        if hello.protocol != PROTOCOL:
+            await self.close()
+            raise SupervisorUnavailable(
+                f"cannot talk to the supervisor: it speaks protocol {hello.protocol} ({hello.version}), this agent "
+                f"speaks {PROTOCOL} ({runner.__version__}); run the same version of both"
+            )
+        return hello
+
+    async def start(self, spec: StartSpec, spool_fd: int) -> Started:
+        """Start an attempt, its output going to ``spool_fd`` (O_RDWR, not O_APPEND; stays the caller's to close).
+
+        The descriptor must stay open until this returns.
+        """
+        return Started.from_json(await self._call({"op": "start", "fds": 1, **spec.to_json()}, spool_fd))
+
+    async def stop(self, key: str, cause: str, detail: str = "", grace: float | None = None) -> bool:
+        """Stop signal, grace, kill of everything; ``grace`` 0 kills at once. False if no such run is alive."""
+        answer = await self._call({"op": "stop", "key": key, "cause": cause, "detail": detail, "grace": grace})
+        return bool(answer.get("found"))
+
+    async def list(self) -> list[Known]:
+        """All runs of this owner that are alive, or ended and not acknowledged."""
+        found = []
+        after: str | None = None
+        while True:
+            answer = await self._call({"op": "list", "after": after})
+            found += [Known.from_json(item) for item in answer["runs"]]
+            after = answer.get("after")
+            if after is None:
+                return found
+
+    async def ack(self, keys: Iterable[str]) -> None:
+        """Let the supervisor forget these records. All acknowledgements of one loop turn share a frame."""
+        self._acks += keys
+        if self._ack_done is None:
+            loop = asyncio.get_running_loop()
+            self._ack_done = loop.create_future()
+            loop.call_soon(self._send_acks)
+        await asyncio.shield(self._ack_done)
+
+    def _send_acks(self) -> None:
+        keys, self._acks = self._acks, []
+        done, self._ack_done = self._ack_done, None
+        assert done is not None  # set by whoever asked for this call
+        try:
+            answer = self._post({"op": "ack", "keys": keys}, None)
+        except SupervisorUnavailable as error:
+            done.set_exception(error)
+            return
+
+        def settle(answered: asyncio.Future[dict[str, Any]]) -> None:
+            if done.cancelled():
+                return
+            error = answered.exception() if not answered.cancelled() else SupervisorUnavailable("cannot acknowledge")
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        answer.add_done_callback(settle)
+
+    async def usage(self) -> Mapping[str, Usage]:
+        """What each running attempt uses now, by key."""
+        answer = await self._call({"op": "usage"})
+        return {key: Usage.from_json(item) for key, item in answer["usage"].items()}
+
+    async def wait_closed(self) -> None:
+        """Return when the connection has been lost or closed."""
+        await self._closed.wait()
+
+    async def close(self) -> None:
+        """Close the connection; the supervisor and its runs go on."""
+        self._lose("the connection was closed")
+
+    # -- the connection
+
+    async def _call(self, message: dict[str, Any], fd: int | None = None) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN):
+                return await self._post(message, fd)
+        except TimeoutError:
+            self._lose("no answer")
+            raise SupervisorUnavailable(
+                f"cannot get an answer from the supervisor within {_ANSWER_WITHIN:g} s"
+            ) from None
+
+    def _post(self, message: dict[str, Any], fd: int | None) -> asyncio.Future[dict[str, Any]]:
+        if self._sock is None:
+            raise SupervisorUnavailable("cannot talk to the supervisor: not connected")
+        self._number += 1
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        body = json.dumps({"id": self._number, **message}, separators=(",", ":")).encode()
+        self._waiting[self._number] = answer
+        self._outbox.append((struct.pack(">I", len(body)) + body, fd))
+        if not self._flushing and not self._writing:
+            # At the end of this loop turn: all requests of the turn go in one call.
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+        return answer
+
+    def _flush(self) -> None:
+        self._flushing = False
+        while self._sock is not None and self._outbox:
+            pieces: Bytes = []
+            fds: Descriptors = []
+            size = 0
+            for piece, fd in self._outbox:
+                if pieces and (size + len(piece) > _PIECE or len(fds) == _FDS_PER_MESSAGE):
+                    break
+                pieces.append(piece)
+                size += len(piece)
+                if fd is not None:
+                    fds.append(fd)
+            try:
+                sent = self._send(b"".join(pieces), fds)
+            except BlockingIOError:
+                self._wait_writable()
+                return
+            except OSError as error:
+                self._lose(str(error))
+                return
+            for _ in pieces:
+                self._outbox.popleft()
+            if sent < size:
+                # What was sent took all the descriptors with it.
+                self._outbox.appendleft((b"".join(pieces)[sent:], None))
+        self._stop_writing()
+
+    def _send(self, data: bytes, fds: Descriptors) -> int:
+        assert self._sock is not None
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        return self._sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
+
+    def _wait_writable(self) -> None:
+        if not self._writing and self._sock is not None:
+            self._writing = True
+            asyncio.get_running_loop().add_writer(self._sock, self._flush)
+
+    def _stop_writing(self) -> None:
+        if self._writing and self._sock is not None:
+            self._writing = False
+            asyncio.get_running_loop().remove_writer(self._sock)
+
+    def _readable(self) -> None:
+        if self._sock is None:
+            return
+        try:
+            data = self._sock.recv(_PIECE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(str(error))
+            return
+        if not data:
+            self._lose("it has closed the connection")
+            return
+        self._inbox += data
+        inbox, start = self._inbox, 0
+        frames = []
+        while len(inbox) - start >= 4:
+            length = int.from_bytes(inbox[start : start + 4], "big")
+            if len(inbox) - start - 4 < length:
+                break
+            frames.append(json.loads(inbox[start + 4 : start + 4 + length]))
+            start += 4 + length
+        del inbox[:start]
+        for frame in frames:
+            self._take(frame)
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        notice = frame.get("notice")
+        if notice == "exited":
+            self._on_exit(ExitRecord.from_json(frame["record"]))
+        elif notice == "output":
+            self._on_output(frame["sizes"])
+        elif notice is None:
+            answer = self._waiting.pop(frame.get("id", 0), None)
+            if answer is None or answer.done():
+                return
+            if frame.get("ok"):
+                answer.set_result(frame)
+            else:
+                answer.set_exception(StartRefused(str(frame.get("code")), str(frame.get("error"))))
+
+    def _lose(self, why: str) -> None:
+        if self._sock is None:
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._sock)
+        self._stop_writing()
+        self._sock.close()
+        self._sock = None
+        waiting, self._waiting = self._waiting, {}
+        for answer in waiting.values():
+            if not answer.done():
+                answer.set_exception(SupervisorUnavailable(f"cannot reach the supervisor: {why}"))
+                answer.exception()  # whoever waits still gets it; nobody waiting is no error
+        self._closed.set()
+
+    # -- finding or starting the supervisor; in a thread, as it waits
+
+    def _open(self) -> socket.socket:
+        companion = Path(f"{self._runtime}-supervisor") / "supervisor.sock"
+        if companion.exists():
+            return _dial(companion)
+        own = self._runtime / "supervisor.sock"
+        try:
+            return _dial(own)
+        except SupervisorUnavailable:
+            return self._launch(own)
+
+    def _launch(self, path: Path) -> socket.socket:
+        try:
+            self._runtime.mkdir(mode=0o750, parents=True, exist_ok=True)
+            lock = os.open(self._runtime / "supervisor.start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SupervisorUnavailable(f"cannot start a supervisor: {error}; set [paths] runtime") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # one of several agents starts it, the others find it
+            with contextlib.suppress(SupervisorUnavailable):
+                return _dial(path)
+            log = self._runtime / "supervisor.log"
+            with log.open("ab") as stderr:
+                process = subprocess.Popen(
+                    self._command(path),
+                    stdin=subprocess.DEVNULL,
+                    stdout=stderr,
+                    stderr=stderr,
+                    cwd="/",
+                    start_new_session=True,
+                )
+            self._child = process.pid
+            return _await(process, path, log)
+        finally:
+            os.close(lock)
+
+    def _command(self, path: Path) -> Arguments:
+        root = str(Path(runner.__file__).resolve().parent.parent)
+        code = f"import sys; sys.path.insert(0, {root!r}); from runner.supervisor.__main__ import main; main()"
+        command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", code, "--socket", str(path.resolve())]
+        if self._config_path is not None:
+            command += ["--config", str(self._config_path.resolve())]
+        return [*command, "--linger", str(self._linger), *self._arguments]
+
+
+def _dial(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(5)
+        sock.connect(str(path))
+    except OSError as error:
+        sock.close()
+        raise SupervisorUnavailable(f"cannot reach the supervisor at {path}: {error.strerror or error}") from error
+    sock.setblocking(False)
+    return sock
+
+
+def _await(process: subprocess.Popen[bytes], path: Path, log: Path) -> socket.socket:
+    until = time.monotonic() + _START_WITHIN
+    while True:
+        try:
+            sock = _dial(path)
+        except SupervisorUnavailable:
+            if process.poll() is not None:
+                said = log.read_text(errors="replace")[-2000:].strip().splitlines()
+                why = said[-1] if said else f"exit status {process.returncode}"
+                raise SupervisorUnavailable(f"cannot start a supervisor: {why}") from None
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.005)
+        else:
+            process.returncode = 0  # it outlives us: nobody here waits for it
+            return sock

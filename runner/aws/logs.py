@@ -1,0 +1,149 @@
+"""CloudWatch Logs: put events, make groups and streams, read a stream back.
+
+Limits of a batch (1,048,576 bytes counting 26 per event, 10,000 events, 24 hours, in order of time) are the
+caller's: this module sends what it is given. Sequence tokens are ignored by AWS since 2023 and not sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from runner.errors import AwsUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mypy_boto3_logs import CloudWatchLogsClient
+
+    from runner.aws.session import Session
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Events of a batch that CloudWatch did not take, by index: ``[0, too_old_end)`` and ``[0,
+    expired_end)`` are too old (14 days, the group's retention), ``[too_new_start, …)`` is more than 2 hours
+    in the future."""
+
+    too_new_start: int | None
+    too_old_end: int | None
+    expired_end: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """A page of a stream. Ask again with ``token``; the end is reached when the same token comes back."""
+
+    events: tuple[tuple[int, str], ...]
+    token: str
+
+
+class Logs:
+    """CloudWatch Logs of one account and region. Every method raises `AwsUnavailable`; none retries.
+
+    Codes to act on: ``ResourceNotFoundException`` (group or stream is missing), ``ThrottlingException``.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def put_events(self, group: str, stream: str, events: Sequence[tuple[int, str]]) -> Rejected | None:
+        """Put (unix milliseconds, text) events, in order of time; None where every one was accepted.
+
+        Events that AWS says it has already are accepted: they are what an answer that was lost has left
+        behind.
+        """
+        wire: Any = [{"timestamp": stamp, "message": text} for stamp, text in events]
+        action = "PutLogEvents"
+        try:
+            return await self._call(
+                action,
+                lambda logs: logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=wire),
+                _read_rejected,
+            )
+        except AwsUnavailable as error:
+            if error.code == "DataAlreadyAcceptedException":
+                return None
+            raise
+
+    async def create_stream(self, group: str, stream: str) -> bool:
+        """Make a stream; False where it was there already."""
+        return await self._create(
+            "CreateLogStream", lambda logs: logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        )
+
+    async def create_group(self, group: str, retention_days: int | None = None) -> bool:
+        """Make a group and set its retention; False where it was there already, whose retention is left
+        alone.
+
+        ``retention_days`` is one of the numbers that CloudWatch knows (1, 3, 5, 7, 14, 30, …); None or 0
+        keeps the events for ever. Where the group was made and the retention refused, the failure of that
+        is raised.
+        """
+        made = await self._create("CreateLogGroup", lambda logs: logs.create_log_group(logGroupName=group))
+        if made and retention_days:
+            await self.set_retention(group, retention_days)
+        return made
+
+    async def set_retention(self, group: str, days: int) -> None:
+        await self._call(
+            "PutRetentionPolicy",
+            lambda logs: _metadata(logs.put_retention_policy(logGroupName=group, retentionInDays=days)),
+            _nothing,
+        )
+
+    async def get_events(self, group: str, stream: str, token: str | None = None) -> LogPage:
+        """A page of up to 10,000 events or 1 MB from the stream's start, or from where ``token`` left off.
+
+        A page may be empty with more to come: the stream's present end is where ``token`` comes back
+        unchanged.
+        """
+        action = "GetLogEvents"
+        where: Any = {"logGroupName": group, "logStreamName": stream, "startFromHead": True}
+        if token is not None:
+            where["nextToken"] = token
+        return await self._call(action, lambda logs: logs.get_log_events(**where), _read_page)
+
+    async def _create(self, action: str, do: Callable[[CloudWatchLogsClient], object]) -> bool:
+        try:
+            await self._call(action, lambda logs: _metadata(do(logs)), _nothing)
+        except AwsUnavailable as error:
+            if error.code == "ResourceAlreadyExistsException":
+                return False
+            raise
+        return True
+
+    async def _call(
+        self,
+        action: str,
+        do: Callable[[CloudWatchLogsClient], Mapping[str, Any]],
+        read: Callable[[Mapping[str, Any]], T],
+    ) -> T:
+        return await self._session.call("logs", action, do, read)
+
+
+def _metadata(answer: object) -> Mapping[str, Any]:
+    """The answer of an action that has none to give: the stubs say None, botocore returns the metadata."""
+    return answer if isinstance(answer, dict) else {}
+
+
+def _nothing(_answer: Mapping[str, Any]) -> None:
+    """Reads an answer that has nothing to say."""
+
+
+def _read_rejected(answer: Mapping[str, Any]) -> Rejected | None:
+    info = answer.get("rejectedLogEventsInfo")
+    if not info:
+        return None
+    return Rejected(
+        too_new_start=info.get("tooNewLogEventStartIndex"),
+        too_old_end=info.get("tooOldLogEventEndIndex"),
+        expired_end=info.get("expiredLogEventEndIndex"),
+    )
+
+
+def _read_page(answer: Mapping[str, Any]) -> LogPage:
+    events = tuple((int(event["timestamp"]), str(event["message"])) for event in answer["events"])
+    return LogPage(events, str(answer["nextForwardToken"]))

@@ -1,0 +1,171 @@
+"""What is said to SQS and what it answers, as values; and how a list is cut into batches. Pure.
+
+Outside facts are from the SQS API reference: at most 10 entries and 1 MiB (1,048,576 bytes) of bodies in a
+batch, ids of entries unique in their batch, a lease (visibility) of at most 12 hours from the receive.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from runner.aws.failures import plain_code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+T = TypeVar("T")
+
+BATCH_ENTRIES = 10
+BATCH_BYTES = 256 * 1024
+"""Bytes of bodies that `batches` puts together. SQS takes 1 MiB today; 256 KiB was the limit until 2025 and
+still is that of older stand-ins and regions. Ten ordinary events are far below either."""
+MESSAGE_BYTES = 1024 * 1024
+LONGEST_WAIT = 20
+"""Seconds: the longest poll that SQS allows."""
+LONGEST_VISIBILITY = 43_200
+"""Seconds: SQS holds a message for at most 12 hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message in our lease.
+
+    ``delivery`` is ApproximateReceiveCount (1 at the first), ``sent_at`` unix seconds. The lease began
+    between ``asked_at`` (the request was handed to its thread) and ``arrived_at`` (the answer was here), both
+    CLOCK_BOOTTIME seconds: counting from ``asked_at`` is always safe.
+    """
+
+    message_id: str
+    receipt: str
+    body: str
+    delivery: int
+    sent_at: float
+    group_id: str | None
+    asked_at: float
+    arrived_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to send. ``group_id`` and ``dedup_id`` are for FIFO queues and left out where None."""
+
+    id: str
+    body: str
+    group_id: str | None = None
+    dedup_id: str | None = None
+    delay_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An entry of a batch that SQS did not take; ``index`` is its place in the list that was given.
+
+    ``sender_fault``: the same entry will fail again. ``gone``: the receipt holds no lease any more (expired,
+    message deleted or visible again), so neither delete nor extend can ever succeed with it.
+    """
+
+    index: int
+    code: str
+    sender_fault: bool
+    detail: str = ""
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """A queue's redrive policy: after ``max_receive_count`` receives SQS moves a message to
+    ``target_arn``."""
+
+    target_arn: str
+    max_receive_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """What the queue says of itself; seconds and bytes."""
+
+    arn: str
+    visibility: float
+    retention: float
+    max_message_bytes: int
+    redrive: Redrive | None
+    fifo: bool
+
+
+def batches(
+    entries: Iterable[T],
+    size_of: Callable[[T], int],
+    *,
+    max_bytes: int = BATCH_BYTES,
+    max_entries: int = BATCH_ENTRIES,
+) -> list[list[T]]:
+    """Cut ``entries``, in order, into lists of at most ten and ``max_bytes``; a larger one travels alone."""
+    cut: list[list[T]] = []
+    room = 0
+    for entry in entries:
+        size = size_of(entry)
+        if not cut or len(cut[-1]) >= max_entries or size > room:
+            cut.append([])
+            room = max_bytes
+        cut[-1].append(entry)
+        room -= size
+    return cut
+
+
+_GONE = frozenset(("ReceiptHandleIsInvalid", "MessageNotInflight"))
+
+
+def whole_seconds(seconds: float) -> int:
+    """Whole seconds as SQS takes them; rounded up, so that a lease is never shorter than was asked."""
+    return min(LONGEST_VISIBILITY, max(0, math.ceil(seconds)))
+
+
+def read_message(message: Any, asked_at: float, arrived_at: float) -> Received:
+    attributes = message.get("Attributes", {})
+    return Received(
+        message_id=message["MessageId"],
+        receipt=message["ReceiptHandle"],
+        body=message.get("Body", ""),
+        delivery=int(attributes.get("ApproximateReceiveCount", 1)),
+        sent_at=int(attributes.get("SentTimestamp", 0)) / 1000,
+        group_id=attributes.get("MessageGroupId"),
+        asked_at=asked_at,
+        arrived_at=arrived_at,
+    )
+
+
+def wire_entry(index: int, entry: Outgoing) -> dict[str, object]:
+    wire: dict[str, object] = {"Id": str(index), "MessageBody": entry.body}
+    if entry.group_id is not None:
+        wire["MessageGroupId"] = entry.group_id
+    if entry.dedup_id is not None:
+        wire["MessageDeduplicationId"] = entry.dedup_id
+    if entry.delay_s is not None:
+        wire["DelaySeconds"] = entry.delay_s
+    return wire
+
+
+def read_failed(entry: Any) -> Failed:
+    code = plain_code(entry.get("Code", ""))
+    detail = entry.get("Message") or ""
+    # An expired receipt is told by its text alone: "…ReceiptHandle is invalid. Reason: The receipt handle has
+    # expired." The same code stands for a visibility beyond the 12 hours, which leaves the lease as it is.
+    gone = code in _GONE or (code == "InvalidParameterValue" and "expired" in detail.lower())
+    return Failed(int(entry["Id"]), code, bool(entry.get("SenderFault")), detail, gone)
+
+
+def read_facts(attributes: Mapping[Any, str]) -> QueueFacts:
+    redrive = None
+    if policy := json.loads(attributes.get("RedrivePolicy") or "null"):
+        redrive = Redrive(policy["deadLetterTargetArn"], int(policy["maxReceiveCount"]))
+    return QueueFacts(
+        arn=attributes["QueueArn"],
+        visibility=float(attributes.get("VisibilityTimeout", 30)),
+        retention=float(attributes.get("MessageRetentionPeriod", 345_600)),
+        max_message_bytes=int(attributes.get("MaximumMessageSize", MESSAGE_BYTES)),
+        redrive=redrive,
+        fifo=attributes.get("FifoQueue", "false") == "true",
+    )

@@ -1,0 +1,266 @@
+"""One botocore session, and a client for each purpose, made when it is first needed and never before.
+
+boto3 itself is not imported: its resources, collections and S3 transfers are 3 MB that nothing here uses;
+what it calls a client is made by botocore. Region, credentials and endpoint come from the ordinary AWS
+settings.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from runner import __version__
+from runner.aws.calls import Caller, CallStats, Purpose
+from runner.aws.failures import clock_ahead_of, unavailable
+from runner.aws.regions import endpoint_of_queue_url, region_of_queue_url
+from runner.aws.settings import (
+    configured_endpoint,
+    raise_metadata_limits,
+    refuse_foreign_answer,
+    region_of_instance,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from botocore.session import Session as BotocoreSession
+
+T = TypeVar("T")
+
+THREADS: Mapping[Purpose, int] = {"receive": 1, "results": 2, "lease": 2, "logs": 4}
+LONGEST_POLL = 20.0
+
+_LOOK_AGAIN_S = 5.0  # after credentials or a region were not found: each look may take seconds
+_RENEW_AT_MOST_EVERY_S = 30.0
+_CLOCK_CHECK_EVERY_S = 30.0
+_REFUSED_CREDENTIALS = frozenset(("ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch"))
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. ``answer`` is waited for beyond the wait of a poll; ``slack`` is what a call may take besides
+    connecting and the answer (credentials, name lookup, its turn in the threads' lock) before it is given
+    up."""
+
+    connect: float = 5.0
+    answer: float = 15.0
+    slack: float = 30.0
+
+    def longest(self, poll_wait: float = 0.0) -> float:
+        """Seconds after which a call has ended for certain, as a success or as `AwsUnavailable`."""
+        return self.connect + self.answer + self.slack + poll_wait
+
+
+class Session:
+    """The way to AWS, shared by every `runner.aws.sqs.Queue` and `runner.aws.logs.Logs` of the process.
+
+    Args:
+        queue_url: the job queue's URL where it is configured; its region is taken where none is set.
+        timeouts: for tests; the defaults are those of the product.
+
+    ``stats`` counts the calls; ``notes`` are lines worth one log record each, such as an assumed region.
+    """
+
+    def __init__(self, *, queue_url: str = "", timeouts: Timeouts | None = None) -> None:
+        self.stats = CallStats()
+        self.notes: list[str] = []
+        self.timeouts = timeouts or Timeouts()
+        self._queue_url = queue_url
+        self._callers = {
+            purpose: Caller(purpose, threads=threads, stats=self.stats) for purpose, threads in THREADS.items()
+        }
+        # Guards everything below; the threads of all purposes make their clients here.
+        self._lock = threading.Lock()
+        self._session: BotocoreSession | None = None
+        self._clients: dict[tuple[Purpose, str], Any] = {}
+        self._region: str | None = None
+        self._fruitless: dict[str, tuple[float, Exception]] = {}
+        self._renewed_at = float("-inf")
+        self._clock_checked_at = float("-inf")
+
+    async def call(
+        self,
+        purpose: Purpose,
+        action: str,
+        do: Callable[[Any], Mapping[str, Any]],
+        read: Callable[[Mapping[str, Any]], T],
+        *,
+        queue_url: str = "",
+        poll_wait: float = 0.0,
+    ) -> T:
+        """Run ``read(do(client))`` in a thread of ``purpose``; any failure of it is `AwsUnavailable`.
+
+        ``queue_url`` chooses region and endpoint for calls about one queue. The client's service follows from
+        the purpose. Ends within ``timeouts.longest(poll_wait)``.
+        """
+        within = self.timeouts.longest(poll_wait)
+        return await self._callers[purpose](
+            action, lambda: self._do(purpose, action, do, read, queue_url), within=within
+        )
+
+    def close(self) -> None:
+        """Let idle threads end. Calls under way go on and are not waited for: the threads are daemons."""
+        for caller in self._callers.values():
+            caller.close()
+        with self._lock:
+            self._drop_clients()
+
+    @property
+    def region(self) -> str:
+        """The region that calls go to, as far as it is known yet; for texts, never to decide by."""
+        clients = list(self._clients.values())
+        return str(clients[0].meta.region_name) if clients else os.environ.get("AWS_REGION", "us-east-1")
+
+    # -- in the threads -------------------------------------------------------------------------------------
+
+    def _do(
+        self,
+        purpose: Purpose,
+        action: str,
+        do: Callable[[Any], Mapping[str, Any]],
+        read: Callable[[Mapping[str, Any]], T],
+        queue_url: str,
+    ) -> T:
+        try:
+            client = self._clients.get((purpose, queue_url)) or self._make_client(purpose, queue_url)
+            response = do(client)
+            answer = read(response)
+        except Exception as error:
+            self._check_clock(getattr(error, "response", None), always=True)
+            failure = unavailable(action, error, clock_ahead=self.stats.clock_ahead)
+            if failure.code in _REFUSED_CREDENTIALS:
+                self._renew_credentials()
+            raise failure from error
+        self._check_clock(response)
+        return answer
+
+    def _make_client(self, purpose: Purpose, queue_url: str) -> Any:
+        from botocore.config import Config  # noqa: PLC0415 - see the module's docstring
+
+        service = "logs" if purpose == "logs" else "sqs"
+        with self._lock:
+            if (client := self._clients.get((purpose, queue_url))) is not None:
+                return client
+            session = self._botocore()
+            self._need_credentials(session)
+            endpoint = None if configured_endpoint(session, service) else endpoint_of_queue_url(queue_url)
+            read_timeout = self.timeouts.answer + (LONGEST_POLL if purpose == "receive" else 0.0)
+            config = Config(
+                connect_timeout=self.timeouts.connect,
+                read_timeout=read_timeout,
+                retries={"total_max_attempts": 1, "mode": "standard"},
+                max_pool_connections=THREADS[purpose],
+                # What is sent is built in this package and typed; validation would be most of a call's CPU
+                # time.
+                parameter_validation=False,
+                # A poll is 20 seconds of silence, long enough for a NAT gateway in trouble to forget it.
+                tcp_keepalive=True,
+                endpoint_discovery_enabled=False,
+                inject_host_prefix=False,
+                disable_request_compression=True,
+            )
+            client = session.create_client(
+                service,
+                region_name=self._region_for(session, service, queue_url, endpoint),
+                endpoint_url=endpoint,
+                config=config,
+            )
+            client.meta.events.register("before-parse", refuse_foreign_answer)
+            self._clients[purpose, queue_url] = client
+            return client
+
+    def _botocore(self) -> BotocoreSession:
+        """The session, made at the first call. Holds the lock."""
+        if self._session is None:
+            import botocore.session  # noqa: PLC0415 - 100 ms and 13 MB, for those who call AWS
+            from botocore.loaders import Loader  # noqa: PLC0415
+
+            from runner.aws.models import LeanModels  # noqa: PLC0415
+
+            session = botocore.session.Session()
+            session.user_agent_extra = f"cron-runner/{__version__}"
+            if not os.environ.get("AWS_DATA_PATH"):
+                session.register_component("data_loader", Loader(file_loader=LeanModels()))
+            raise_metadata_limits(session)
+            self._session = session
+        return self._session
+
+    def _need_credentials(self, session: BotocoreSession) -> None:
+        """A client made without credentials would never find any; so none is made. Holds the lock."""
+        from botocore.exceptions import NoCredentialsError  # noqa: PLC0415
+
+        def look() -> object:
+            if session.get_credentials() is None:
+                raise NoCredentialsError
+            return True
+
+        self._look("credentials", look)
+
+    def _region_for(self, session: BotocoreSession, service: str, queue_url: str, endpoint: str | None) -> str:
+        """A client's region; the first of several sources that knows one. Holds the lock."""
+        configured = os.environ.get("AWS_REGION") or session.get_config_variable("region")
+        of_url = region_of_queue_url(queue_url)
+        stand_in = bool(endpoint) or configured_endpoint(session, service)
+        if of_url and configured and of_url != configured and not configured_endpoint(session, service):
+            # AWS answers for a queue only in its own region: asked elsewhere it would refuse every call.
+            self._note(f"queue {queue_url} is in {of_url}, not in the configured region {configured}")
+            return of_url
+        if region := configured or of_url or region_of_queue_url(self._queue_url):
+            return str(region)
+        if stand_in:
+            self._note("no region is set for the custom AWS endpoint; us-east-1 is assumed")
+            return "us-east-1"
+        if self._region is None:
+            self._region = self._look("region", region_of_instance)
+            self._note(f"no region is set; the instance's own is used: {self._region}")
+        return self._region
+
+    def _look(self, what: str, look: Callable[[], Any]) -> Any:
+        """``look()``, which may take long; after a failure the next few seconds' callers get the same
+        failure."""
+        since, error = self._fruitless.get(what, (float("-inf"), None))
+        if error is not None and time.monotonic() - since < _LOOK_AGAIN_S:
+            raise error
+        try:
+            found = look()
+        except Exception as failure:
+            self._fruitless[what] = (time.monotonic(), failure)
+            raise
+        self._fruitless.pop(what, None)
+        return found
+
+    def _renew_credentials(self) -> None:
+        """AWS refused the credentials: read them anew, since a file or a role may hold better ones by now.
+
+        botocore never reads a credentials file twice. Not done for every refusal: each takes a new session.
+        """
+        with self._lock:
+            if self._session is None or time.monotonic() - self._renewed_at < _RENEW_AT_MOST_EVERY_S:
+                return
+            self._renewed_at = time.monotonic()
+            loader = self._session.get_component("data_loader")
+            self._session = None
+            self._drop_clients()
+            self._botocore().register_component("data_loader", loader)
+
+    def _drop_clients(self) -> None:
+        """Forget the clients and close their idle connections; those in use close when they are done with."""
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+
+    def _check_clock(self, response: object, *, always: bool = False) -> None:
+        if not isinstance(response, dict):
+            return
+        if always or time.monotonic() - self._clock_checked_at > _CLOCK_CHECK_EVERY_S:
+            self._clock_checked_at = time.monotonic()
+            if (ahead := clock_ahead_of(response, time.time())) is not None:
+                self.stats.clock_ahead = ahead
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)

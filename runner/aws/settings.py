@@ -1,0 +1,64 @@
+"""The ordinary AWS settings and the metadata service, as far as botocore leaves something to decide."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from botocore.session import Session as BotocoreSession
+
+METADATA_TIMEOUT_S = 5
+METADATA_ATTEMPTS = 2
+"""botocore gives the metadata service one attempt of 1 second, too little for a host that is busy booting."""
+
+_REGION_OF_ZONE = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-\d+")
+
+
+def refuse_foreign_answer(response_dict: Mapping[str, Any], **_: object) -> None:
+    """botocore takes an answer 200 that is no JSON, as of a proxy's sign-in page, for an empty success.
+
+    Events would be taken for delivered, and a poll would come back empty at once, for ever.
+    """
+    body = response_dict.get("body") or b""
+    if response_dict.get("status_code") == 200 and isinstance(body, bytes) and body[:1] not in (b"", b"{"):
+        msg = f"it begins with {body[:40]!r}"
+        raise ValueError(msg)
+
+
+def configured_endpoint(session: BotocoreSession, service: str) -> bool:
+    """Whether an endpoint is set for this service, in the environment or the profile."""
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return False
+    # CloudWatch Logs is called cloudwatch_logs in these settings, after its service id.
+    setting = "cloudwatch_logs" if service == "logs" else service
+    if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get(f"AWS_ENDPOINT_URL_{setting.upper()}"):
+        return True
+    profile = session.get_scoped_config()
+    section = session.full_config.get("services", {}).get(profile.get("services", ""), {})
+    return bool(profile.get("endpoint_url") or section.get(setting, {}).get("endpoint_url"))
+
+
+def raise_metadata_limits(session: BotocoreSession) -> None:
+    """More patience with the metadata service than botocore's, unless the operator has said how much."""
+    for name, default in (
+        ("metadata_service_timeout", METADATA_TIMEOUT_S),
+        ("metadata_service_num_attempts", METADATA_ATTEMPTS),
+    ):
+        if f"AWS_{name.upper()}" not in os.environ and name not in session.get_scoped_config():
+            session.set_config_variable(name, default)
+
+
+def region_of_instance() -> str:
+    """The region of this EC2 instance. Raises NoRegionError where there is no metadata service."""
+    from botocore.exceptions import NoRegionError  # noqa: PLC0415
+    from botocore.utils import InstanceMetadataRegionFetcher  # noqa: PLC0415
+
+    zone = InstanceMetadataRegionFetcher(METADATA_TIMEOUT_S, METADATA_ATTEMPTS).retrieve_region() or ""
+    # A local zone is us-west-2-lax-1a; its region is what comes first.
+    if match := _REGION_OF_ZONE.match(zone):
+        return match[0]
+    raise NoRegionError

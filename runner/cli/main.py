@@ -1,0 +1,145 @@
+"""``cron-runner [--config FILE] COMMAND``: finds the command, runs it, and turns errors into one line.
+
+A command is a module of this package with
+
+- ``EXAMPLE: str``: one or more command lines, shown at the end of its ``--help``;
+- ``add_arguments(parser)``: its own options; ``args.config`` (a `Path` or None) is there already, and so is
+  ``args.after_dashes``, the words behind ``--`` (None where there was no ``--``);
+- ``execute(args) -> int``: its exit status.
+
+The module is imported only when its command is asked for, so that ``cron-runner --version`` costs nothing.
+Such a module does not import boto3, moto or the agent at its top either: ``--help`` has to be quick too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, cast
+
+import runner
+from runner.errors import CronRunnerError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# cron-runner itself failed, as against the job that it ran: env(1), timeout(1) and docker-run(1) use it so.
+FAILED: Final = 125
+INTERRUPTED: Final = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A word of the command line, the module behind it, and what ``--help`` says of it."""
+
+    name: str
+    module: str
+    summary: str
+
+
+COMMANDS: Final = (
+    Command("run", "runner.cli.run", "the daemon, in the foreground"),
+    Command("run-once", "runner.cli.run_once", "receive one message and run it here and now"),
+    Command("send", "runner.cli.send", "put a job on the group's queue"),
+    Command("demo", "runner.cli.demo", "the whole loop on an embedded AWS stand-in"),
+)
+
+
+class CommandModule(Protocol):
+    """What the module of a command offers."""
+
+    EXAMPLE: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def execute(self, args: argparse.Namespace) -> int: ...
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """The parser of one command, which fetches the command's module when it is needed."""
+
+    command: Command
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        module = cast("CommandModule", import_module(self.command.module))
+        self.epilog = "example:\n" + "\n".join(f"  {line}" for line in module.EXAMPLE.strip().splitlines())
+        # Also behind the command, where fingers put it; what was given before the command stays without it.
+        _add_config(self, default=argparse.SUPPRESS)
+        module.add_arguments(self)
+        self.set_defaults(execute=module.execute)
+        return super().parse_known_args(args, namespace)
+
+
+def _add_config(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        default=default,
+        help="the configuration (default: /etc/cron-runner/config.toml)",
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; a command's own options are added when it is met."""
+    parser = argparse.ArgumentParser(
+        prog="cron-runner",
+        description="Runs the jobs that arrive on an SQS queue as supervised processes of this host.",
+        epilog="`cron-runner COMMAND --help` shows a command's options and an example.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"cron-runner {runner.__version__}")
+    _add_config(parser, default=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser)
+    for command in COMMANDS:
+        added = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        added.command = command
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line without the program's name, and return the exit status."""
+    # Cut here and not by argparse, which takes a second `--` out of a job's own command line.
+    words, dashes, after = _cut_at_dashes(argv)
+    args = build_parser().parse_args(words)
+    args.after_dashes = after if dashes else None
+    try:
+        status = int(args.execute(args))
+        sys.stdout.flush()  # a reader that went away is noticed here and not in the interpreter's shutdown
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `cron-runner … | head`: the reader has what it wanted; the shutdown's flush must find an open file.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except CronRunnerError as error:
+        print(f"cron-runner: {error}", file=sys.stderr)  # noqa: T201 - the errors' way to the user
+        return FAILED
+    except Exception:  # noqa: BLE001 - a fault of ours must not look like exit status 1 of a job
+        traceback.print_exc()
+        return FAILED
+    return status
+
+
+def _cut_at_dashes(argv: Sequence[str]) -> tuple[list[str], bool, list[str]]:
+    words = list(argv)
+    if "--" not in words:
+        return words, False, []
+    at = words.index("--")
+    return words[:at], True, words[at + 1 :]
+
+
+def entry() -> NoReturn:
+    """The ``cron-runner`` program."""
+    sys.exit(main(sys.argv[1:]))

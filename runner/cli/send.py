@@ -1,0 +1,207 @@
+"""``cron-runner send JOB [-- COMMAND…]``: puts a job on the group's queue and prints its run id."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from runner.errors import AwsUnavailable, CronRunnerError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+    from runner.config.model import Config
+
+EXAMPLE: Final = """\
+cron-runner send cleanup --timeout 10m -- find /tmp -mtime +7 -delete
+cron-runner send report --shell 'make report | mail -s report ops' --env STAGE=live
+cron-runner send backup --print > backup.json
+"""
+
+# A queue that is away for a moment is asked again; a person or a script that waits longer wants to be told.
+_TRIES: Final = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The message's fields that a person types, and where the message goes."""
+    parser.usage = "cron-runner send JOB [options] [-- COMMAND ...]"
+    parser.add_argument("job", nargs="?", metavar="JOB", help="the job's name (not needed with --message)")
+    what = parser.add_argument_group("what runs")
+    what.add_argument("--shell", metavar="TEXT", help="a command for the host's shell, instead of -- COMMAND ...")
+    what.add_argument(
+        "--arg",
+        action="append",
+        dest="args",
+        metavar="TEXT",
+        help="an argument of a declared job; repeatable; --arg=-v for one with a dash",
+    )
+    what.add_argument("--env", action="append", type=_pair, metavar="NAME=VALUE", help="repeatable")
+    what.add_argument("--stdin", metavar="FILE", help="a file for the job's standard input; - is this one")
+    what.add_argument("--cwd", metavar="DIRECTORY")
+    what.add_argument("--user", metavar="NAME", help="must be allowed by the host")
+    what.add_argument("--cpu", type=float, metavar="CORES", help="what it needs to be admitted")
+    what.add_argument("--memory", metavar="SIZE", help="what it needs to be admitted, such as 512M")
+    limits = parser.add_argument_group("how it runs and when it has failed")
+    for name in ("--timeout", "--grace", "--no-output-timeout", "--min-duration"):
+        limits.add_argument(
+            name, metavar="DURATION", help="seconds, or 90s, 15m, 1h30m" if name == "--timeout" else None
+        )
+    limits.add_argument("--retries", type=int, metavar="N", help="tries after a failed one")
+    limits.add_argument("--overlap", choices=("allow", "skip", "wait", "replace"))
+    limits.add_argument("--stop-signal", choices=("TERM", "INT", "HUP", "QUIT", "USR1", "USR2"))
+    limits.add_argument("--ack", choices=("on-finish", "on-start"))
+    limits.add_argument("--fail-on", action="append", metavar="REGEX", help="fails if a line matches; repeatable")
+    limits.add_argument("--require", action="append", metavar="REGEX", help="fails if no line matches; repeatable")
+    limits.add_argument("--scheduled-at", metavar="TIME", help="RFC 3339, such as 2030-01-31T04:00:00Z")
+    limits.add_argument("--not-after", metavar="TIME", help="skipped as stale after this time")
+    message = parser.add_argument_group("the message")
+    message.add_argument("--run-id", metavar="ID", help="two messages with one run id are one run")
+    message.add_argument("--label", action="append", type=_pair, metavar="NAME=VALUE", dest="labels", help="repeatable")
+    message.add_argument(
+        "--message",
+        metavar="FILE",
+        help="send this message (- is standard input)",
+    )
+    message.add_argument("--print", action="store_true", help="show the message and send nothing")
+    message.add_argument("--json", action="store_true", help="print what was sent as JSON")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Build or read the message, check it as a host would, and send it."""
+    from runner.protocol.envelope import unwrap  # noqa: PLC0415
+    from runner.protocol.message import (  # noqa: PLC0415 - `--help` needs none of it
+        InvalidMessage,
+        parse_message,
+    )
+
+    body = _read(args.message) if args.message else _build(args)
+    try:
+        message = parse_message(body)
+    except InvalidMessage as error:
+        raise CronRunnerError(f"cannot send the message: a host would reject it: {error}") from error
+    if args.print:
+        _print(body)
+        return 0
+    run_id = message.run_id
+    if run_id is None:
+        # Named here and not by SQS, so that a message sent twice after a timeout is still one run.
+        run_id = new_run_id(time.time())
+        body = json.dumps(cast("dict[str, Any]", unwrap(body)) | {"run_id": run_id})
+    sent = _send(args.config, body, message.job, run_id)
+    _print(json.dumps(sent) if args.json else sent["run_id"])
+    return 0
+
+
+def new_run_id(now: float) -> str:
+    """A run id that sorts by time: ``20300131T040000-`` and eight random hex digits."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}"
+
+
+def _pair(text: str) -> tuple[str, str]:
+    import argparse  # noqa: PLC0415 - loaded already by whoever parses
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _read(name: str) -> str:
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CronRunnerError(f"cannot read {name}: {error}") from error
+
+
+def _build(args: argparse.Namespace) -> str:
+    """The message that the options describe; fields that were not given are not in it."""
+    if not args.job:
+        raise CronRunnerError("cannot send a job without a name: type `cron-runner send JOB`, or use --message FILE")
+    if args.shell is not None and args.after_dashes:
+        raise CronRunnerError("cannot send two commands: use either --shell TEXT or -- COMMAND ...")
+    fields: dict[str, Any] = {
+        "job": args.job,
+        "run_id": args.run_id,
+        "command": args.shell if args.shell is not None else args.after_dashes or None,
+        "args": args.args,
+        "env": dict(args.env) if args.env else None,
+        "cwd": args.cwd,
+        "user": args.user,
+        "stdin": None if args.stdin is None else _read(args.stdin),
+        "timeout": _duration(args.timeout),
+        "grace": _duration(args.grace),
+        "no_output_timeout": _duration(args.no_output_timeout),
+        "min_duration": _duration(args.min_duration),
+        "resources": _given({"cpu": args.cpu, "memory": args.memory}) or None,
+        "retries": args.retries,
+        "overlap": args.overlap,
+        "stop_signal": args.stop_signal,
+        "ack": args.ack,
+        "success": _given({"fail_on": args.fail_on, "require": args.require}) or None,
+        "scheduled_at": args.scheduled_at,
+        "not_after": args.not_after,
+        "labels": dict(args.labels) if args.labels else None,
+    }
+    return json.dumps(_given(fields))
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _duration(text: str | None) -> str | float | None:
+    """A bare number is seconds, and a number in the message."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def _send(config_path: Path | None, body: str, job: str, run_id: str) -> dict[str, str]:
+    import asyncio  # noqa: PLC0415 - `--help` and `--print` need none of it
+
+    from runner import config  # noqa: PLC0415
+
+    settings = config.load(config_path, os.environ)
+    return asyncio.run(_deliver(settings, body, job, run_id))
+
+
+async def _deliver(settings: Config, body: str, job: str, run_id: str) -> dict[str, str]:
+    """Send it; on a FIFO queue in the order of its job, and once per run id within SQS's five minutes."""
+    from runner.aws.session import Session  # noqa: PLC0415
+    from runner.aws.sqs import Outgoing, Queue  # noqa: PLC0415
+
+    session = Session(queue_url=settings.queue.url)
+    queue = Queue(session, url=settings.queue.url, name=settings.queue.name)
+    fifo = queue.fifo
+    outgoing = Outgoing("0", body, job if fifo else None, run_id if fifo else None)
+    try:
+        refused = await _insist(queue, [outgoing])
+    except AwsUnavailable as error:
+        raise CronRunnerError(f"cannot send to {queue.label}: {error.code}: {error.detail}") from error
+    finally:
+        session.close()
+    if refused:
+        raise CronRunnerError(f"cannot send to {queue.label}: {refused[0].code}: {refused[0].detail}")
+    return {"job": job, "run_id": run_id, "queue": queue.label}
+
+
+async def _insist(queue: Any, outgoing: Sequence[Any]) -> Sequence[Any]:
+    from runner.aws.backoff import pause  # noqa: PLC0415
+
+    for _ in range(_TRIES - 1):
+        try:
+            return tuple(await queue.send(outgoing))
+        except AwsUnavailable:
+            await pause(1.0)
+    return tuple(await queue.send(outgoing))
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line.rstrip("\n") + "\n")

@@ -1,0 +1,62 @@
+"""What differs between two configurations, and what of one is not acted on yet."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from runner.config.keys import KEYS, default_of, value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runner.config.model import Config
+
+# Keys that are read and checked, and whose behaviour the agent does not have yet: the whole key (None),
+# or some of its values. An entry is taken out when its behaviour is built.
+NOT_YET_ACTED_ON: Mapping[str, frozenset[str] | None] = {
+    "admission.policy": frozenset({"resources"}),
+    "admission.resources.cpu": None,
+    "admission.resources.memory": None,
+    "admission.resources.reserve_cpu": None,
+    "admission.resources.reserve_memory": None,
+    "admission.resources.max_load": None,
+    "admission.resources.default_cpu": None,
+    "admission.resources.default_memory": None,
+    "admission.resources.named": None,
+    "output.sinks": frozenset({"journald", "syslog"}),
+    "output.syslog.address": None,
+    "output.spool_max_bytes": None,
+    "agent.listen": None,
+}
+
+
+def reload_differences(old: Config, new: Config) -> tuple[list[str], list[str]]:
+    """The keys that differ: (those a reload can change, those that need a restart).
+
+    A declared job that was added, taken out or changed is ``jobs.NAME``.
+    """
+    changeable: list[str] = []
+    fixed: list[str] = []
+    for path, key in KEYS.items():
+        if value_of(old, path) != value_of(new, path):
+            (fixed if key.setting.fixed else changeable).append(path)
+    names = sorted(old.jobs.keys() | new.jobs.keys())
+    changeable += [f"jobs.{name}" for name in names if old.jobs.get(name) != new.jobs.get(name)]
+    return changeable, fixed
+
+
+def not_acted_on(config: Config) -> list[str]:
+    """The keys that are set and have no effect yet: ``agent.listen``, ``admission.policy = "resources"``…"""
+    found: list[str] = []
+    for path, values in NOT_YET_ACTED_ON.items():
+        value = value_of(config, path)
+        if value == default_of(KEYS[path]):
+            continue
+        if values is None:
+            found.append(path)
+        elif isinstance(value, tuple):
+            found += [f"{path}: {json.dumps(entry)}" for entry in value if entry in values]
+        elif value in values:
+            found.append(f"{path} = {json.dumps(value)}")
+    return found

@@ -1,0 +1,54 @@
+"""One TOML file, read with errors that a person can act on."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# tomllib puts the place at the end of its message: "Expected '=' … (at line 3, column 5)".
+_PLACE = re.compile(r"\s*\(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
+
+
+class Unreadable(ValueError):  # noqa: N818 - says what is the case
+    """The file cannot be read at all. ``origin`` is the file, with the line where one is known."""
+
+    def __init__(self, origin: str, text: str) -> None:
+        self.origin = origin
+        super().__init__(text)
+
+
+def read_toml(file: Path) -> dict[str, object]:
+    """The file's content. Raises Unreadable, and FileNotFoundError for the caller to explain."""
+    try:
+        text = file.read_bytes().decode()
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError as error:
+        raise Unreadable(str(file), f"is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except PermissionError:
+        raise Unreadable(
+            str(file),
+            "cannot read the file: permission denied; make it readable for the user that runs this command",
+        ) from None
+    except OSError as error:
+        raise Unreadable(str(file), f"cannot read the file: {error.strerror}") from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _explained(file, str(error), text) from None
+    except RecursionError:
+        raise Unreadable(str(file), "is nested too deeply to be a configuration") from None
+
+
+def _explained(file: Path, message: str, text: str) -> Unreadable:
+    place = _PLACE.search(message)
+    if place is None:
+        return Unreadable(str(file), f"is not TOML: {message}")
+    what = message[: place.start()]
+    if place["line"] is None:
+        return Unreadable(f"{file}:{len(text.splitlines())}", f"is not TOML: {what}, at the end of the file")
+    return Unreadable(f"{file}:{place['line']}", f"is not TOML: {what}, column {place['column']}")

@@ -1,0 +1,68 @@
+"""JSON as a queue may send it: strictly read, so that one text has one meaning."""
+
+from __future__ import annotations
+
+import json
+from typing import Final, NoReturn
+
+from runner.protocol.invalid import InvalidMessage
+from runner.protocol.suggest import shown
+
+LARGEST_BODY: Final = 1024 * 1024  # bytes; also the most that SQS carries
+
+
+def decode(body: str | bytes) -> object:
+    """The value of a JSON text of at most 1 MiB in UTF-8; raises InvalidMessage, and nothing else.
+
+    Duplicate keys, NaN and Infinity are refused: parsers disagree on what they mean.
+    """
+    text = _text(body)
+    try:
+        return _DECODER.decode(text)
+    except InvalidMessage:
+        raise
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise InvalidMessage(f"the body is not JSON: {error.msg} at {where}; send a JSON object") from None
+    except RecursionError:
+        raise InvalidMessage("the body is nested too deep; send a flat JSON object") from None
+    except ValueError:  # int() refuses thousands of digits, json passes that on
+        raise InvalidMessage("the body holds a number with too many digits; send a smaller one") from None
+
+
+def _text(body: str | bytes) -> str:
+    if isinstance(body, bytes):
+        _check_size(len(body))
+        try:
+            body = body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            text = f"the body is not UTF-8: {error.reason} at byte {error.start}; send UTF-8"
+            raise InvalidMessage(text) from None
+    elif len(body) * 4 > LARGEST_BODY:
+        _check_size(len(body.encode("utf-8", "surrogatepass")))
+    # Editors and shells on Windows begin files with a byte order mark.
+    return body.removeprefix("\ufeff")
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST_BODY:
+        raise InvalidMessage(f"the body has {size} bytes; send at most {LARGEST_BODY}")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    table = dict(pairs)
+    if len(table) == len(pairs):
+        return table
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise InvalidMessage(f"the key {shown(name)} is given twice in one object; give it once")
+        seen.add(name)
+    raise AssertionError("keys fewer than pairs, and none given twice")
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise InvalidMessage(f"{constant} is not JSON; give a finite number")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)

@@ -1,0 +1,83 @@
+"""A body from the job queue to the job it asks for.
+
+`parse_message` reads what a body says, `resolve` puts it together with the host's declarations and
+defaults. Whatever a body holds, the one error is InvalidMessage.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runner.protocol import fields
+from runner.protocol.envelope import unwrap
+from runner.protocol.invalid import InvalidMessage, Reason
+from runner.protocol.job import Ack, Command, Defaults, Job, Limits, Overlap, Resources, Retries, Success
+from runner.protocol.masking import rejected_body
+from runner.protocol.resolve import resolve
+from runner.protocol.specification import OF_DECLARATIONS, OF_MESSAGES, Declaration, Message
+from runner.protocol.suggest import kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Ack",
+    "Command",
+    "Declaration",
+    "Defaults",
+    "InvalidMessage",
+    "Job",
+    "Limits",
+    "Message",
+    "Overlap",
+    "Reason",
+    "Resources",
+    "Retries",
+    "Success",
+    "parse_declaration",
+    "parse_message",
+    "rejected_body",
+    "resolve",
+]
+
+
+def parse_message(body: str | bytes) -> Message:
+    """What a body of at most 1 MiB says, its envelopes taken off; raises InvalidMessage."""
+    table = unwrap(body)
+    if not isinstance(table, dict):
+        twice = " (it was encoded twice)" if isinstance(table, str) and table.lstrip().startswith("{") else ""
+        raise InvalidMessage(f"the body is {kind(table)}{twice}; send a JSON object")
+    try:
+        said = _parse(table, OF_MESSAGES)
+        if "job" not in said:
+            fields.refuse("job", "is missing; every message names its job")
+    except InvalidMessage as error:
+        error.job, error.run_id = _readable(table, "job"), _readable(table, "run_id")
+        raise
+    return Message(**said)
+
+
+def parse_declaration(name: str, table: Mapping[str, object]) -> Declaration:
+    """The declared job of a [jobs.NAME] table; raises InvalidMessage, whose detail names the key."""
+    fields.job_name("name", name)
+    for key in OF_MESSAGES.keys() - OF_DECLARATIONS.keys():
+        if key in table:
+            fields.refuse(key, "is for messages to say; leave it out of a declared job")
+    said = _parse(table, OF_DECLARATIONS)
+    if "command" not in said:
+        fields.refuse("command", "is missing; say what the job runs")
+    return Declaration(name=name, **said)
+
+
+def _parse(table: Mapping[str, object], parsers: Mapping[str, fields.Parser]) -> dict[str, Any]:
+    fields.check_known("", table, parsers)
+    return {name: parsers[name](name, value) for name, value in table.items()}
+
+
+def _readable(table: Mapping[str, object], name: str) -> str | None:
+    """The job or run id of a message that is refused for something else, for the event that says so."""
+    try:
+        value = OF_MESSAGES[name](name, table.get(name))
+    except InvalidMessage:
+        return None
+    return value if isinstance(value, str) else None

@@ -1,0 +1,166 @@
+"""From what a message said to the job that runs: declarations, defaults, and what is not allowed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+
+from runner.protocol import fields
+from runner.protocol.invalid import InvalidMessage, Reason
+from runner.protocol.job import Command, Defaults, Job, Limits, Resources, Retries, Success
+from runner.protocol.specification import SHARED, Declaration, Message, Specification
+from runner.protocol.suggest import nearest, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T")
+
+# With commands = "declared" the queue can choose among jobs and nothing else, so all but this is ours.
+_OPEN_TO_MESSAGES: Final = frozenset({"labels", "args", "env"})
+_CLOSED_TO_MESSAGES: Final = tuple(name for name in SHARED if name not in _OPEN_TO_MESSAGES)
+
+_NO_RESOURCES: Final = Resources()
+_NO_LIMITS: Final = Limits()
+_NO_RETRIES: Final = Retries()
+_PLAIN_SUCCESS: Final = Success()
+
+
+def resolve(message: Message, *, message_id: str, defaults: Defaults, declarations: Mapping[str, Declaration]) -> Job:
+    """The job that a message asks for, on a host with these defaults and declarations.
+
+    `message_id` names the run where the message does not. Raises InvalidMessage: reason "not_allowed" where
+    the host refuses what another might run, else "invalid".
+    """
+    run_id = message.run_id or fields.run_id("run_id", message_id)
+    try:
+        declaration = declarations.get(message.job)
+        if declaration is None:
+            return _undeclared(message, run_id, defaults, declarations)
+        return _declared(message, run_id, defaults, declaration)
+    except InvalidMessage as error:
+        error.job, error.run_id = message.job, run_id
+        raise
+
+
+def _undeclared(message: Message, run_id: str, defaults: Defaults, declarations: Mapping[str, Declaration]) -> Job:
+    if defaults.commands == "declared":
+        _refuse(
+            "not_allowed",
+            "job",
+            f'"{message.job}" is not declared on this host, and [run] commands = "declared"'
+            f"{_meant(message.job, declarations)}; declare it as [jobs.{message.job}]",
+        )
+    if message.command is None:
+        _refuse(
+            "invalid",
+            "command",
+            f'is missing, and this host declares no job "{message.job}"'
+            f"{_meant(message.job, declarations)}; give the command or declare the job",
+        )
+    if message.args is not None:
+        _refuse("invalid", "args", "belongs to a declared job; put the arguments into command")
+    argv = _argv(message.command, (), message.job, defaults.shell)
+    user = _user(message, defaults)
+    env = {**defaults.env, **message.env} if message.env else defaults.env
+    return _job(message, message, run_id, argv, env, user, message.labels or {}, defaults)
+
+
+def _declared(message: Message, run_id: str, defaults: Defaults, declaration: Declaration) -> Job:
+    _check_declared(message, declaration)
+    if declaration.command is None:
+        _refuse("invalid", "command", f"is missing in [jobs.{declaration.name}] on this host")
+    # The declaration's own args are what its command gets when the message gives none.
+    args = message.args if message.args is not None else declaration.args or ()
+    argv = _argv(declaration.command, args, message.job, defaults.shell)
+    user = _user(declaration, defaults)
+    env = {**defaults.env, **(declaration.env or {}), **(message.env or {})}
+    labels = {**(declaration.labels or {}), **(message.labels or {})}
+    return _job(message, declaration, run_id, argv, env, user, labels, defaults)
+
+
+def _check_declared(message: Message, declaration: Declaration) -> None:
+    where = f"[jobs.{declaration.name}]"
+    for name in _CLOSED_TO_MESSAGES:
+        if getattr(message, name) is not None:
+            _refuse(
+                "not_allowed",
+                name,
+                f"a message cannot set this, because this host declares the job as {where}; it may set"
+                " run_id, scheduled_at, not_after, labels, and args and env as far as the declaration allows",
+            )
+    if message.args is not None and not declaration.allow_args:
+        _refuse("not_allowed", "args", f"{where} takes no arguments; say allow_args = true there")
+    for name in message.env or ():
+        if name not in declaration.allow_env:
+            path = f"env.{fields.printable(name)}"
+            _refuse("not_allowed", path, f"{where} does not allow it; add it to allow_env there")
+
+
+def _argv(command: Command, args: tuple[str, ...], job: str, shell: tuple[str, ...]) -> tuple[str, ...]:
+    if not isinstance(command, str):
+        return (*command, *args)
+    # `sh -c COMMAND NAME ARG…`: the word after the command is $0, the rest is "$@".
+    return (*shell, command, job, *args) if args else (*shell, command)
+
+
+def _user(said: Specification, defaults: Defaults) -> str:
+    user = said.user or defaults.user
+    if user != defaults.user and user not in defaults.allowed_users:
+        quoted = shown(user)
+        _refuse("not_allowed", "user", f"{quoted} may not run jobs on this host; add it to [run] allowed_users")
+    return user
+
+
+def _job(
+    message: Message,
+    said: Specification,
+    run_id: str,
+    argv: tuple[str, ...],
+    env: Mapping[str, str],
+    user: str,
+    labels: Mapping[str, str],
+    defaults: Defaults,
+) -> Job:
+    """`said` is the message, or the declaration of the job that it names."""
+    return Job(
+        job=message.job,
+        run_id=run_id,
+        argv=argv,
+        command=said.command if isinstance(said.command, str) else argv,
+        env=env,
+        cwd=_or(said.cwd, defaults.cwd),
+        user=user,
+        unix_group=said.unix_group,
+        umask=said.umask,
+        nice=said.nice,
+        stdin=said.stdin,
+        timeout=_or(said.timeout, defaults.timeout),
+        grace=_or(said.grace, defaults.grace),
+        stop_signal=_or(said.stop_signal, "TERM"),
+        resources=_or(said.resources, _NO_RESOURCES),
+        limits=_or(said.limits, _NO_LIMITS),
+        retries=_or(said.retries, _NO_RETRIES),
+        overlap=_or(said.overlap, "allow"),
+        success=_or(said.success, _PLAIN_SUCCESS),
+        no_output_timeout=said.no_output_timeout,
+        min_duration=said.min_duration,
+        scheduled_at=message.scheduled_at,
+        not_after=message.not_after,
+        ack=_or(said.ack, "on-finish"),
+        labels=labels,
+        declared=isinstance(said, Declaration),
+    )
+
+
+def _or(said: T | None, default: T) -> T:
+    return default if said is None else said
+
+
+def _meant(job: str, declarations: Mapping[str, Declaration]) -> str:
+    near = nearest(job, declarations)
+    return f' (did you mean "{near}"?)' if near else ""
+
+
+def _refuse(reason: Reason, path: str, text: str) -> NoReturn:
+    """Raise InvalidMessage for the field at `path`."""
+    raise InvalidMessage(f"{path}: {text}", reason=reason)

@@ -1,0 +1,213 @@
+"""What a message and a declared job may say, field by field. Names and meanings are the contract's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from runner.protocol import fields, patterns
+from runner.protocol.job import (
+    ACKS,
+    OVERLAPS,
+    STOP_SIGNALS,
+    Ack,
+    Command,
+    Limits,
+    Overlap,
+    Resources,
+    Retries,
+    Success,
+)
+from runner.protocol.suggest import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Specification:
+    """How a job runs, as far as somebody said: None is not said."""
+
+    command: Command | None = None
+    args: tuple[str, ...] | None = None
+    env: Mapping[str, str] | None = None
+    cwd: str | None = None
+    user: str | None = None
+    unix_group: str | None = None
+    umask: int | None = None
+    nice: int | None = None
+    stdin: str | None = None
+    timeout: float | None = None
+    grace: float | None = None
+    stop_signal: str | None = None
+    resources: Resources | None = None
+    limits: Limits | None = None
+    retries: Retries | None = None
+    overlap: Overlap | None = None
+    success: Success | None = None
+    no_output_timeout: float | None = None
+    min_duration: float | None = None
+    ack: Ack | None = None
+    labels: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message(Specification):
+    """What one message on the queue said."""
+
+    job: str
+    version: int | None = None
+    run_id: str | None = None
+    scheduled_at: float | None = None
+    not_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration(Specification):
+    """A job that the host's configuration declares, and what a message may add to it."""
+
+    name: str
+    allow_args: bool = False
+    allow_env: tuple[str, ...] = ()
+
+
+def _resources(path: str, value: object) -> Resources:
+    given = fields.table(path, value)
+    cpu = memory = None
+    named: dict[str, float] = {}
+    for key, entry in given.items():
+        inner = f"{path}.{fields.printable(key)}"
+        if key == "cpu":
+            cpu = fields.number(inner, entry)
+        elif key == "memory":
+            memory = fields.size(inner, entry)
+        else:
+            fields.name(path, key)
+            if isinstance(entry, str):
+                meant = nearest(key, ("cpu", "memory"))
+                question = f'; did you mean "{meant}"?' if meant else ""
+                fields.refuse(inner, f"is a string; give a number{question}")
+            named[key] = fields.number(inner, entry)
+    return Resources(cpu, memory, named)
+
+
+def _limits(path: str, value: object) -> Limits:
+    given = _nested(path, value, {"memory": _positive_size, "cpu": _positive, "pids": _pids})
+    return Limits(**given)
+
+
+def _retries(path: str, value: object) -> Retries:
+    if type(value) is int:
+        return Retries(max=_count(path, value))
+    if not isinstance(value, dict):
+        fields.refuse(path, "give a whole number, or an object with max, backoff, factor and max_backoff")
+    given = _nested(
+        path,
+        value,
+        {"max": _count, "backoff": fields.duration, "factor": _factor, "max_backoff": fields.duration},
+    )
+    if "max" not in given:
+        fields.refuse(f"{path}.max", "is missing; say how often to retry")
+    said = Retries(**given)
+    if said.backoff > said.max_backoff:
+        if "max_backoff" in given:
+            fields.refuse(f"{path}.max_backoff", "is less than backoff; give at least as much")
+        return Retries(said.max, said.backoff, said.factor, said.backoff)
+    return said
+
+
+def _success(path: str, value: object) -> Success:
+    parsers = {"exit_codes": _exit_codes, "fail_on": _patterns, "require": _patterns}
+    return Success(**_nested(path, value, parsers))
+
+
+def _nested(path: str, value: object, parsers: Mapping[str, fields.Parser]) -> dict[str, Any]:
+    given = fields.table(path, value)
+    fields.check_known(path, given, parsers)
+    return {key: parsers[key](f"{path}.{key}", entry) for key, entry in given.items()}
+
+
+def _exit_codes(path: str, value: object) -> tuple[int, ...]:
+    codes = fields.items(path, value, partial(fields.integer, least=0, most=255))
+    if not codes:
+        fields.refuse(path, "is empty, so no run could succeed; list the codes that mean success")
+    return codes
+
+
+def _patterns(path: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, list) and len(value) > patterns.MOST_PATTERNS:
+        fields.refuse(path, f"has {len(value)} patterns; give at most {patterns.MOST_PATTERNS}")
+    return fields.items(path, value, _pattern)
+
+
+def _pattern(path: str, value: object) -> str:
+    said = fields.text(path, value)
+    try:
+        patterns.compiled(said)
+    except ValueError as error:
+        fields.refuse(path, str(error))
+    return said
+
+
+def _positive(path: str, value: object) -> float:
+    said = fields.number(path, value)
+    if said == 0:
+        fields.refuse(path, "0 would allow nothing; give more, or leave the field out for no limit")
+    return said
+
+
+def _positive_size(path: str, value: object) -> int:
+    said = fields.size(path, value)
+    if said == 0:
+        fields.refuse(path, "0 would allow nothing; give more, or leave the field out for no limit")
+    return said
+
+
+def _allowed_names(path: str, value: object) -> tuple[str, ...]:
+    for index, entry in enumerate(fields.words(path, value)):
+        if "*" in fields.env_name(f"{path}[{index}]", entry):
+            fields.refuse(f"{path}[{index}]", "patterns are not known here; list each variable by its name")
+    return fields.words(path, value)
+
+
+_count = partial(fields.integer, least=0, most=1_000_000)
+_pids = partial(fields.integer, least=1, most=2**22)  # the kernel's PID_MAX_LIMIT on 64 bit
+_factor = partial(fields.number, least=1.0)
+
+SHARED: Final[Mapping[str, fields.Parser]] = {
+    "command": fields.command,
+    "args": fields.words,
+    "env": fields.env,
+    "cwd": fields.cwd,
+    "user": fields.word,
+    "unix_group": fields.name,
+    "umask": fields.umask,
+    "nice": partial(fields.integer, least=-20, most=19),
+    "stdin": fields.text,
+    "timeout": fields.limit,
+    "grace": fields.duration,
+    "stop_signal": fields.choice("signal", STOP_SIGNALS),
+    "resources": _resources,
+    "limits": _limits,
+    "retries": _retries,
+    "overlap": fields.choice("overlap", OVERLAPS),
+    "success": _success,
+    "no_output_timeout": fields.limit,
+    "min_duration": fields.duration,
+    "ack": fields.choice("ack", ACKS),
+    "labels": fields.labels,
+}
+OF_MESSAGES: Final[Mapping[str, fields.Parser]] = {
+    "version": fields.version,
+    "job": fields.job_name,
+    "run_id": fields.run_id,
+    "scheduled_at": fields.moment,
+    "not_after": fields.moment,
+    **SHARED,
+}
+OF_DECLARATIONS: Final[Mapping[str, fields.Parser]] = {
+    "allow_args": fields.boolean,
+    "allow_env": _allowed_names,
+    **SHARED,
+}

@@ -1,0 +1,152 @@
+"""CloudWatch Logs. Batches are within the limits of PutLogEvents (API reference, November 2026, and the quotas page).
+
+Groups and streams are made when they turn out to be missing: a run without output makes none.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from runner.errors import AwsUnavailable
+from runner.sinks import Batch, Limits, Tag
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from runner.aws.logs import Rejected
+
+log = structlog.get_logger()
+
+PUT_LOG_EVENTS = Limits(
+    batch_bytes=1_048_576,
+    batch_events=10_000,
+    # An event may have 1 MiB since April 2025, counting its 26 bytes; it was 256 KiB for ten years, and what reads
+    # log groups (subscriptions, stand-ins of AWS, other partitions) still goes by that.
+    event_bytes=262_144 - 26,
+    event_overhead=26,
+)
+STREAM_NAME_MOST = 512
+CLOCK_REFUSED_MS = 2 * 3600 * 1000
+"""An event further in the future than this is refused as too new."""
+_FORBIDDEN = str.maketrans({":": "-", "*": "-"})
+
+
+class LogsApi(Protocol):
+    """What is used of runner.aws.logs.Logs."""
+
+    async def put_events(
+        self, group: str, stream: str, events: Sequence[tuple[int, str]]
+    ) -> Rejected | None: ...
+    async def create_stream(self, group: str, stream: str) -> bool: ...
+    async def create_group(self, group: str, retention_days: int | None = None) -> bool: ...
+
+
+class CloudWatch:
+    """The sink "cloudwatch". `log_group` may hold {group}; `flush` in seconds; `retention_days` is set on a group
+    that this sink makes."""
+
+    name = "cloudwatch"
+    raw = False
+    parallel = 4
+    limits = PUT_LOG_EVENTS
+
+    def __init__(
+        self,
+        logs: LogsApi,
+        *,
+        group: str,
+        log_group: str = "/cron-runner/{group}",
+        log_stream: str = "{job}/{run_id}",
+        flush: float = 1.0,
+        retention_days: int | None = 30,
+    ) -> None:
+        self._logs = logs
+        self.log_group = log_group.replace("{group}", group)
+        self._template = log_stream
+        self._shared = "{run_id}" not in log_stream
+        self.flush = flush
+        self._retention_days = retention_days
+
+    def stream(self, tag: Tag) -> str:
+        """{date} is the UTC day on which the run began; what CloudWatch refuses in a name becomes "-"."""
+        values: Mapping[str, str] = {
+            "job": tag.job,
+            "run_id": tag.run_id,
+            "host": tag.host,
+            "attempt": str(tag.attempt),
+            "date": time.strftime("%Y-%m-%d", time.gmtime(tag.started_at)),
+        }
+        name = self._template
+        for key, value in values.items():
+            name = name.replace("{" + key + "}", value)
+        return name.translate(_FORBIDDEN)[:STREAM_NAME_MOST]
+
+    def prefix(self, tag: Tag) -> str:
+        return f"{tag.run_id} " if self._shared else ""
+
+    async def send(self, batch: Batch) -> int:
+        events = [(piece.ms, line) for piece in batch.pieces for line in piece.lines]
+        return await self._put(batch.stream, events)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    async def _put(self, stream: str, events: list[tuple[int, str]]) -> int:
+        try:
+            rejected = await self._put_or_make(stream, events)
+        except AwsUnavailable as error:
+            if error.code != "InvalidParameterException":
+                raise
+            return await self._put_halves(stream, events, error)
+        return 0 if rejected is None else await self._after(stream, events, rejected)
+
+    async def _put_or_make(self, stream: str, events: list[tuple[int, str]]) -> Rejected | None:
+        try:
+            return await self._logs.put_events(self.log_group, stream, events)
+        except AwsUnavailable as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+        try:
+            await self._logs.create_stream(self.log_group, stream)
+        except AwsUnavailable as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+            await self._logs.create_group(self.log_group, self._retention_days)
+            await self._logs.create_stream(self.log_group, stream)
+        return await self._logs.put_events(self.log_group, stream, events)
+
+    async def _put_halves(self, stream: str, events: list[tuple[int, str]], error: AwsUnavailable) -> int:
+        """A batch that is refused as malformed would be refused for ever: find the events it is about, give them up."""
+        if len(events) == 1:
+            size = len(events[0][1].encode())
+            log.error("event_refused", stream=stream, bytes=size, error=str(error))
+            return size
+        middle = len(events) // 2
+        return await self._put(stream, events[:middle]) + await self._put(stream, events[middle:])
+
+    async def _after(self, stream: str, events: list[tuple[int, str]], rejected: Rejected) -> int:
+        """Entry by entry: too old is given up and said, too new is stamped anew and sent again."""
+        old = max(rejected.too_old_end or 0, rejected.expired_end or 0)
+        lost = sum(len(text.encode()) for _, text in events[:old])
+        if old:
+            log.error("events_too_old", stream=stream, events=old, bytes=lost, oldest_ms=events[0][0])
+        if rejected.too_new_start is None:
+            return lost
+        new = events[max(old, rejected.too_new_start) :]
+        log.warning("events_too_new", stream=stream, events=len(new), newest_ms=new[-1][0] if new else None)
+        return lost + await self._restamped(stream, new)
+
+    async def _restamped(self, stream: str, events: list[tuple[int, str]]) -> int:
+        """The host's clock is ahead by an unknown time: go back by two hours more until CloudWatch takes the stamps."""
+        back = CLOCK_REFUSED_MS
+        while events:
+            rejected = await self._put_or_make(stream, [(ms - back, text) for ms, text in events])
+            if rejected is None or rejected.too_new_start is None:
+                old = max(rejected.too_old_end or 0, rejected.expired_end or 0) if rejected else 0
+                return sum(len(text.encode()) for _, text in events[:old])
+            events = events[rejected.too_new_start :]
+            back *= 2
+        return 0

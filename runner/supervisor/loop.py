@@ -1,0 +1,102 @@
+"""The loop: descriptors and moments, each with the function to call. One thread; nothing in it may block.
+
+Moments are read from CLOCK_BOOTTIME, which no change of the wall clock moves and which counts a suspended host's
+time: a deadline is a promise about time passed. epoll itself sleeps on the monotonic clock, so no sleep is longer
+than `MAX_SLEEP`: a deadline that fell into a suspension is at most that late.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import select
+import time
+
+TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+MAX_SLEEP = 5.0
+
+
+def now() -> float:
+    """Seconds since boot, suspension included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Timer:
+    """A moment at which something is called, once, unless cancelled."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None] | None) -> None:
+        self.callback = callback
+
+
+class Loop:
+    """An epoll set and a heap of timers."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._cancelled = 0
+
+    def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
+        """Call ``handler(events)`` whenever ``fd`` is ready, until `unwatch`."""
+        self._epoll.register(fd, events)
+        self._handlers[fd] = handler
+
+    def change(self, fd: int, events: int) -> None:
+        self._epoll.modify(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        """Before the descriptor is closed: its number is soon another's."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def at(self, moment: float, callback: Callable[[], None]) -> Timer:
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (moment, next(self._order), timer))
+        return timer
+
+    def cancel(self, timer: Timer | None) -> None:
+        """A cancelled timer stays in the heap; when they are the most of it, the heap is rebuilt."""
+        if timer is None or timer.callback is None:
+            return
+        timer.callback = None
+        self._cancelled += 1
+        if self._cancelled > 64 and self._cancelled * 2 > len(self._timers):
+            self._timers = [entry for entry in self._timers if entry[2].callback is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
+
+    def turn(self) -> None:
+        """Wait for something to happen and call what it concerns."""
+        for fd, events in self._epoll.poll(self._sleep(), 256):
+            handler = self._handlers.get(fd)  # gone if an earlier handler of this turn closed it
+            if handler is not None:
+                handler(events)
+        self._ring(now())
+
+    def _sleep(self) -> float:
+        timers = self._timers
+        while timers and timers[0][2].callback is None:
+            heapq.heappop(timers)
+            self._cancelled -= 1
+        if not timers:
+            return -1
+        return min(max(timers[0][0] - now(), 0.0), MAX_SLEEP)
+
+    def _ring(self, moment: float) -> None:
+        timers = self._timers
+        while timers and timers[0][0] <= moment:
+            timer = heapq.heappop(timers)[2]
+            if timer.callback is None:
+                self._cancelled -= 1
+                continue
+            callback, timer.callback = timer.callback, None
+            callback()

@@ -1,0 +1,129 @@
+"""Which processes exist and whose they are, read from /proc. Facts from proc(5)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+_CHILDREN = f"/proc/self/task/{os.getpid()}/children"
+
+
+class Process:
+    """One line of /proc/PID/stat. Times in clock ticks; ``start`` tells a process from a later one with its pid."""
+
+    __slots__ = ("group", "parent", "pid", "rss", "session", "start", "state", "system", "user")
+
+    def __init__(self, pid: int, line: bytes) -> None:
+        # The command's name may hold spaces and brackets: the fields begin after the last closing one.
+        fields = line[line.rindex(b")") + 2 :].split()
+        self.pid = pid
+        self.state = fields[0]
+        self.parent = int(fields[1])
+        self.group = int(fields[2])
+        self.session = int(fields[3])
+        self.user = int(fields[11])
+        self.system = int(fields[12])
+        self.start = int(fields[19])
+        self.rss = int(fields[21]) * PAGE
+
+    @property
+    def alive(self) -> bool:
+        return self.state not in (b"Z", b"X")
+
+
+def read(path: str) -> bytes:
+    """A small file of /proc or a cgroup, whole. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, 65536)
+        while piece := os.read(fd, 65536):
+            data += piece
+    finally:
+        os.close(fd)
+    return data
+
+
+def process(pid: int) -> Process | None:
+    """The process, a zombie too; None if there is none."""
+    try:
+        return Process(pid, read(f"/proc/{pid}/stat"))
+    except (OSError, ValueError):
+        return None
+
+
+def start_ticks(pid: int) -> int:
+    """When it started, in ticks since boot; 0 if it is gone."""
+    found = process(pid)
+    return found.start if found else 0
+
+
+def everything() -> dict[int, Process]:
+    """All living processes; zombies are left out, they only wait for their parent."""
+    found = (process(int(name)) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - hot, and no Path is wanted
+    return {item.pid: item for item in found if item is not None and item.alive}
+
+
+def own_children() -> set[int]:
+    """Pids of this process's children, zombies included: its own and, to a subreaper, every orphan below it."""
+    try:
+        return {int(pid) for pid in read(_CHILDREN).split()}
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        me = os.getpid()
+        return {item.pid for item in everything().values() if item.parent == me}
+
+
+def below(roots: Iterable[int], table: dict[int, Process]) -> set[int]:
+    """The living among ``roots`` and all their descendants."""
+    children: dict[int, list[int]] = {}
+    for item in table.values():
+        children.setdefault(item.parent, []).append(item.pid)
+    found: set[int] = set()
+    todo = [pid for pid in roots if pid in table]
+    while todo:
+        pid = todo.pop()
+        if pid not in found:
+            found.add(pid)
+            todo += children.get(pid, [])
+    return found
+
+
+def marked(pid: int, mark: bytes) -> bool:
+    """Whether the process was started with ``NAME=VALUE`` in its environment, as far as it may be read."""
+    try:
+        environ = read(f"/proc/{pid}/environ")
+    except OSError:
+        return False
+    return environ.startswith(mark + b"\0") or b"\0" + mark + b"\0" in environ
+
+
+def send(target: Process, number: int) -> None:
+    """Signal exactly this process: through a pidfd, after its start time was compared, so never a successor."""
+    with contextlib.suppress(OSError):
+        fd = os.pidfd_open(target.pid)
+        try:
+            if start_ticks(target.pid) == target.start:
+                signal.pidfd_send_signal(fd, number)
+        finally:
+            os.close(fd)
+
+
+def usage(members: Iterable[Process]) -> dict[str, float | int]:
+    """What they use together, as the answer to ``usage`` has it."""
+    total: dict[str, float | int] = {"cpu_user_s": 0.0, "cpu_system_s": 0.0, "memory_bytes": 0, "processes": 0}
+    for item in members:
+        total["cpu_user_s"] += item.user / TICKS_PER_SECOND
+        total["cpu_system_s"] += item.system / TICKS_PER_SECOND
+        total["memory_bytes"] += item.rss
+        total["processes"] += 1
+    return total
+
+
+def boot_id() -> str:
+    return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()

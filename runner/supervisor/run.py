@@ -1,0 +1,271 @@
+"""One run, from its process's first moment to its record.
+
+    running ──main process ends──► ending ──nothing is left──► ended
+       └─stop: signal, grace, kill of everything─┘
+
+Every stop (timeout, silence, a request) takes the one path of `Run.stop`. What the main process leaves behind is
+stopped in the same way before the run has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+from runner.supervisor import processes
+from runner.supervisor.loop import now
+from runner.supervisor.request import STOP_SIGNALS
+
+TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
+if TYPE_CHECKING:
+    from resource import struct_rusage
+    from typing import Any, Protocol
+
+    from runner.supervisor.capture import Capture
+    from runner.supervisor.loop import Loop, Timer
+    from runner.supervisor.place import Place
+    from runner.supervisor.request import StartRequest
+    from runner.supervisor.wire import Connection
+
+    class Host(Protocol):
+        loop: Loop
+
+        def grew(self, run: Run) -> None: ...
+        def ended(self, run: Run) -> None: ...
+
+
+_SETTLE = 0.005  # a signalled pipeline needs a moment to be gone before its members count as left behind
+_PROBE_MOST = 0.1
+_REST = 16 << 20  # of the pipe's rest, at the end: a pipe holds at most 1 MiB, but what is left may go on writing
+
+
+class Run:
+    """The facts of one run and what is waited for. All its methods are called from the loop's thread."""
+
+    __slots__ = (
+        "_asked", "_deadline", "_host", "_kill_at", "_kill_timer", "_killing", "_last_output", "_probe", "_probe_delay",
+        "_silence", "answer", "capture", "cause", "cause_detail", "client", "ended_at", "grace", "job", "keep", "key",
+        "leftovers", "no_output_timeout", "owner", "pid", "place", "record", "run_id", "secrets", "start_error",
+        "start_ticks", "started_at", "started_boottime", "stop_signal", "timeout", "usage", "user", "wait_status",
+        "warnings",
+    )  # fmt: skip
+
+    def __init__(self, request: StartRequest, owner: str, host: Host, place: Place, capture: Capture) -> None:
+        self._host = host
+        self.key, self.job, self.run_id, self.owner = request.key, request.job, request.run_id, owner
+        self.timeout, self.no_output_timeout = request.timeout, request.no_output_timeout
+        self.grace, self.stop_signal = request.grace, STOP_SIGNALS[request.stop_signal]
+        self.keep = request.keep_leftovers
+        self.client: Connection | None = None  # the connection of a tied run
+        self.answer: tuple[Connection, object] | None = None  # a start that is answered by the record
+        self.place, self.capture = place, capture
+        self.pid = self.start_ticks = 0
+        self.user = ""
+        self.warnings: list[str] = []
+        self.secrets: list[str] = []
+        self.started_at = time.time()
+        self.started_boottime = now()
+        self.start_error: tuple[int, str] | None = None
+        self.wait_status: int | None = None
+        self.usage: struct_rusage | None = None
+        self.ended_at = 0.0
+        self.cause: str | None = None
+        self.cause_detail = ""
+        self.leftovers = 0
+        self.record: dict[str, Any] | None = None
+        self._last_output = self.started_boottime
+        self._kill_at: float | None = None
+        self._killing = False
+        self._asked = False  # those left behind have had their stop signal
+        self._deadline: Timer | None = None
+        self._silence: Timer | None = None
+        self._kill_timer: Timer | None = None
+        self._probe: Timer | None = None
+        self._probe_delay = _SETTLE
+
+    def begin(self, pid: int) -> None:
+        """The process exists: note who it is and watch over it."""
+        self.pid = pid
+        self.start_ticks = processes.start_ticks(pid)
+        self.place.started(pid)
+        self.watch()
+
+    def watch(self) -> None:
+        """Arm what is waited for: also after self-replacement, from the facts alone."""
+        loop = self._host.loop
+        if self.capture.pipe >= 0:
+            loop.watch(self.capture.pipe, 1, self._on_output)
+        if self.wait_status is None and self.timeout is not None:
+            self._deadline = loop.at(self.started_boottime + self.timeout, self._on_timeout)
+        if self.wait_status is None and self.no_output_timeout is not None:
+            self._silence = loop.at(self._last_output + self.no_output_timeout, self._on_silence)
+        if self._kill_at is not None:
+            self._kill_timer = loop.at(self._kill_at, self._kill)
+        if self.wait_status is not None:
+            self._probe = loop.at(0, self._look)
+
+    def _on_output(self, _events: int) -> None:
+        before = self.capture.offset
+        try:
+            open_still = self.capture.take()
+        except OSError:  # the spool file cannot be written at all: nothing to do but let the job go on
+            open_still = False
+        if self.capture.offset != before:
+            self._last_output = now()
+            self._host.grew(self)
+        if not open_still:
+            self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        if self.capture.pipe >= 0:
+            self._host.loop.unwatch(self.capture.pipe)
+            self.capture.close_pipe()
+
+    def _on_timeout(self) -> None:
+        self._deadline = None
+        self.stop("timeout", "")
+
+    def _on_silence(self) -> None:
+        assert self.no_output_timeout is not None  # the timer exists only with it
+        due = self._last_output + self.no_output_timeout
+        if due > now():
+            self._silence = self._host.loop.at(due, self._on_silence)
+            return
+        self._silence = None
+        self.stop("no_output", "")
+
+    def stop(self, cause: str, detail: str, grace: float | None = None) -> None:
+        """Stop signal to the main process group, then after the grace the kill of everything.
+
+        The first cause stays; a repetition can only bring the kill forward.
+        """
+        if self.record is not None:
+            return
+        grace = self.grace if grace is None else grace
+        kill_at = now() + grace
+        if self.cause is None and self.wait_status is None:
+            self.cause, self.cause_detail = cause, detail
+            if grace > 0:
+                self._signal_group(self.stop_signal)
+        if self._kill_at is not None and self._kill_at <= kill_at:
+            return
+        self._kill_at = kill_at
+        self._host.loop.cancel(self._kill_timer)
+        if grace <= 0:
+            self._kill()
+        else:
+            self._kill_timer = self._host.loop.at(kill_at, self._kill)
+
+    def _signal_group(self, number: int) -> None:
+        # The leader is our child and not reaped yet: its number cannot be another's. Until it has made its session
+        # it has no group of its own.
+        for target in (number, signal.SIGCONT):
+            try:
+                os.killpg(self.pid, target)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.kill(self.pid, target)
+
+    def _kill(self) -> None:
+        """Kill everything, and again until nothing is left: what is being killed may be forking."""
+        self._kill_timer = None
+        self._killing = True
+        self.place.kill()
+        self._look_again()
+
+    def main_ended(self, status: int, usage: struct_rusage) -> None:
+        """The main process was reaped. The run's result is fixed; what it leaves behind is not yet."""
+        self.wait_status, self.usage, self.ended_at = status, usage, now()
+        self.place.main = 0
+        self._host.loop.cancel(self._deadline)
+        self._host.loop.cancel(self._silence)
+        self._take_rest()
+        if self.keep and self.cause is None:
+            self.leftovers = 0 if self.place.gone() else self.place.count()
+            self._finish()
+        elif self.place.gone():
+            self._finish()
+        else:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        self._host.loop.cancel(self._probe)
+        self._probe = self._host.loop.at(now() + self._probe_delay, self._look)
+        self._probe_delay = min(self._probe_delay * 2, _PROBE_MOST)
+
+    def _look(self) -> None:
+        """After the main process's end: is anything left? Ask it to go once, kill it when the grace is over."""
+        self._probe = None
+        if self._killing:
+            self.place.kill()
+        if self.wait_status is not None and self.place.gone():
+            self._finish()
+            return
+        if self.wait_status is not None and not self._killing and not self._asked:
+            self._asked = True
+            self.leftovers = self.place.signal(self.stop_signal)
+            if self._kill_at is None:
+                self._kill_at = now() + self.grace
+                self._kill_timer = self._host.loop.at(self._kill_at, self._kill)
+        self._look_again()
+
+    def _take_rest(self) -> None:
+        if self.capture.pipe >= 0:
+            try:
+                open_still = self.capture.take(_REST)
+            except OSError:
+                open_still = False
+            if not open_still:
+                self._close_pipe()
+
+    def _finish(self) -> None:
+        for timer in (self._kill_timer, self._probe):
+            self._host.loop.cancel(timer)
+        self._take_rest()
+        self._close_pipe()
+        gap = self.capture.finish()
+        self.record = self._record(gap)
+        self.place.remove()
+        self._host.ended(self)
+
+    def failed(self, number: int, text: str) -> None:
+        """The command could not be executed."""
+        self.start_error = (number, text)
+        self.ended_at = now()
+        self.wait_status = None
+        self._host.loop.cancel(self._deadline)
+        self._host.loop.cancel(self._silence)
+        self._finish()
+
+    def _record(self, gap: tuple[int, int] | None) -> dict[str, Any]:
+        code, name = _decoded(self.wait_status) if self.start_error is None else (None, None)
+        usage = self.usage
+        duration = max(self.ended_at - self.started_boottime, 0.0)
+        capture = self.capture
+        record: dict[str, Any] = {
+            "key": self.key, "pid": self.pid, "wait_status": self.wait_status, "exit_code": code, "signal": name,
+            "start_error": self.start_error, "cause": self.cause, "cause_detail": self.cause_detail,
+            "started_at": self.started_at, "finished_at": self.started_at + duration, "duration_s": duration,
+            "cpu_user_s": usage.ru_utime if usage else 0.0, "cpu_system_s": usage.ru_stime if usage else 0.0,
+            "max_rss_bytes": usage.ru_maxrss * 1024 if usage else 0, "oom": self.place.oom(),
+            "leftovers": self.leftovers, "bytes_total": capture.offset + capture.refused,
+            "bytes_written": capture.offset, "bytes_dropped": capture.refused + (gap[1] - gap[0] if gap else 0),
+            "gap": gap, "disk_full_dropped": capture.refused,
+        }  # fmt: skip
+        record.update(self.place.account())
+        return record
+
+
+def _decoded(status: int | None) -> tuple[int | None, str | None]:
+    """Exit code, or the signal's name."""
+    if status is None:
+        return None, None
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return None, signal.Signals(number).name
+        except ValueError:
+            return None, f"SIG{number}"
+    return os.waitstatus_to_exitcode(status), None

@@ -1,0 +1,203 @@
+"""As whom a job runs, and whom the other end of the socket may ask for.
+
+The rules are the supervisor's own: ``[run] user`` and ``allowed_users`` of a configuration file that only root can
+write. What the agent says is only a choice among them.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+
+from runner.supervisor.request import BadRequest
+
+TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_USER = "cron-runner-job"
+AGENT_NAME = "cron-runner"
+_PATH_ROOT = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH_USER = "/usr/local/bin:/usr/bin:/bin"
+
+
+class PolicyError(Exception):
+    """The configuration cannot be trusted or read; the text says what to do."""
+
+
+class Identity:
+    """A user that a job runs as: ids, groups, and the environment that its programs expect."""
+
+    __slots__ = ("environment", "gid", "groups", "name", "uid")
+
+    def __init__(self, entry: pwd.struct_passwd) -> None:
+        self.name = entry.pw_name
+        self.uid = entry.pw_uid
+        self.gid = entry.pw_gid
+        self.groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+        self.environment = {
+            "PATH": _PATH_USER if entry.pw_uid else _PATH_ROOT,
+            "HOME": entry.pw_dir or "/",
+            "SHELL": entry.pw_shell or "/bin/sh",
+            "USER": entry.pw_name,
+            "LOGNAME": entry.pw_name,
+            "LANG": os.environ.get("LANG") or "C.UTF-8",
+        }
+
+
+def _own_entry() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(os.getuid())
+    except KeyError:  # a container with a uid of its own choosing
+        name, home = str(os.getuid()), os.environ.get("HOME", "/")
+        return pwd.struct_passwd((name, "x", os.getuid(), os.getgid(), "", home, "/bin/sh"))
+
+
+class Users:
+    """Who may run jobs here. Lookups are kept for ``keep`` seconds: a busy host starts a thousand a second."""
+
+    keep = 10.0
+
+    def __init__(self, user: str, allowed: tuple[str, ...]) -> None:
+        self.is_root = os.geteuid() == 0
+        self.default = user or (DEFAULT_USER if self.is_root else _own_entry().pw_name)
+        self._configured = user
+        self._allowed = frozenset(allowed)
+        self._known: dict[str, tuple[float, Identity]] = {}
+
+    def default_error(self) -> str | None:
+        """Why a job that names no user cannot run, or None."""
+        try:
+            self._lookup(self.default)
+        except BadRequest as error:
+            return str(error)
+        return None
+
+    def identity(self, name: str, peer_uid: int, now: float) -> Identity:
+        """The identity for a job that names ``name`` ("" = the default). Raises BadRequest, code ``user``."""
+        name = name or self.default
+        cached = self._known.get(name)
+        if cached is None or now - cached[0] > self.keep:
+            self._known[name] = cached = (now, self._lookup(name))
+        found = cached[1]
+        if self.is_root and peer_uid and found.uid == peer_uid:
+            raise BadRequest(
+                f"cannot run a job as {name!r}: that is the agent's own user; set [run] user to another", "user"
+            )
+        return found
+
+    def _lookup(self, name: str) -> Identity:
+        if not self.is_root:
+            entry = _own_entry()
+            if name not in (entry.pw_name, str(entry.pw_uid)):
+                raise BadRequest(
+                    f"cannot run a job as {name!r}: the supervisor runs as {entry.pw_name!r} and not as root", "user"
+                )
+            return Identity(entry)
+        if name != self.default and name not in self._allowed:
+            raise BadRequest(f"cannot run a job as {name!r}: add it to [run] allowed_users", "user")
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            raise BadRequest(
+                f"cannot run a job as {name!r}: there is no such user; create it (useradd --system {name}) or set "
+                "[run] user",
+                "user",
+            ) from None
+        return Identity(entry)
+
+    def group(self, identity: Identity, name: str) -> int:
+        """The gid of ``name`` for a job of ``identity``: one of its own groups, any for root. Raises BadRequest."""
+        if not name:
+            return identity.gid
+        try:
+            gid = grp.getgrnam(name).gr_gid
+        except KeyError:
+            raise BadRequest(f"cannot run a job in group {name!r}: there is no such group", "user") from None
+        allowed = identity.groups if self.is_root else [os.getgid(), *os.getgroups()]
+        if gid not in allowed and not (identity.uid == 0 and self.is_root):
+            raise BadRequest(f"cannot run a job in group {name!r}: {identity.name!r} is not a member of it", "user")
+        return gid
+
+
+def peer_allowed(uid: int, gid: int) -> bool:
+    """Whether a process with these ids may use the socket: root, our own user, the agent's user or group."""
+    if uid in (0, os.geteuid()):
+        return True
+    try:
+        if pwd.getpwnam(AGENT_NAME).pw_uid == uid:
+            return True
+    except KeyError:
+        pass
+    return gid == agent_gid()
+
+
+def agent_gid() -> int | None:
+    """The group that may use the socket, None where it was not created."""
+    try:
+        return grp.getgrnam(AGENT_NAME).gr_gid
+    except KeyError:
+        return None
+
+
+def load(path: str | None, environ: Mapping[str, str]) -> Users:
+    """The policy of a configuration file and of ``CRON_RUNNER_RUN__*``. Raises PolicyError.
+
+    Only a supervisor that is root needs the file: another one can run jobs as nobody but itself.
+    """
+    user = ""
+    allowed: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        table = _run_table(path) if path else {}
+        user = environ.get("CRON_RUNNER_RUN__USER", _string(table.get("user", "")))
+        override = environ.get("CRON_RUNNER_RUN__ALLOWED_USERS")
+        allowed = _names(table.get("allowed_users", []) if override is None else _listed(override))
+    return Users(user, allowed)
+
+
+def _listed(text: str) -> object:
+    if text.lstrip().startswith("["):
+        import json  # noqa: PLC0415 - already loaded by the wire; named here where it is used
+
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise PolicyError(f"cannot use CRON_RUNNER_RUN__ALLOWED_USERS: {error}") from error
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise PolicyError("cannot use the configuration: [run] user must be a string")
+    return value
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise PolicyError("cannot use the configuration: [run] allowed_users must be a list of names")
+    return tuple(value)
+
+
+def _run_table(path: str) -> Mapping[str, object]:
+    import tomllib  # noqa: PLC0415 - a megabyte that a supervisor without root does not need
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise PolicyError(f"cannot read {path}: {error.strerror}") from error
+    with os.fdopen(fd, "rb") as file:
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != 0 or facts.st_mode & 0o022:
+            raise PolicyError(
+                f"cannot trust {path}: it decides whom jobs run as; make it a file of root's that nobody else can "
+                f"write (chown root {path}; chmod go-w {path})"
+            )
+        try:
+            table = tomllib.load(file).get("run", {})
+        except (ValueError, RecursionError) as error:
+            raise PolicyError(f"cannot read {path}: {error}") from error
+    return table if isinstance(table, dict) else {}

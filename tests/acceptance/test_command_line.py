@@ -1,0 +1,51 @@
+"""The command line itself: version, help, and what it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from runner.cli.main import COMMANDS
+
+from fleet import COMMAND
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *words], capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_version_is_one_line_and_light() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "cron-runner", "")
+    heavy = "{'boto3', 'structlog', 'asyncio', 'moto', 're2'}"
+    code = f"import sys, runner.cli.main; print(sorted({heavy} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"usage: cron-runner {command}" in done.stdout
+    assert "example:\n  cron-runner" in done.stdout
+
+
+def test_no_command_and_a_wrong_one_are_usage_errors() -> None:
+    assert run().returncode == 2
+    assert run("fly").returncode == 2
+
+
+def test_a_configuration_that_is_not_there() -> None:
+    done = run("--config", "/no/such/config.toml", "send", "a", "--shell", "true")
+    assert done.returncode == 125
+    [line] = done.stderr.splitlines()
+    assert line.startswith("cron-runner: cannot ")
+    assert "/no/such/config.toml" in line
+
+
+def test_the_configuration_may_be_named_on_either_side() -> None:
+    done = run("send", "a", "--shell", "true", "--config", "/no/such/config.toml")
+    assert "/no/such/config.toml" in done.stderr

@@ -1,0 +1,13 @@
+"""Puts `tests/support` on the path, and offers its fixtures to every test."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# --import-mode=importlib adds nothing to sys.path; the support modules are imported by their plain names.
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+from fixtures import aws, aws_server, fleet, proxy
+
+__all__ = ["aws", "aws_server", "fleet", "proxy"]

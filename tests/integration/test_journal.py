@@ -1,0 +1,209 @@
+"""The journal on real SQLite files: group commit, faults of the disk, retention."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from runner.agent import database as database_module
+from runner.agent.database import Database
+from runner.agent.execution import Execution, MessageState, State
+from runner.agent.journal import DAY_S, RETENTION_S, Journal
+from runner.agent.lease import Lease
+from runner.errors import JournalError
+from runner.protocol.event import Event
+from runner.protocol.job import Job
+from runner.protocol.outcome import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = 1_800_000_000.0
+JOB = Job(job="backup", run_id="b-1", argv=("true",), command="true", labels={"team": "ops"})
+
+
+def execution(run_id: str = "b-1", **changes: object) -> Execution:
+    lease = Lease("m-1", run_id, "receipt", 1, 100.0, 220.0, 120.0)
+    made = Execution(
+        job=replace(JOB, run_id=run_id),
+        message_id="m-1",
+        delivery=1,
+        sent_at=NOW - 5,
+        accepted_at=NOW,
+        boot_id="boot",
+        message=MessageState.LEASED,
+        lease=lease,
+    )
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def event(id_: str = "e/1/finished", body: str = '{"a":1}') -> Event:
+    return Event(id=id_, type="cron-runner.run.finished", body=body, subject="b-1")
+
+
+def end(run: Execution, outcome: Outcome = Outcome.SUCCEEDED) -> None:
+    run.state = State.ENDED
+    run.ended_at = NOW + 1
+    run.verdict = Verdict(outcome, "exit code 0", 0)
+    run.outcome, run.reason = outcome, "exit code 0"
+
+
+async def test_what_is_written_is_there_for_the_next_agent(tmp_path: Path) -> None:
+    database = Database(tmp_path / "journal.db")
+    journal = Journal(database, "agent")
+    run = execution()
+    await journal.accept(run)
+    run.state, run.pid, run.started_at, run.supervisor = State.RUNNING, 42, NOW + 0.5, "s1"
+    await journal.save(run, event("e/1/started"))
+    await database.close()
+
+    database = Database(tmp_path / "journal.db")
+    journal = Journal(database, "agent")
+    (row,) = await journal.unfinished()
+    assert (row.execution, row.state, row.pid, row.supervisor, row.receipt) == (run.id, "running", 42, "s1", "receipt")
+    assert [unsent.id for unsent in await journal.unsent(0, 10)] == ["e/1/started"]
+    await database.close()
+
+
+async def test_many_waiting_writes_share_few_commits(tmp_path: Path) -> None:
+    database = Database(tmp_path / "journal.db")
+    journal = Journal(database, "agent")
+    await asyncio.gather(*(journal.accept(execution(f"r-{index}")) for index in range(200)))
+    assert database.commits < 50
+    assert len(await journal.unfinished()) == 200
+    await database.close()
+
+
+async def test_a_faulty_write_fails_alone(tmp_path: Path) -> None:
+    database = Database(tmp_path / "journal.db")
+    journal = Journal(database, "agent")
+    run = execution()
+    written = [
+        journal.accept(execution("r-1")),
+        database.write(("INSERT INTO nowhere VALUES (1)", ())),
+        journal.accept(run),
+        journal.accept(run),
+    ]
+    results = await asyncio.gather(*written, return_exceptions=True)
+    assert results[0] is None
+    assert isinstance(results[1], sqlite3.OperationalError)
+    assert results[2] is None
+    assert isinstance(results[3], sqlite3.IntegrityError)
+    assert len(await journal.unfinished()) == 2
+    await database.close()
+
+
+async def test_a_full_disk_is_waited_out_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "RETRY_S", 0.02)
+    database = Database(tmp_path / "journal.db")
+    journal = Journal(database, "agent")
+    pages = await database.call(lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
+    await database.call(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+    written = [journal.accept(execution(f"r-{index}")) for index in range(50)]
+    async with asyncio.timeout(10):
+        while database.blocked_since is None:
+            await asyncio.sleep(0.01)
+    assert not any(future.done() for future in written)
+    assert "full" in database.blocked_by
+    database._connection.execute("PRAGMA max_page_count = 100000")  # noqa: SLF001 - there is room again
+    async with asyncio.timeout(10):
+        await asyncio.gather(*written)
+    assert database.blocked_since is None
+    assert len(await journal.unfinished()) == 50
+    await database.close()
+
+
+@pytest.mark.parametrize("content", [b"no database at all, for sure" * 100, b"SQLite format 3\0" + b"\xff" * 8192])
+async def test_a_corrupt_journal_is_put_aside(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "journal.db"
+    path.write_bytes(content)
+    database = Database(path, now=lambda: 17.0)
+    await Journal(database, "agent").accept(execution())
+    await database.close()
+    assert (tmp_path / "journal.db.corrupt-17").read_bytes() == content
+
+
+async def test_a_journal_from_the_future_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    await Database(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(JournalError, match="later cron-runner"):
+        Database(path)
+    assert not list(tmp_path.glob("*.corrupt-*"))
+
+
+async def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match=r"check that .*nowhere exists"):
+        Database(tmp_path / "nowhere" / "journal.db")
+
+
+async def test_final_events_stay_after_they_were_sent_and_others_go(tmp_path: Path) -> None:
+    database = Database(tmp_path / "journal.db")
+    journal = Journal(database, "agent")
+    run = execution()
+    await journal.accept(run)
+    await journal.save(run, event("e/1/started"))
+    end(run)
+    await journal.save(run, event("e/1/finished", '{"b":2}'), terminal=True)
+    await journal.sent(["e/1/started", "e/1/finished"], NOW)
+    assert await journal.unsent(0, 10) == []
+    assert await journal.final_event(run.id) == ("e/1/finished", '{"b":2}')
+    (row,) = await journal.latest(["b-1", "b-2"])
+    assert (row.outcome, row.exit_code) == ("succeeded", 0)
+    await database.close()
+
+
+async def test_runs_are_remembered_for_longer_than_sqs_keeps_a_message(tmp_path: Path) -> None:
+    assert RETENTION_S >= 15 * DAY_S
+    database = Database(tmp_path / "journal.db")
+    journal = Journal(database, "agent")
+    for run_id in ("sent", "unsent", "leased"):
+        run = execution(run_id)
+        end(run)
+        run.message = MessageState.LEASED if run_id == "leased" else MessageState.GONE
+        await journal.accept(run, event(f"{run_id}/1/finished"), terminal=True)
+        if run_id != "unsent":
+            await journal.sent([f"{run_id}/1/finished"], NOW)
+    assert await journal.prune(NOW + RETENTION_S) == 0
+    assert await journal.prune(NOW + RETENTION_S + 10) == 1
+    assert {row.run_id for row in await journal.latest(["sent", "unsent", "leased"])} == {"unsent", "leased"}
+    await database.close()
+
+
+async def test_beyond_its_quota_the_journal_drops_texts_and_keeps_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.agent.journal.KEPT_EVENT_BYTES", 200_000)
+    database = Database(tmp_path / "journal.db")
+    journal = Journal(database, "agent")
+    for index in range(100):
+        run = execution(f"r-{index}")
+        end(run)
+        run.message = MessageState.GONE
+        await journal.accept(run, event(f"{index}/1/finished", "x" * 4000), terminal=True)
+    await journal.sent([f"{index}/1/finished" for index in range(100)], NOW)
+    assert await journal.prune(NOW) > 0
+    assert len(await journal.latest([f"r-{index}" for index in range(100)])) == 100
+    await database.close()
+
+
+async def test_what_a_dead_process_left_is_taken_over(tmp_path: Path) -> None:
+    database = Database(tmp_path / "journal.db")
+    other, journal = Journal(database, "run-once/1/2"), Journal(database, "agent")
+    await other.accept(execution(owner="run-once/1/2"), event())
+    assert await journal.unfinished() == []
+    assert await journal.owners() == ["run-once/1/2"]
+    await journal.take_over_from("run-once/1/2")
+    assert len(await journal.unfinished()) == 1
+    assert len(await journal.unsent(0, 10)) == 1
+    await database.close()

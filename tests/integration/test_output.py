@@ -1,0 +1,509 @@
+"""The shipper over real spool files: complete, in order, bounded, and on from the committed offset after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.agent import channel, spool
+from runner.agent.lines import SPLIT_MARK
+from runner.agent.offsets import Committed
+from runner.agent.output import OutputEnd, OutputReport, Rules, Shipper
+from runner.aws.logs import Logs, Rejected
+from runner.aws.session import Session
+from runner.errors import AwsUnavailable
+from runner.sinks import Tag
+from runner.sinks.cloudwatch import CloudWatch
+from runner.sinks.stdout import Stdout
+from runner.sinks.terminal import Terminal
+
+from strict_logs import StrictLogs, StrictLogsServer
+
+
+class Offsets:
+    """The journal's part, in memory; what is in it survives the shippers, as a file would."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], Committed] = {}
+
+    async def load(self, key: str) -> Sequence[Committed]:
+        await asyncio.sleep(0)
+        return [row for (of, _), row in self.rows.items() if of == key]
+
+    async def commit(self, entries: Sequence[Committed]) -> None:
+        await asyncio.sleep(0)
+        for entry in entries:
+            state = json.loads(json.dumps(dict(entry.state)))
+            self.rows[entry.key, entry.sink] = Committed(entry.key, entry.sink, entry.offset, state)
+
+
+def tag(run_id: str = "run-1", **changes: Any) -> Tag:
+    values: dict[str, Any] = {"execution": f"e-{run_id}", "attempt": 1, "job": "job", "run_id": run_id, "started_at": 0.0}
+    return Tag(**{**values, **changes})
+
+
+class Job:
+    """Writes to a spool file as the supervisor does, and tells its size."""
+
+    def __init__(self, shipper: Shipper, whose: Tag, **options: Any) -> None:
+        self.shipper, self.tag = shipper, whose
+        self.descriptor = shipper.open(whose, **options)
+        shipper.learn(whose.key)
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.descriptor, view) :]
+        self.size += len(data)
+        self.shipper.grew({self.tag.key: self.size})
+
+    async def end(self, within: float = 20.0) -> OutputReport:
+        os.close(self.descriptor)
+        return await self.shipper.finish(self.tag.key, OutputEnd(self.size, self.size), within=within)
+
+
+@asynccontextmanager
+async def running(shipper: Shipper) -> AsyncIterator[Shipper]:
+    task = asyncio.create_task(shipper.run())
+    try:
+        yield shipper
+    finally:
+        await shipper.close(1.0)
+        await asyncio.wait([task], timeout=5.0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+
+def make(tmp_path: Path, logs: StrictLogs, offsets: Offsets | None = None, **options: Any) -> Shipper:
+    options = {"group": "g", "flush": 0.05, **options}
+    sink = CloudWatch(logs, **options)
+    return Shipper(spool_dir=tmp_path / "spool", sinks=[sink], offsets=offsets or Offsets())
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures are retried at once, or the tests would wait for the jitter."""
+    monkeypatch.setattr(channel, "delay", lambda *_: 0.01)
+
+
+async def until(condition: Any, within: float = 20.0) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.005)
+
+
+def run(coroutine: Any) -> None:
+    asyncio.run(asyncio.wait_for(coroutine, 60))
+
+
+STREAM = "job/run-1"
+
+
+def test_lines_are_visible_while_the_job_runs_and_complete_at_the_end(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs(exists=False)
+        async with running(make(tmp_path, logs, flush=1.0)) as shipper:
+            job = Job(shipper, tag())
+            started = time.monotonic()
+            job.write(b"hello\nwor")
+            await until(lambda: logs.lines(STREAM) == ["hello"])
+            assert time.monotonic() - started < 1.0
+            job.write(b"ld\n\nlast")
+            report = await job.end()
+        assert logs.lines(STREAM) == ["hello", "world", " ", "last"]
+        tail = "hello\nworld\n\nlast"
+        assert report == OutputReport(17, 17, 0, truncated=False, tail=tail, failed_on=None, missing=None, lines=4)
+        assert logs.groups == {"/cron-runner/g": 30}
+        assert not logs.violations
+
+    run(scene())
+
+
+def test_a_run_without_output_makes_no_stream(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs(exists=False)
+        async with running(make(tmp_path, logs)) as shipper:
+            report = await Job(shipper, tag()).end()
+            await shipper.settled(tag().key)
+        assert report == OutputReport(0, 0, 0, truncated=False, tail="", failed_on=None, missing=None, lines=0)
+        assert not logs.puts
+        assert not logs.groups
+
+    run(scene())
+
+
+def test_a_silent_job_shows_its_partial_line_and_the_rest_later(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs()
+        async with running(make(tmp_path, logs)) as shipper:
+            job = Job(shipper, tag())
+            job.write(b"Continue? ")
+            await until(lambda: logs.lines(STREAM) == ["Continue? "])
+            job.write(b"\nyes\n")
+            await job.end()
+        assert logs.lines(STREAM) == ["Continue? ", "yes"]
+
+    run(scene())
+
+
+def test_rules_see_everything_even_when_the_sink_is_away(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs()
+
+        def away(_: str) -> None:
+            raise AwsUnavailable("PutLogEvents", "EndpointConnectionError", "away", "unreachable")
+
+        logs.before = away
+        async with running(make(tmp_path, logs)) as shipper:
+            job = Job(shipper, tag(), rules=Rules(("^ERROR",), ("all done", "never")))
+            job.write(b"fine\nall done\nno ERROR yet\nERR")
+            job.write(b"OR 1\nmore")
+            report = await job.end(within=0.1)
+            assert (report.failed_on, report.missing) == ("^ERROR", "never")
+            assert (report.shipped_bytes, report.bytes, report.lines) == (0, 39, 5)
+            assert shipper.backlog() == report.bytes
+            logs.before = None
+            await shipper.settled(tag().key)
+        assert logs.lines(STREAM) == ["fine", "all done", "no ERROR yet", "ERROR 1", "more"]
+
+    run(scene())
+
+
+def test_a_sink_that_fails_for_a_while_gets_every_line_once(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs()
+        calls = iter(range(1_000_000))
+
+        def throttled(_: str) -> None:
+            if next(calls) % 3:
+                raise AwsUnavailable("PutLogEvents", "ThrottlingException", "slower", "throttled")
+
+        logs.before = throttled
+        lines = [f"line {n}" for n in range(50_000)]
+        async with running(make(tmp_path, logs)) as shipper:
+            job = Job(shipper, tag())
+            for start in range(0, len(lines), 5_000):
+                job.write("".join(f"{line}\n" for line in lines[start : start + 5_000]).encode())
+                await asyncio.sleep(0.01)
+            report = await job.end()
+        assert logs.lines(STREAM) == lines
+        assert report.shipped_bytes == report.bytes
+        assert not logs.violations
+
+    run(scene())
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_after_a_crash_at_most_one_batch_is_repeated(tmp_path: Path, when: str) -> None:
+    """The agent dies with a batch in flight: before CloudWatch has it, or after, with the offset not committed."""
+
+    async def scene() -> None:
+        logs, offsets = StrictLogs(), Offsets()
+        lines = [f"line {n}" for n in range(100_000)]
+        data = "".join(f"{line}\n" for line in lines).encode()
+        descriptor = -1
+        for life in range(4):
+            stuck = asyncio.Event()
+            puts = iter(range(1_000))
+
+            def hang(_: str, *, stuck: asyncio.Event = stuck, puts: Any = puts, life: int = life) -> Any:
+                if life < 3 and next(puts) == 1:
+                    stuck.set()
+                    return asyncio.Event().wait()
+                return None
+
+            setattr(logs, when, hang)
+            shipper = make(tmp_path, logs, offsets)
+            task = asyncio.create_task(shipper.run())
+            if life == 0:
+                descriptor = shipper.open(tag(), rules=Rules(("line 99999$",)))
+                shipper.learn(tag().key)
+            else:
+                await shipper.resume(tag(), rules=Rules(("line 99999$",)))
+            part = data[len(data) * life // 4 : len(data) * (life + 1) // 4]
+            os.write(descriptor, part)
+            shipper.grew({tag().key: os.fstat(descriptor).st_size})
+            if life < 3:
+                await stuck.wait()
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        os.close(descriptor)
+        report = await shipper.finish(tag().key, OutputEnd(len(data), len(data)), within=20.0)
+        await shipper.close()
+        await asyncio.gather(task)
+        assert (report.failed_on, report.lines, report.shipped_bytes) == ("line 99999$", len(lines), len(data))
+        assert logs.violations == []
+        sent = logs.lines(STREAM)
+        if when == "before":
+            assert sent == lines
+        else:
+            assert list(dict.fromkeys(sent)) == lines
+            assert len(sent) - len(lines) <= 3 * 10_000
+            assert in_order_with_repeats(sent, lines, most=10_000)
+
+    run(scene())
+
+
+def in_order_with_repeats(sent: Sequence[str], lines: Sequence[str], most: int) -> bool:
+    """Whether `sent` is `lines` with steps back of at most `most` lines."""
+    numbers = {line: number for number, line in enumerate(lines)}
+    steps = [numbers[b] - numbers[a] for a, b in zip(sent, sent[1:], strict=False)]
+    return all(step == 1 or -most < step <= 0 for step in steps)
+
+
+def test_a_slow_sink_does_not_hold_back_a_fast_one(tmp_path: Path) -> None:
+    async def scene() -> None:
+        fast, slow = StrictLogs(), StrictLogs()
+        gate = asyncio.Event()
+        slow.before = lambda _: gate.wait()
+        slow_sink = CloudWatch(slow, group="g", flush=0.05)
+        slow_sink.name = "slow"  # type: ignore[misc]
+        sinks = [CloudWatch(fast, group="g", flush=0.05), slow_sink]
+        shipper = Shipper(spool_dir=tmp_path, sinks=sinks, offsets=Offsets())
+        async with running(shipper):
+            job = Job(shipper, tag())
+            for number in range(5):
+                job.write(b"x" * 99 + b"\n")
+                await until(lambda number=number: len(fast.lines(STREAM)) == number + 1)
+            report = await job.end(within=0.05)
+            assert (report.shipped_bytes, slow.lines(STREAM)) == (500, [])
+            gate.set()
+            await shipper.settled(tag().key)
+        assert slow.lines(STREAM) == fast.lines(STREAM)
+
+    run(scene())
+
+
+def test_runs_that_share_a_stream_join_in_batches(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs()
+        async with running(make(tmp_path, logs, log_stream="{host}/{date}:all")) as shipper:
+            jobs = [Job(shipper, tag(f"r{n}", host="h")) for n in range(50)]
+            for turn in range(4):
+                for job in jobs:
+                    job.write(f"turn {turn}\n".encode())
+            await asyncio.gather(*(job.end() for job in jobs))
+        (stream,) = logs.events
+        assert stream == "h/1970-01-01-all"
+        for job in jobs:
+            prefix = f"{job.tag.run_id} "
+            assert [line for line in logs.lines(stream) if line.startswith(prefix)] == [f"{prefix}turn {n}" for n in range(4)]
+        assert len(logs.puts) < 20
+        assert not logs.violations
+
+    run(scene())
+
+
+def test_few_puts_are_in_flight_for_many_runs(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs()
+        logs.before = lambda _: asyncio.sleep(0.01)
+        async with running(make(tmp_path, logs)) as shipper:
+            jobs = [Job(shipper, tag(f"r{n}")) for n in range(100)]
+            for job in jobs:
+                job.write(b"hello\n")
+            await asyncio.gather(*(job.end() for job in jobs))
+        assert all(logs.lines(f"job/r{n}") == ["hello"] for n in range(100))
+        assert logs.most_in_flight <= 4
+        assert not logs.violations
+
+    run(scene())
+
+
+def test_a_capped_run_ships_head_marker_and_tail(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs()
+        whose = tag(max_bytes=2_000)
+        async with running(make(tmp_path, logs)) as shipper:
+            job = Job(shipper, whose, rules=Rules((), ("number 9$", "number 999$")))
+            job.write("".join(f"number {n}\n" for n in range(1_000)).encode())
+            os.close(job.descriptor)
+            end = OutputEnd(job.size, job.size, (1_000, job.size - 1_000))
+            report = await shipper.finish(whose.key, end, within=20.0)
+        dropped = job.size - 2_000
+        lines = logs.lines(STREAM)
+        mark = lines.index(f"[cron-runner: {dropped} bytes dropped here]")
+        assert lines[:3] == ["number 0", "number 1", "number 2"]
+        assert lines[-1] == "number 999"
+        assert len("\n".join(lines[:mark])) + len("\n".join(lines[mark + 1 :])) + 1 == 2_000
+        assert (report.bytes, report.shipped_bytes, report.dropped_bytes) == (job.size, 2_000, dropped)
+        assert report.truncated
+        assert report.missing is None
+
+    run(scene())
+
+
+def test_shipped_bytes_are_given_back_to_the_disk(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs()
+        async with running(make(tmp_path, logs)) as shipper:
+            job = Job(shipper, tag())
+            for _ in range(16):
+                job.write((b"y" * 1023 + b"\n") * 1024)
+                await until(lambda: shipper.backlog() == 0)
+            held = os.fstat(job.descriptor).st_blocks * 512
+            report = await job.end()
+        assert held < spool.PUNCH_STEP + spool.KEEP_BYTES + (1 << 20)
+        assert report.tail == (("y" * 1023 + "\n") * 4)
+        assert report.shipped_bytes == 16 << 20
+
+    run(scene())
+
+
+def test_secrets_are_masked_in_what_is_shipped_and_in_the_tail(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs()
+        async with running(make(tmp_path, logs)) as shipper:
+            descriptor = shipper.open(tag(), secrets=["hunter2-hunter2"])
+            os.write(descriptor, b"from-file-1\n")
+            shipper.grew({tag().key: 12})
+            await asyncio.sleep(0.2)
+            assert logs.lines(STREAM) == []  # not before the secrets of the env files are known
+            shipper.learn(tag().key, ["from-file-1"])
+            os.write(descriptor, b"pass hunter2-")  # a secret may have begun
+            shipper.grew({tag().key: 25})
+            await until(lambda: "pass " in logs.lines(STREAM))
+            os.write(descriptor, b"hunter2 end\n")
+            os.close(descriptor)
+            report = await shipper.finish(tag().key, OutputEnd(37, 37))
+        assert logs.lines(STREAM) == ["***", "pass ", "*** end"]
+        assert report.tail == "***\npass *** end\n"
+
+    run(scene())
+
+
+def test_rejected_events_are_handled_entry_by_entry(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs()
+        now_ms = time.time() * 1000
+
+        def reject(events: Sequence[tuple[int, str]]) -> Rejected | None:
+            if len(events) == 10:
+                return Rejected(too_new_start=8, too_old_end=3, expired_end=None)
+            return Rejected(0, None, None) if events[0][0] > now_ms - 3 * 3600 * 1000 else None
+
+        logs.reject = reject
+        async with running(make(tmp_path, logs)) as shipper:
+            job = Job(shipper, tag())
+            job.write(b"".join(b"%d\n" % n for n in range(10)))
+            report = await job.end()
+        assert sorted(text for _, text in logs.events[STREAM]) == [str(n) for n in range(3, 10)]
+        assert (report.dropped_bytes, report.shipped_bytes) == (3, 17)
+
+    run(scene())
+
+
+def test_a_long_line_and_binary_garbage_within_the_limits_and_in_little_memory(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs()
+        received = {"bytes": 0, "ascii": 0}
+
+        async def discard(stream: str) -> None:
+            await asyncio.sleep(0)
+            for _, text in logs.events.pop(stream):
+                text = text.removesuffix(SPLIT_MARK)
+                received["bytes"] += len(text.encode())
+                received["ascii"] += text.count("q")
+
+        logs.after = discard
+        line = b"q" * (10 << 20) + b"\n"
+        block = os.urandom(1 << 20).replace(b"\r", b"R")
+        async with running(make(tmp_path, logs)) as shipper:
+            job = Job(shipper, tag())
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            job.write(line)
+            await until(lambda: shipper.backlog() == 0)
+            assert received == {"bytes": 10 << 20, "ascii": 10 << 20}
+            for _ in range(20):
+                job.write(block)
+                await until(lambda: shipper.backlog() < 1 << 20)
+            report = await job.end()
+            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert report.shipped_bytes == report.bytes == len(line) + 20 * len(block)
+        assert received["ascii"] == (10 << 20) + 20 * block.count(b"q")
+        assert not logs.violations
+        assert grown < 20 * 1024, f"{grown} KiB"
+
+    run(scene())
+
+
+def test_the_real_client_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(server: StrictLogsServer) -> None:
+        session = Session()
+        sink = CloudWatch(Logs(session), group="g", flush=0.05, retention_days=7)
+        shipper = Shipper(spool_dir=tmp_path, sinks=[sink], offsets=Offsets())
+        lines = [f"line {n} \x00\x07\u20ac" for n in range(20_000)]
+        async with running(shipper):
+            job = Job(shipper, tag())
+            job.write("".join(f"{line}\n" for line in lines).encode() + b"\xff\xfe\n\n" + b"z" * 600_000)
+            report = await job.end()
+        assert report.shipped_bytes == report.bytes
+        texts = [text for _, text in server.events[STREAM]]
+        assert texts[: len(lines)] == lines
+        assert texts[len(lines) : len(lines) + 2] == ["\ufffd\ufffd", " "]
+        assert "".join(text.removesuffix(SPLIT_MARK) for text in texts[len(lines) + 2 :]) == "z" * 600_000
+        assert server.groups == {"/cron-runner/g": 7}
+        assert server.violations == []
+
+    with StrictLogsServer() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        monkeypatch.setenv("AWS_REGION", "eu-west-1")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        run(scene(server))
+
+
+def test_terminal_and_stdout(tmp_path: Path) -> None:
+    async def scene() -> None:
+        raw = os.open(tmp_path / "raw", os.O_RDWR | os.O_CREAT)
+        lines = os.open(tmp_path / "lines", os.O_RDWR | os.O_CREAT)
+        shipper = Shipper(spool_dir=tmp_path / "spool", sinks=[Terminal(raw), Stdout(lines)], offsets=Offsets())
+        async with running(shipper):
+            job = Job(shipper, tag(), secrets=["s3cret-value"])
+            started = time.monotonic()
+            job.write(b"10%\r20% \xff\x1b[0m s3cret-value")
+            await until(lambda: (tmp_path / "raw").read_bytes() == b"10%\r20% \xff\x1b[0m ***")
+            assert time.monotonic() - started < 0.5
+            job.write(b"\n")
+            await job.end()
+        os.close(raw)
+        os.close(lines)
+        assert (tmp_path / "raw").read_bytes() == b"10%\r20% \xff\x1b[0m ***\n"
+        records = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
+        assert [record["message"] for record in records][-1:] == ["20% \ufffd\x1b[0m ***"]
+        assert {key: records[0][key] for key in ("job", "run_id", "attempt")} == {"job": "job", "run_id": "run-1", "attempt": 1}
+
+    run(scene())
+
+
+def test_files_of_settled_runs_are_kept_within_a_quota(tmp_path: Path) -> None:
+    for number in range(10):
+        path, descriptor = spool.make(tmp_path, f"r{number}", "e", 1)
+        os.write(descriptor, b"x" * 4096)
+        os.close(descriptor)
+        os.utime(path, (number, number))
+    assert spool.trim(tmp_path, {tmp_path / "r0.out"}, retained_bytes=1 << 20, retained_files=6) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r0.out", "r4.out", "r5.out", "r6.out", "r7.out", "r8.out", "r9.out"]
+    assert spool.trim(tmp_path, set(), retained_bytes=4096, retained_files=6) == 6
+
+
+def test_names_of_spool_files(tmp_path: Path) -> None:
+    made = [spool.make(tmp_path, "r", execution, attempt) for execution, attempt in (("a", 1), ("a", 2), ("b", 1))]
+    assert [path.name for path, _ in made] == ["r.out", "r~a~2.out", "r~b~1.out"]
+    assert [spool.find(tmp_path, "r", *which) for which in (("a", 1), ("a", 2), ("b", 1))] == [path for path, _ in made]
+    for path, descriptor in made:
+        assert path.stat().st_mode & 0o777 == 0o600
+        os.close(descriptor)

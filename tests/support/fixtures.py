@@ -1,0 +1,59 @@
+"""The fixtures behind `tests/conftest.py`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.request import ProxyHandler, Request, build_opener
+
+import pytest
+
+from runner.cli.stand_in import StandIn
+
+from aws import Aws
+from faults import Proxy
+from fleet import Fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[str]:
+    """The endpoint of moto's server, one process for all tests of the session."""
+    with StandIn() as stand_in:
+        yield stand_in.endpoint
+
+
+@pytest.fixture
+def aws(aws_server: str) -> Iterator[Aws]:
+    """The stand-in, empty."""
+    request = Request(f"{aws_server}/moto-api/reset", method="POST")  # noqa: S310 - the stand-in's own address
+    with build_opener(ProxyHandler({})).open(request, timeout=30):
+        pass
+    made = Aws(aws_server)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def fleet(aws: Aws) -> Iterator[Fleet]:
+    """A group with its queues, and no host yet; whatever its hosts leave is ended after the test."""
+    # Not tmp_path: the address of a unix socket holds 107 bytes, and a long test's name is in that path.
+    directory = Path(tempfile.mkdtemp(prefix="crt-"))
+    directory.chmod(0o755)
+    made = Fleet(aws, directory)
+    try:
+        yield made
+    finally:
+        made.remove()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def proxy(aws: Aws) -> Iterator[Proxy]:
+    """A proxy in front of the stand-in that injects faults, none until it is told to."""
+    with Proxy(aws.endpoint) as made:
+        yield made
