@@ -173,4 +173,4 @@ def _runs_again(row: RunRow) -> bool:
 
 def _unreadable(job: str, run_id: str) -> Job:
     """What stands in the journal for a message that is no job."""
-    return Job.from_json({"job": job, "run_id": run_id})
+    return Job(job=job, run_id=run_id, argv=(), command="")

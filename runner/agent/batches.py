@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.agent.lines import Cut, Room, cut_lines
+from runner.agent.lines import Cut, Room, Window, cut_lines
 from runner.agent.redact import whole
 from runner.sinks import Batch, Limits, Piece
 
@@ -35,7 +35,7 @@ class Packer:
     def __init__(self, limits: Limits, stream: str, ms: int) -> None:
         self._limits = limits
         self._stream = stream
-        self._ms = ms
+        self.ms = ms
         self._bytes = limits.batch_bytes
         self._events = limits.batch_events
         self._pieces: list[Piece] = []
@@ -63,7 +63,15 @@ class Packer:
             data, final = followed.read(offset, self._limits.batch_bytes + followed.masks.longest)
             if not data:
                 break
-            cut = cut_lines(data, followed.masks, self._room(), mid=mid, prefix=prefix, partial=partial, final=final)
+            window = Window(
+                data,
+                mid=mid,
+                partial=partial,
+                final=final,
+                torn_start=followed.behind_gap(offset),
+                torn_end=final and followed.at_gap(offset + len(data)) > 0,
+            )
+            cut = cut_lines(window, followed.masks, self._room(), prefix)
             if cut.lines:
                 self._append(followed, cut)
             offset, mid = offset + cut.consumed, cut.mid
@@ -79,7 +87,7 @@ class Packer:
         dropped = followed.at_gap(offset)
         if dropped:
             mark = f"\n[cron-runner: {dropped} bytes dropped here]\n".encode()
-            self._pieces.append(Piece(followed.tag, self._ms, [], mark))
+            self._pieces.append(Piece(followed.tag, self.ms, [], mark))
             self._advances[followed.key] = Advance(followed, offset + dropped, mid=False)
             self.full = True
             return
@@ -91,7 +99,7 @@ class Packer:
             self._pieces.append(
                 Piece(
                     followed.tag,
-                    self._ms,
+                    self.ms,
                     [],
                     followed.masks.mask(data[:cut], [span for span in spans if span[0] < cut]),
                 )
@@ -103,7 +111,7 @@ class Packer:
         return Room(self._bytes, self._events, self._limits.event_bytes, self._limits.event_overhead)
 
     def _append(self, followed: Followed, cut: Cut) -> None:
-        self._pieces.append(Piece(followed.tag, self._ms, cut.lines))
+        self._pieces.append(Piece(followed.tag, self.ms, cut.lines))
         self._bytes -= cut.size
         self._events -= len(cut.lines)
         self.full = self._events <= 0 or self._bytes <= self._limits.event_overhead

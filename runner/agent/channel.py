@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,8 +21,8 @@ from runner.sinks import Batch, Sink, SinkUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runner.agent.follow import Followed
-    from runner.agent.offsets import OffsetStore
+    from runner.agent.follow import Followed, Reader
+    from runner.agent.offsets import Committed, OffsetStore
 
 log = structlog.get_logger()
 
@@ -139,9 +140,7 @@ class Channel:
 
     async def _wait_out(self, error: str, failures: int) -> None:
         wait = delay(failures, random.random())  # noqa: S311  (jitter, no secret)
-        log.warning(
-            "sink_unavailable", sink=self._sink.name, stream=self._stream, error=error, retry_in=round(wait, 1)
-        )
+        log.warning("sink_unavailable", sink=self._sink.name, stream=self._stream, error=error, retry_in=round(wait, 1))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._closing.wait()
@@ -167,35 +166,40 @@ class Channel:
     def _take(self, packer: Packer, followed: Followed, now: float) -> None:
         reader = followed.readers[self._sink.name]
         self._partial.pop(followed.key, None)
+        silent = partial_due(followed, reader) <= now
         if self._sink.raw:
             packer.take_raw(followed, reader)
         else:
-            prefix = self._sink.prefix(followed.tag)
-            packer.take(followed, reader, prefix=prefix, partial=partial_due(followed, reader) <= now)
+            packer.take(followed, reader, prefix=self._sink.prefix(followed.tag), partial=silent)
         advance = packer.advances.get(followed.key)
         offset = advance.offset if advance is not None else reader.offset
         if packer.full:
             self._dirty[followed.key] = followed
-        elif offset < followed.limit(offset)[0]:
+        elif offset == followed.limit(offset)[0]:
+            reader.partial_since = None
+        elif advance is not None or not silent:
             if reader.partial_since is None or advance is not None:
                 reader.partial_since = now
             self._partial[followed.key] = max(partial_due(followed, reader), now + 0.05)
-        else:
-            reader.partial_since = None
+        # What is left when the job is silent (a possible secret, a cut character) waits until it writes or ends.
 
     async def _commit(self, packer: Packer, refused: int) -> None:
         name = self._sink.name
-        pieces = packer.batch.pieces
-        self._ms = pieces[-1].ms if pieces else self._ms
-        entries = []
-        for advance in packer.advances.values():
+        self._ms = packer.ms
+        moved: dict[str, Reader] = {}
+        entries: list[Committed] = []
+        for key, advance in packer.advances.items():
             reader = advance.followed.readers[name]
-            reader.offset, reader.mid, reader.ms = advance.offset, advance.mid, self._ms
-            # Of a batch of several runs nobody knows whose lines were too old; it is said of the first.
-            reader.refused, refused = reader.refused + refused, 0
-            entries.extend(advance.followed.commitments(name))
+            # Of a batch of several runs nobody knows whose lines were refused; the first one answers for them.
+            moved[key] = replace(
+                reader, offset=advance.offset, mid=advance.mid, ms=packer.ms, refused=reader.refused + refused
+            )
+            refused = 0
+            entries.extend((moved[key].committed(key), advance.followed.watched()))
         await self._offsets.commit(entries)
-        for advance in packer.advances.values():
+        # Only now: the file is punched up to the offsets of its readers, and a crash goes back to the committed ones.
+        for key, advance in packer.advances.items():
+            advance.followed.readers[name] = moved[key]
             advance.followed.committed(entries)
             self._accepted(advance.followed)
 

@@ -79,7 +79,7 @@ class Execution:
         """What every event of this execution carries."""
         return RunFacts(
             execution=self.id,
-            job=self.job.job,
+            job=self.job.job or None,
             run_id=self.job.run_id,
             delivery=self.delivery,
             scheduled_at=self.job.scheduled_at,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from runner.agent import spool
 from runner.agent.offsets import LOCAL, Committed
-from runner.agent.redact import Masks, whole
+from runner.agent.redact import Masks, joined, whole
 from runner.agent.rules import LINE_BYTES, Rules, Watch
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Ended(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OutputEnd:
-    """`bytes_total` is all that the job wrote, `bytes_written` the logical size of the file, `gap` its dropped middle."""
+    """`bytes_total` is all that the job wrote, `bytes_written` the file's logical size, `gap` its dropped middle."""
 
     bytes_total: int
     bytes_written: int
@@ -143,6 +143,9 @@ class Followed:
         gap = self.ended.gap if self.ended is not None else None
         return gap[1] - max(offset, gap[0]) if gap is not None and gap[0] <= offset < gap[1] else 0
 
+    def behind_gap(self, offset: int) -> bool:
+        return self.ended is not None and self.ended.gap is not None and offset == self.ended.gap[1]
+
     def unread(self, reader: Reader) -> bool:
         return reader.offset < self.limit(reader.offset)[0] or self.at_gap(reader.offset) > 0
 
@@ -169,12 +172,9 @@ class Followed:
         self._watched += taken
         return taken > 0
 
-    def commitments(self, sink: str) -> list[Committed]:
-        """What to commit after a batch was accepted; `committed` is to be called afterwards."""
-        return [
-            self.readers[sink].committed(self.key),
-            Committed(self.key, LOCAL, self._watched, self.watch.state),
-        ]
+    def watched(self) -> Committed:
+        """Where the local reader stands; committed along with the sinks' offsets."""
+        return Committed(self.key, LOCAL, self._watched, self.watch.state)
 
     def committed(self, entries: Iterable[Committed]) -> None:
         for entry in entries:
@@ -222,13 +222,12 @@ class Followed:
         floor = gap[1] if gap else self._punched
         start = max(floor, self.size - TAIL_BYTES - 2 * self.masks.longest)
         data = spool.read(self.path, start, self.size - start) if self.size > start else b""
-        # A secret that begins before `start` is not found; it ends within the first `longest` bytes.
         spans = self.masks.spans(data)
-        cut = whole(
-            min(len(data), max(len(data) - TAIL_BYTES, self.masks.longest if start > floor else 0)),
-            spans,
-            len(data),
-        )
+        # A secret that begins before `start` is not found; it ends within the first `longest` bytes.
+        first = self.masks.longest if start > floor else 0
+        if gap and start == gap[1] and (rest := self.masks.torn(data)):
+            spans = joined([*spans, (0, rest)])
+        cut = whole(min(len(data), max(len(data) - TAIL_BYTES, first)), spans, len(data))
         text = self.masks.mask(data[cut:], [(a - cut, b - cut) for a, b in spans if a >= cut])
         return _last(text.decode("utf-8", "replace"), TAIL_BYTES)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from runner.agent.redact import Masks, Span, whole
+from runner.agent.redact import Masks, Span, joined, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,42 +44,55 @@ class Cut:
     no_room: bool = False
 
 
-def cut_lines(
-    data: bytes,
-    masks: Masks,
-    room: Room,
-    *,
-    mid: bool = False,
-    prefix: str = "",
-    partial: bool = False,
-    final: bool = False,
-) -> Cut:
-    """Take as many lines from the start of `data` as there is room for.
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Output to be cut, from where the last cut ended.
 
-    `mid`: the window begins within a line of which a part was sent before. `partial`: an incomplete last line may be
-    sent now. `final`: nothing will follow the data, and its end ends a line and every possible secret. The start of
-    the window lies in no secret; neither does the end of what is consumed.
+    `mid`: it begins within a line of which a part was sent before. `partial`: an incomplete last line may be sent
+    now. `final`: nothing will join its end, which ends a line. `torn_start`, `torn_end`: output was dropped just
+    before, just behind it; what may be the rest of a secret there is masked.
     """
-    length = len(data)
-    if final and not data.endswith(b"\n"):
+
+    data: bytes
+    mid: bool = False
+    partial: bool = False
+    final: bool = False
+    torn_start: bool = False
+    torn_end: bool = False
+
+
+def cut_lines(window: Window, masks: Masks, room: Room, prefix: str = "") -> Cut:
+    """Take as many lines from the start of the window as there is room for.
+
+    The start of the window lies in no secret; neither does the end of what is consumed.
+    """
+    length = len(window.data)
+    torn: list[Span] = []
+    if masks and window.torn_start:
+        torn.append((0, masks.torn(window.data)))
+    if masks and window.torn_end and window.final:
+        torn.append((masks.pending(window.data), length))
+    data = window.data
+    if window.final and not data.endswith(b"\n"):
         data += b"\n"
     view = _first_lines(data, room.events, masks.longest)
-    all_seen = final and len(view) == len(data)
-    cut = _cut(view, masks, room, mid=mid, prefix=prefix, partial=partial, final=all_seen)
+    cut = _cut(view, window, torn, masks, room, prefix, ends=window.final and len(view) == len(data))
     if not cut.consumed and not cut.no_room and len(view) < len(data):
         # No end of a line in the view is outside a secret of several lines.
-        cut = _cut(data, masks, room, mid=mid, prefix=prefix, partial=partial, final=final)
+        cut = _cut(data, window, torn, masks, room, prefix, ends=window.final)
     return cut if cut.consumed <= length else replace(cut, consumed=length)
 
 
-def _cut(data: bytes, masks: Masks, room: Room, *, mid: bool, prefix: str, partial: bool, final: bool) -> Cut:
+def _cut(data: bytes, window: Window, torn: list[Span], masks: Masks, room: Room, prefix: str, *, ends: bool) -> Cut:
     spans = masks.spans(data) if masks else []
-    pending = masks.pending(data) if masks and not final else len(data)
+    if torn:
+        spans = joined([*spans, *((start, end) for start, end in torn if start < min(end, len(data)))])
+    pending = masks.pending(data) if masks and not ends else len(data)
     cut = None
     if end := _line_end(data, len(data), spans, pending):
-        cut = _whole_lines(data[:end], spans, masks, room, mid=mid, prefix=prefix)
+        cut = _whole_lines(data[:end], spans, masks, room, mid=window.mid, prefix=prefix)
     if cut is None:
-        cut = _Pieces(data, spans, pending, masks, room, prefix).cut(mid=mid, partial=partial)
+        cut = _Pieces(data, spans, pending, masks, room, prefix).cut(mid=window.mid, partial=window.partial)
     return cut
 
 
@@ -156,10 +169,8 @@ def _fitting(sizes: list[int], room: Room) -> int:
     count = min(len(sizes), room.events)
     if sizes and max(sizes) > room.event_bytes:
         count = min(count, next(n for n, size in enumerate(sizes) if size > room.event_bytes))
-    if sum(sizes[:count]) + room.overhead * count > room.batch_bytes:
-        sums = accumulate(size + room.overhead for size in sizes[:count])
-        count = bisect_right(list(sums), room.batch_bytes)
-    return count
+    sums = list(accumulate(sizes[:count]))
+    return bisect_right(range(count), room.batch_bytes, key=lambda n: sums[n] + room.overhead * (n + 1))
 
 
 class _Pieces:

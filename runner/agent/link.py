@@ -8,21 +8,27 @@ still has: a run that no supervisor knows any more is lost, and its waiter is to
 from __future__ import annotations
 
 import asyncio
+import errno
+import time
 from typing import TYPE_CHECKING
 
 import structlog
 
+from runner.agent.supervision import StartRefused
+from runner.agent.supervision_types import ExitRecord, Started
 from runner.errors import SupervisorUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from runner.agent.supervision import Supervision
-    from runner.agent.supervision_types import ExitRecord, Hello, Known, Started, StartSpec, Usage
+    from runner.agent.supervision_types import Hello, Known, StartSpec, Usage
 
 log = structlog.get_logger()
 
 RECONNECT_S = 1.0
+# A supervisor that is about to go, or that has too many ends nobody asked for: the start is repeated.
+REFUSED_FOR_NOW = frozenset({"stopping", "full"})
 
 
 class Lost(Exception):
@@ -133,6 +139,14 @@ class Link:
                     log.warning("start_not_answered", key=spec.key, error=str(error))
                     await asyncio.sleep(0.1)
                     continue
+                except StartRefused as error:
+                    if error.code not in REFUSED_FOR_NOW:
+                        return _refused(spec.key, error)
+                    # It said that it did not start it, so any supervisor may.
+                    sent_to = None
+                    log.warning("start_put_off", key=spec.key, error=str(error), retry_in=RECONNECT_S)
+                    await asyncio.sleep(RECONNECT_S)
+                    continue
                 if started.exit is None:
                     self._ends.setdefault(spec.key, asyncio.get_running_loop().create_future())
                 return started
@@ -189,3 +203,10 @@ class Link:
             return await self._supervision.usage()
         except SupervisorUnavailable:
             return {}
+
+
+def _refused(key: str, error: StartRefused) -> Started:
+    """A start that the supervisor will never make, such as one as a user that its own configuration does not name."""
+    now = time.time()
+    number = errno.EPERM if error.code == "user" else errno.EINVAL
+    return Started(key, exit=ExitRecord(key, start_error=(number, str(error)), started_at=now, finished_at=now))

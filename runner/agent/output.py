@@ -128,10 +128,9 @@ class Shipper:
         tail = ""
         try:
             tail = followed.tail()
-            while followed.watch_more():
-                await asyncio.sleep(0)
         except OSError as error:
-            log.error("spool_unreadable", run_id=followed.tag.run_id, path=str(followed.path), error=str(error))
+            _unreadable(followed, error)
+        await _watch(followed)
         self._wake(followed, urgent=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
@@ -170,7 +169,7 @@ class Shipper:
             while not self._closing:
                 await self._grown.wait()
                 self._grown.clear()
-                await self._watch()
+                await self._watch_grown()
                 if loop.time() >= trim_at:
                     trim_at = loop.time() + TRIM_EVERY_S
                     self._trim()
@@ -190,15 +189,9 @@ class Shipper:
         for sink in self._sinks:
             await sink.close()
 
-    async def _watch(self) -> None:
+    async def _watch_grown(self) -> None:
         while self._unwatched:
-            _, followed = self._unwatched.popitem()
-            try:
-                # Nothing is fed twice: `finish` does the same, and both do a stretch without yielding.
-                while followed.watch_more():
-                    await asyncio.sleep(0)
-            except OSError as error:
-                log.error("spool_unreadable", run_id=followed.tag.run_id, path=str(followed.path), error=str(error))
+            await _watch(self._unwatched.popitem()[1])
 
     def _trim(self) -> None:
         active = {followed.path for followed in self._runs.values()}
@@ -220,12 +213,13 @@ class Shipper:
             return
         self._unwatched[followed.key] = followed
         self._grown.set()
-        if urgent:
-            followed.check_settled()
         for sink in self._sinks:
-            reader = followed.readers[sink.name]
-            if followed.unread(reader) or (followed.ended is not None and not reader.done):
+            # A channel that has the run hears of its end, to let go of it; one is made only where there is output.
+            name = (sink.name, sink.stream(followed.tag))
+            if name in self._channels or followed.unread(followed.readers[sink.name]):
                 self._channel(sink, followed).wake(followed, urgent=urgent)
+        if followed.ended is not None:
+            followed.check_settled()
 
     def _channel(self, sink: Sink, followed: Followed) -> Channel:
         name = (sink.name, sink.stream(followed.tag))
@@ -282,3 +276,16 @@ class Shipper:
             missing=watch.missing,
             lines=watch.lines,
         )
+
+
+async def _watch(followed: Followed) -> None:
+    """Let the rules see all there is. `run` and `finish` may both be here: a stretch is seen without yielding."""
+    try:
+        for _ in iter(followed.watch_more, False):
+            await asyncio.sleep(0)
+    except OSError as error:
+        _unreadable(followed, error)
+
+
+def _unreadable(followed: Followed, error: OSError) -> None:
+    log.error("spool_unreadable", run_id=followed.tag.run_id, path=str(followed.path), error=str(error))

@@ -140,12 +140,16 @@ class Reconciler:
             self._keep(execution)
             run.task = services.spawn(run.execute(), f"run {row.run_id}")
             return
-        if execution.state is State.ACCEPTED:
+        untold = execution.state is State.ACCEPTED
+        if untold:
             execution.state = State.RUNNING
         if execution.state is State.RUNNING:
             await self._follow(run, spool)
             if there is not None:
                 execution.pid, execution.started_at = there.pid, there.started_at
+                services.shipper.learn(execution.key, there.secrets)
+                if untold and not (there.exit and there.exit.start_error):
+                    run.say_started(there.as_started())
         log.info("run_resumed", run_id=row.run_id, job=row.job, state=execution.state, known=there is not None)
         services.roster.add(run)
         self._keep(execution)

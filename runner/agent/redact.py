@@ -27,12 +27,12 @@ def patterns(secrets: Iterable[str]) -> tuple[bytes, ...]:
     """
     found: set[bytes] = set()
     for secret in secrets:
-        value = secret.strip("\r\n")
-        lines = [line.strip("\r") for line in value.split("\n")]
+        value = secret.strip()
+        lines = [line.strip() for line in value.split("\n")]
         long = [line for line in lines if len(line) >= MIN_LENGTH]
-        found.update(line.encode("utf-8", "surrogateescape") for line in long)
+        found.update(_encoded(line) for line in long)
         if len(value) >= MIN_LENGTH and (len(long) < len(lines)):
-            found.add(value.encode("utf-8", "surrogateescape"))
+            found.add(_encoded(value))
     return tuple(sorted(found))
 
 
@@ -58,7 +58,7 @@ class Masks:
                     end = match.end()
                 found.append((start, end))
                 start = data.find(pattern, end - len(pattern) + 1)
-        return _joined(found)
+        return joined(found)
 
     def pending(self, data: bytes) -> int:
         """Where the earliest secret begins that the end of the data may have cut; len(data) where there is none."""
@@ -71,6 +71,10 @@ class Masks:
                     break
                 start = data.find(pattern[:1], start + 1)
         return earliest
+
+    def torn(self, data: bytes) -> int:
+        """How many bytes at the start may be the rest of a secret whose beginning was dropped."""
+        return max((_overlap(pattern, data) for pattern in self._patterns), default=0)
 
     def mask(self, data: bytes, spans: Sequence[Span] | None = None) -> bytes:
         """The data with secrets replaced. Line ends within a secret stay, so that lines remain one to one."""
@@ -90,8 +94,7 @@ class Masks:
 
     def mask_text(self, text: str) -> str:
         """The same for text, such as a command that is shown."""
-        masked = self.mask(text.encode("utf-8", "surrogateescape"))
-        return masked.decode("utf-8", "surrogateescape")
+        return self.mask(_encoded(text)).decode("utf-8", "surrogateescape")
 
 
 def whole(cut: int, spans: Sequence[Span], pending: int) -> int:
@@ -103,6 +106,20 @@ def whole(cut: int, spans: Sequence[Span], pending: int) -> int:
     return cut
 
 
+def _encoded(text: str) -> bytes:
+    """As it stands in the environment of a process; what cannot stand there (a lone surrogate) cannot come out."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+def _overlap(left: bytes, right: bytes) -> int:
+    """The length of the longest end of `left`, short of all of it, that `right` begins with."""
+    lengths = range(min(len(left) - 1, len(right)), 0, -1)
+    return next((length for length in lengths if left.endswith(right[:length])), 0)
+
+
 def _masked(secret: bytes) -> bytes:
     mask = MASK.encode()
     if b"\n" not in secret:
@@ -110,15 +127,16 @@ def _masked(secret: bytes) -> bytes:
     return b"\n".join(mask if line.strip(b"\r") else line for line in secret.split(b"\n"))
 
 
-def _joined(spans: list[Span]) -> list[Span]:
+def joined(spans: list[Span]) -> list[Span]:
+    """The same places in order, overlapping ones as one."""
     spans.sort()
-    joined: list[Span] = []
+    result: list[Span] = []
     for start, end in spans:
-        if joined and start < joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        if result and start < result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
         else:
-            joined.append((start, end))
-    return joined
+            result.append((start, end))
+    return result
 
 
 def _chain(pattern: bytes) -> re.Pattern[bytes] | None:

@@ -125,13 +125,15 @@ class Run:
         services.shipper.learn(execution.key, started.secrets)
         if started.secrets:
             services.spools.learned(tag, (*secrets, *started.secrets), self.rules())
-        self._say_started(started, (*secrets, *started.secrets))
+        self.say_started(started)
         if self.stopped is not None:
             await services.link.stop(execution.key, self.stopped.cause, self.stopped.detail)
         return started.exit or await self._wait_for_end()
 
-    def _say_started(self, started: Started, secrets: tuple[str, ...]) -> None:
+    def say_started(self, started: Started) -> None:
+        """The process exists: into the journal, and told."""
         execution, services = self.execution, self._services
+        secrets = (*self.secrets(), *started.secrets)
         execution.state = State.RUNNING
         execution.pid = started.pid
         execution.started_at = started.started_at

@@ -104,9 +104,6 @@ class Supervision:
         """Connect to the host's supervisor, or start one under the runtime path. Raises SupervisorUnavailable."""
         await self.close()
         loop = asyncio.get_running_loop()
-        if self._child:  # one that this agent started and that has ended since
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._child, os.WNOHANG)
         self._sock = await asyncio.to_thread(self._open)
         self._inbox.clear()
         self._outbox.clear()
@@ -323,6 +320,9 @@ class Supervision:
     # -- finding or starting the supervisor; in a thread, as it waits
 
     def _open(self) -> socket.socket:
+        if self._child:  # one that this agent started and that has ended since
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._child, os.WNOHANG)
         companion = Path(f"{self._runtime}-supervisor") / "supervisor.sock"
         if companion.exists():
             return _dial(companion)

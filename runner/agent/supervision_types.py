@@ -154,14 +154,32 @@ class Known:
     job: str = ""
     run_id: str = ""
     bytes: int = 0
+    secrets: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     exit: ExitRecord | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         known = _known(cls, data)
+        known["secrets"] = tuple(known.get("secrets") or ())
+        known["warnings"] = tuple(known.get("warnings") or ())
         if known.get("exit") is not None:
             known["exit"] = ExitRecord.from_json(known["exit"])
         return cls(**known)
+
+    def as_started(self) -> Started:
+        """The answer that the start of it got, or would have got."""
+        return Started(
+            key=self.key,
+            pid=self.pid,
+            start_ticks=self.start_ticks,
+            started_at=self.started_at,
+            started_boottime=self.started_boottime,
+            user=self.user,
+            secrets=self.secrets,
+            warnings=self.warnings,
+            exit=self.exit,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,9 @@ OPERATIONS = {
         (
             "CreateLogGroup",
             "CreateLogStream",
+            # The agent's own log goes through watchtower, which asks for these two besides.
+            "DescribeLogGroups",
+            "TagResource",
             "GetLogEvents",
             "PutLogEvents",
             "PutRetentionPolicy",

@@ -115,6 +115,16 @@ class Session:
         clients = list(self._clients.values())
         return str(clients[0].meta.region_name) if clients else os.environ.get("AWS_REGION", "us-east-1")
 
+    def logs_client(self) -> Any:
+        """The CloudWatch Logs client itself, for watchtower, which makes its calls on a thread of its own.
+
+        Blocks while the client is made, and raises `AwsUnavailable` where it cannot be.
+        """
+        try:
+            return self._clients.get(("logs", "")) or self._make_client("logs", "")
+        except Exception as error:
+            raise unavailable("PutLogEvents", error) from error
+
     # -- in the threads -------------------------------------------------------------------------------------
 
     def _do(
@@ -139,6 +149,7 @@ class Session:
         return answer
 
     def _make_client(self, purpose: Purpose, queue_url: str) -> Any:
+        from botocore import __version__ as botocore_version  # noqa: PLC0415 - as below
         from botocore.config import Config  # noqa: PLC0415 - see the module's docstring
 
         service = "logs" if purpose == "logs" else "sqs"
@@ -162,6 +173,8 @@ class Session:
                 endpoint_discovery_enabled=False,
                 inject_host_prefix=False,
                 disable_request_compression=True,
+                # botocore puts its own together anew for every request, an eighth of a call's CPU time.
+                user_agent=f"cron-runner/{__version__} botocore/{botocore_version}",
             )
             client = session.create_client(
                 service,
@@ -182,7 +195,6 @@ class Session:
             from runner.aws.models import LeanModels  # noqa: PLC0415
 
             session = botocore.session.Session()
-            session.user_agent_extra = f"cron-runner/{__version__}"
             if not os.environ.get("AWS_DATA_PATH"):
                 session.register_component("data_loader", Loader(file_loader=LeanModels()))
             raise_metadata_limits(session)

@@ -117,7 +117,8 @@ class Demo:
     def agent(self) -> Iterator[None]:
         """The real agent, which starts the real supervisor; both are gone when the block is left."""
         with (self._directory / "agent.log").open("wb") as log:
-            command = [sys.executable, "-m", "runner", "--config", str(self._config), "run"]
+            # -P: a directory named runner in the working directory is not us.
+            command = [sys.executable, "-P", "-m", "runner", "--config", str(self._config), "run"]
             process = subprocess.Popen(
                 tied_to_us(command),
                 env=self._aws.environment(),

@@ -90,6 +90,8 @@ group = "demo"
 [queue]
 url = "{queue}"
 visibility = "30s"
+# A receive in flight is finished before the agent ends, and nobody wants to watch that for twenty seconds.
+wait = "1s"
 
 [results]
 url = "{results}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ class Row:
     signal: str | None = None
     duration_s: float | None = None
     reason: str = ""
-    running_processes: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -57,8 +57,13 @@ class Table:
     """The rows, and how they are shown: redrawn on a terminal, a line per event elsewhere."""
 
     rows: dict[str, Row]
-    live: bool = field(default_factory=sys.stdout.isatty)
+    live: bool = False
     _drawn: int = 0
+
+    def __post_init__(self) -> None:
+        # A table that is higher than the terminal cannot be drawn over.
+        high_enough = shutil.get_terminal_size().lines > len(self.rows) + 1
+        self.live = sys.stdout.isatty() and high_enough
 
     def take(self, event: Mapping[str, Any], after_s: float) -> None:
         """Take a CloudEvent in, ``after_s`` seconds after the demo began."""
@@ -89,7 +94,8 @@ class Table:
 
 def _cells(cells: Sequence[str], last: str) -> str:
     padded = [cell[:width].ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)]
-    return " ".join([*padded, last[:40]]).rstrip()
+    # A line that wraps would be drawn over in the wrong place.
+    return " ".join([*padded, last])[: shutil.get_terminal_size().columns - 1].rstrip()
 
 
 def say(line: str = "") -> None:

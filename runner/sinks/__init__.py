@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from runner.errors import CronRunnerError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -72,7 +74,7 @@ class Batch:
     pieces: tuple[Piece, ...]
 
 
-class SinkUnavailable(Exception):  # noqa: N818  (reads as errors.AwsUnavailable does: it is waited out, not a fault)
+class SinkUnavailable(CronRunnerError):
     """The sink did not take the batch; it is sent again later. `str()` says why."""
 
 

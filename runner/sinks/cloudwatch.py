@@ -37,9 +37,7 @@ _FORBIDDEN = str.maketrans({":": "-", "*": "-"})
 class LogsApi(Protocol):
     """What is used of runner.aws.logs.Logs."""
 
-    async def put_events(
-        self, group: str, stream: str, events: Sequence[tuple[int, str]]
-    ) -> Rejected | None: ...
+    async def put_events(self, group: str, stream: str, events: Sequence[tuple[int, str]]) -> Rejected | None: ...
     async def create_stream(self, group: str, stream: str) -> bool: ...
     async def create_group(self, group: str, retention_days: int | None = None) -> bool: ...
 
@@ -98,7 +96,12 @@ class CloudWatch:
         try:
             rejected = await self._put_or_make(stream, events)
         except AwsUnavailable as error:
-            if error.code != "InvalidParameterException":
+            # A name that CloudWatch refuses is no fault of the events: they wait until somebody mends it.
+            if (
+                error.code != "InvalidParameterException"
+                or "logGroupName" in error.detail
+                or "logStreamName" in error.detail
+            ):
                 raise
             return await self._put_halves(stream, events, error)
         return 0 if rejected is None else await self._after(stream, events, rejected)
@@ -114,9 +117,18 @@ class CloudWatch:
         except AwsUnavailable as error:
             if error.code != "ResourceNotFoundException":
                 raise
-            await self._logs.create_group(self.log_group, self._retention_days)
+            await self._make_group()
             await self._logs.create_stream(self.log_group, stream)
         return await self._logs.put_events(self.log_group, stream, events)
+
+    async def _make_group(self) -> None:
+        try:
+            await self._logs.create_group(self.log_group, self._retention_days)
+        except AwsUnavailable as error:
+            if error.call != "PutRetentionPolicy":
+                raise
+            # The group is there: output is worth more than its retention, which an operator can set.
+            log.warning("retention_not_set", group=self.log_group, days=self._retention_days, error=str(error))
 
     async def _put_halves(self, stream: str, events: list[tuple[int, str]], error: AwsUnavailable) -> int:
         """A batch that is refused as malformed would be refused for ever: find the events it is about, give them up."""

@@ -1,69 +1,176 @@
-"""``python -m runner.supervisor``, also started by the agent and by the unit. Exit codes are those of sysexits.h."""
+"""``python -m runner.supervisor``, also started by the agent and by the unit. Exit codes are those of sysexits.h.
+
+SIGTERM stops all jobs with their signal and grace, then the supervisor. SIGHUP replaces the supervisor's code and
+leaves the jobs alone. With ``--agent`` it is the PID 1 of a container: it starts the agent, hands SIGTERM on to it,
+and ends with it and with its exit code.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 import sys
 
-from runner.supervisor import libc, options, users
+from runner.supervisor import handover, options, spawn, users
+from runner.supervisor.loop import now
 from runner.supervisor.server import Supervisor
 
 EX_OK, EX_USAGE, EX_TEMPFAIL, EX_CONFIG = 0, 64, 75, 78
+_SETTLE_EVERY = 0.05
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run until stopped. Exits the process."""
-    sys.exit(_main(sys.argv[1:] if arguments is None else arguments))
-
-
-def _main(arguments: list[str]) -> int:
-    if "--help" in arguments[:1]:
+    given = sys.argv[1:] if arguments is None else arguments
+    if "--help" in given[:1]:
         sys.stdout.write(options.USAGE)
-        return EX_OK
+        sys.exit(EX_OK)
     try:
-        chosen = options.Options(arguments)
+        chosen = options.Options(given)
+        if chosen.probe:
+            sys.exit(EX_OK)
         policy = users.load(chosen.config, os.environ)
     except options.UsageError as error:
-        sys.stderr.write(f"cron-runner-supervisor: {error}\n{options.USAGE}")
-        return EX_USAGE
+        sys.stderr.write(options.USAGE)
+        _say(str(error))
+        sys.exit(EX_USAGE)
     except users.PolicyError as error:
-        sys.stderr.write(f"cron-runner-supervisor: {error}\n")
-        return EX_CONFIG
-    path = os.path.abspath(chosen.socket)  # noqa: PTH100 - pathlib would cost most of a megabyte
-    lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.stderr.write(f"cron-runner-supervisor: cannot serve {path}: another supervisor does; stop that one first\n")
-        return EX_TEMPFAIL
-    listener = _listen(path)
-    os.chdir("/")
-    libc.become_subreaper()
-    supervisor = Supervisor(listener, policy, instance=os.urandom(8).hex(), linger=chosen.linger, home=path)
-    try:
-        supervisor.serve()
-    finally:
-        os.unlink(path)  # noqa: PTH108 - as above
-    return EX_OK
+        _say(str(error))
+        sys.exit(EX_CONFIG)
+    sys.exit(Program(chosen, policy).run())
 
 
-def _listen(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108 - as above. We hold the lock: whoever made it is gone
-    before = os.umask(0o117)
-    try:
-        listener.bind(path)
-    finally:
-        os.umask(before)
-    gid = users.agent_gid()
-    if os.geteuid() == 0 and gid is not None:
-        os.chown(path, 0, gid)
-    listener.listen(64)
-    return listener
+def _say(text: str) -> None:
+    sys.stderr.write(f"cron-runner-supervisor: {text}\n")
+    sys.stderr.flush()
+
+
+class Program:
+    """The process around the `Supervisor`: lock, socket, signals, the agent of a container."""
+
+    def __init__(self, chosen: options.Options, policy: users.Users) -> None:
+        self._options = chosen
+        self._policy = policy
+        self._path = os.path.abspath(chosen.socket)  # noqa: PTH100 - pathlib would cost most of a megabyte
+        self._lock = -1
+        self._agent = 0
+        self._status = EX_OK
+        self._probe = 0
+        self._supervisor: Supervisor
+
+    def run(self) -> int:
+        while os.open("/dev/null", os.O_RDWR) <= 2:  # 0, 1 and 2 must not become somebody's pipe
+            pass
+        state = handover.load(self._options.state_fd) if self._options.state_fd is not None else None
+        if state is None:
+            if not self._take_lock():
+                _say(f"cannot serve {self._path}: another supervisor does; stop that one first")
+                return EX_TEMPFAIL
+            listener, instance = self._listen(), os.urandom(8).hex()
+        else:
+            self._lock, self._agent, instance = state["lock"], state["agent"], state["instance"]
+            listener = socket.socket(fileno=state["listener"])
+            os.set_inheritable(self._lock, False)
+            listener.set_inheritable(False)
+        os.chdir("/")
+        supervisor = self._supervisor = Supervisor(listener, self._policy, self._options, self._path, instance)
+        supervisor.on_signal, supervisor.on_child = self._on_signal, self._on_child
+        if state is not None:
+            supervisor.take_over(state["supervisor"])
+        spawn.descriptors.raise_()
+        supervisor.records.load()
+        spare = {run.place.path for run in supervisor.runs.values() if hasattr(run.place, "path")}
+        supervisor.placement.clear(spare, taken_over=state is not None)
+        if self._options.agent and not self._agent:
+            self._start_agent()
+        if self._agent:
+            supervisor.mains[self._agent] = None
+        try:
+            supervisor.serve()
+        finally:
+            os.unlink(self._path)  # noqa: PTH108 - as above
+            supervisor.placement.close()
+        return self._status
+
+    def _take_lock(self) -> bool:
+        """One supervisor for one path: held until this process ends, also over self-replacement."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._lock = os.open(self._path + ".lock", flags, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _listen(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)  # noqa: PTH108 - as above. We hold the lock: whoever made it is gone
+        before = os.umask(0o117)
+        try:
+            listener.bind(self._path)
+        finally:
+            os.umask(before)
+        gid = users.agent_gid()
+        if os.geteuid() == 0 and gid is not None:
+            os.chown(self._path, 0, gid)
+        listener.listen(64)
+        return listener
+
+    def _start_agent(self) -> None:
+        spawn.descriptors.lower()
+        self._agent = os.posix_spawnp(
+            self._options.agent[0], self._options.agent, os.environ, setsid=True, setsigmask=(),
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+        )  # fmt: skip
+        spawn.descriptors.raise_()
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            if not self._probe and not self._supervisor.stopping:
+                self._probe = handover.probe()
+                self._supervisor.mains[self._probe] = None
+        elif self._agent:
+            with contextlib.suppress(OSError):
+                os.kill(self._agent, signal.SIGTERM)
+        else:
+            self._supervisor.stop()
+
+    def _on_child(self, pid: int, status: int) -> None:
+        if pid == self._probe:
+            self._probe = 0
+            if status == 0:
+                self._replace()
+            else:
+                _say("cannot replace myself: the new code does not start (see above); going on with the old")
+        elif pid == self._agent:
+            self._agent = 0
+            code = os.waitstatus_to_exitcode(status)
+            self._status = code if code >= 0 else 128 - code
+            self._supervisor.stop()
+
+    def _replace(self) -> None:
+        supervisor = self._supervisor
+        if not supervisor.settled:
+            supervisor.loop.at(now() + _SETTLE_EVERY, self._replace)
+            return
+        kept = [self._lock, supervisor.listener.fileno(), *supervisor.descriptors()]
+        fd = handover.save(
+            {
+                "lock": self._lock, "agent": self._agent, "instance": supervisor.instance,
+                "listener": supervisor.listener.fileno(), "supervisor": supervisor.state(),
+            }
+        )  # fmt: skip
+        handover.inherit(kept, True)
+        try:
+            handover.replace(fd)
+        except OSError as error:
+            handover.inherit(kept, False)
+            os.close(fd)
+            _say(f"cannot replace myself: {error}; going on with the old code")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,16 @@ class Capture:
         # Where the file system cannot make holes: the offset from which on nothing is written any more.
         self._stopped: int | None = None
 
+    def state(self) -> list[int | None]:
+        """For `restored`, in another life of this process."""
+        return [self.pipe, self.file, self._head + self._tail, self.offset, self.refused, self._holed_to, self._stopped]
+
+    @classmethod
+    def restored(cls, state: list[int]) -> Capture:
+        capture = cls(*state[:3])
+        capture.offset, capture.refused, capture._holed_to, capture._stopped = state[3:]
+        return capture
+
     def take(self, limit: int = _PIECE) -> bool:
         """Move what is in the pipe, at most about ``limit`` bytes. False when the pipe has ended."""
         taken = 0
@@ -70,6 +80,11 @@ class Capture:
         if self.pipe >= 0:
             os.close(self.pipe)
             self.pipe = -1
+
+    def give_pipe(self) -> int:
+        """The pipe's end, which is no longer ours."""
+        pipe, self.pipe = self.pipe, -1
+        return pipe
 
     def _move(self, limit: int) -> int:
         if self._stopped is not None:

@@ -1,4 +1,4 @@
-"""Which part of the cgroup v2 tree is ours to use. Facts from the kernel's cgroup-v2.rst and systemd's CGROUP_DELEGATION.
+"""Which part of the cgroup v2 tree is ours to use. Facts: the kernel's cgroup-v2.rst, systemd's CGROUP_DELEGATION.
 
 - A directory that is named (``--cgroup``, ``CRON_RUNNER_CGROUP``) is used.
 - Else our own cgroup, where systemd says by the ``delegate`` attribute that it is ours (Delegate=yes).

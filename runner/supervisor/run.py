@@ -20,6 +20,7 @@ from runner.supervisor.request import STOP_SIGNALS
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from resource import struct_rusage
     from typing import Any, Protocol
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     class Host(Protocol):
         loop: Loop
 
+        def discard(self, pipe: int) -> None: ...
+        def began(self, run: Run) -> None: ...
         def grew(self, run: Run) -> None: ...
         def ended(self, run: Run) -> None: ...
 
@@ -45,10 +48,44 @@ class Run:
     """The facts of one run and what is waited for. All its methods are called from the loop's thread."""
 
     __slots__ = (
-        "_asked", "_deadline", "_host", "_kill_at", "_kill_timer", "_killing", "_last_output", "_probe", "_probe_delay",
-        "_silence", "answer", "capture", "cause", "cause_detail", "client", "ended_at", "grace", "job", "keep", "key",
-        "leftovers", "no_output_timeout", "owner", "pid", "place", "record", "run_id", "secrets", "start_error",
-        "start_ticks", "started_at", "started_boottime", "stop_signal", "timeout", "usage", "user", "wait_status",
+        "_deadline",
+        "_host",
+        "_kill_timer",
+        "_probe",
+        "_probe_delay",
+        "_silence",
+        "announced",
+        "asked",
+        "capture",
+        "cause",
+        "cause_detail",
+        "client",
+        "ended_at",
+        "grace",
+        "job",
+        "keep",
+        "key",
+        "kill_at",
+        "killing",
+        "last_output",
+        "leftovers",
+        "no_output_timeout",
+        "on_failure",
+        "owner",
+        "pid",
+        "place",
+        "record",
+        "run_id",
+        "secrets",
+        "start_error",
+        "start_ticks",
+        "started_at",
+        "started_boottime",
+        "stop_signal",
+        "timeout",
+        "usage",
+        "user",
+        "wait_status",
         "warnings",
     )  # fmt: skip
 
@@ -59,7 +96,8 @@ class Run:
         self.grace, self.stop_signal = request.grace, STOP_SIGNALS[request.stop_signal]
         self.keep = request.keep_leftovers
         self.client: Connection | None = None  # the connection of a tied run
-        self.answer: tuple[Connection, object] | None = None  # a start that is answered by the record
+        self.announced = False  # whether its start has been answered, so that its end is news
+        self.on_failure: Callable[[Run], None] | None = None
         self.place, self.capture = place, capture
         self.pid = self.start_ticks = 0
         self.user = ""
@@ -69,16 +107,16 @@ class Run:
         self.started_boottime = now()
         self.start_error: tuple[int, str] | None = None
         self.wait_status: int | None = None
-        self.usage: struct_rusage | None = None
+        self.usage = (0.0, 0.0, 0)  # user and system seconds, most resident bytes
         self.ended_at = 0.0
         self.cause: str | None = None
         self.cause_detail = ""
         self.leftovers = 0
         self.record: dict[str, Any] | None = None
-        self._last_output = self.started_boottime
-        self._kill_at: float | None = None
-        self._killing = False
-        self._asked = False  # those left behind have had their stop signal
+        self.last_output = self.started_boottime
+        self.kill_at: float | None = None
+        self.killing = False
+        self.asked = False  # those left behind have had their stop signal
         self._deadline: Timer | None = None
         self._silence: Timer | None = None
         self._kill_timer: Timer | None = None
@@ -90,6 +128,7 @@ class Run:
         self.pid = pid
         self.start_ticks = processes.start_ticks(pid)
         self.place.started(pid)
+        self._host.began(self)
         self.watch()
 
     def watch(self) -> None:
@@ -100,9 +139,9 @@ class Run:
         if self.wait_status is None and self.timeout is not None:
             self._deadline = loop.at(self.started_boottime + self.timeout, self._on_timeout)
         if self.wait_status is None and self.no_output_timeout is not None:
-            self._silence = loop.at(self._last_output + self.no_output_timeout, self._on_silence)
-        if self._kill_at is not None:
-            self._kill_timer = loop.at(self._kill_at, self._kill)
+            self._silence = loop.at(self.last_output + self.no_output_timeout, self._on_silence)
+        if self.kill_at is not None:
+            self._kill_timer = loop.at(self.kill_at, self._kill)
         if self.wait_status is not None:
             self._probe = loop.at(0, self._look)
 
@@ -113,7 +152,7 @@ class Run:
         except OSError:  # the spool file cannot be written at all: nothing to do but let the job go on
             open_still = False
         if self.capture.offset != before:
-            self._last_output = now()
+            self.last_output = now()
             self._host.grew(self)
         if not open_still:
             self._close_pipe()
@@ -129,7 +168,7 @@ class Run:
 
     def _on_silence(self) -> None:
         assert self.no_output_timeout is not None  # the timer exists only with it
-        due = self._last_output + self.no_output_timeout
+        due = self.last_output + self.no_output_timeout
         if due > now():
             self._silence = self._host.loop.at(due, self._on_silence)
             return
@@ -149,9 +188,9 @@ class Run:
             self.cause, self.cause_detail = cause, detail
             if grace > 0:
                 self._signal_group(self.stop_signal)
-        if self._kill_at is not None and self._kill_at <= kill_at:
+        if self.kill_at is not None and self.kill_at <= kill_at:
             return
-        self._kill_at = kill_at
+        self.kill_at = kill_at
         self._host.loop.cancel(self._kill_timer)
         if grace <= 0:
             self._kill()
@@ -171,13 +210,14 @@ class Run:
     def _kill(self) -> None:
         """Kill everything, and again until nothing is left: what is being killed may be forking."""
         self._kill_timer = None
-        self._killing = True
+        self.killing = True
         self.place.kill()
         self._look_again()
 
     def main_ended(self, status: int, usage: struct_rusage) -> None:
         """The main process was reaped. The run's result is fixed; what it leaves behind is not yet."""
-        self.wait_status, self.usage, self.ended_at = status, usage, now()
+        self.wait_status, self.ended_at = status, now()
+        self.usage = (usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
         self.place.main = 0
         self._host.loop.cancel(self._deadline)
         self._host.loop.cancel(self._silence)
@@ -198,17 +238,17 @@ class Run:
     def _look(self) -> None:
         """After the main process's end: is anything left? Ask it to go once, kill it when the grace is over."""
         self._probe = None
-        if self._killing:
+        if self.killing:
             self.place.kill()
         if self.wait_status is not None and self.place.gone():
             self._finish()
             return
-        if self.wait_status is not None and not self._killing and not self._asked:
-            self._asked = True
+        if self.wait_status is not None and not self.killing and not self.asked:
+            self.asked = True
             self.leftovers = self.place.signal(self.stop_signal)
-            if self._kill_at is None:
-                self._kill_at = now() + self.grace
-                self._kill_timer = self._host.loop.at(self._kill_at, self._kill)
+            if self.kill_at is None:
+                self.kill_at = now() + self.grace
+                self._kill_timer = self._host.loop.at(self.kill_at, self._kill)
         self._look_again()
 
     def _take_rest(self) -> None:
@@ -224,6 +264,9 @@ class Run:
         for timer in (self._kill_timer, self._probe):
             self._host.loop.cancel(timer)
         self._take_rest()
+        if self.leftovers and self.keep and self.cause is None and self.capture.pipe >= 0:
+            self._host.loop.unwatch(self.capture.pipe)
+            self._host.discard(self.capture.give_pipe())
         self._close_pipe()
         gap = self.capture.finish()
         self.record = self._record(gap)
@@ -234,22 +277,30 @@ class Run:
         """The command could not be executed."""
         self.start_error = (number, text)
         self.ended_at = now()
-        self.wait_status = None
+        self.place.main = 0
         self._host.loop.cancel(self._deadline)
         self._host.loop.cancel(self._silence)
         self._finish()
 
+    def facts(self) -> dict[str, Any]:
+        """What clients are told about it."""
+        return {
+            "key": self.key, "job": self.job, "run_id": self.run_id, "pid": self.pid,
+            "start_ticks": self.start_ticks, "started_at": self.started_at,
+            "started_boottime": self.started_boottime, "user": self.user, "secrets": self.secrets,
+            "warnings": self.warnings, "bytes": self.capture.offset, "exit": self.record,
+        }  # fmt: skip
+
     def _record(self, gap: tuple[int, int] | None) -> dict[str, Any]:
         code, name = _decoded(self.wait_status) if self.start_error is None else (None, None)
-        usage = self.usage
         duration = max(self.ended_at - self.started_boottime, 0.0)
         capture = self.capture
         record: dict[str, Any] = {
             "key": self.key, "pid": self.pid, "wait_status": self.wait_status, "exit_code": code, "signal": name,
             "start_error": self.start_error, "cause": self.cause, "cause_detail": self.cause_detail,
             "started_at": self.started_at, "finished_at": self.started_at + duration, "duration_s": duration,
-            "cpu_user_s": usage.ru_utime if usage else 0.0, "cpu_system_s": usage.ru_stime if usage else 0.0,
-            "max_rss_bytes": usage.ru_maxrss * 1024 if usage else 0, "oom": self.place.oom(),
+            "cpu_user_s": self.usage[0], "cpu_system_s": self.usage[1], "max_rss_bytes": self.usage[2],
+            "oom": self.place.oom(),
             "leftovers": self.leftovers, "bytes_total": capture.offset + capture.refused,
             "bytes_written": capture.offset, "bytes_dropped": capture.refused + (gap[1] - gap[0] if gap else 0),
             "gap": gap, "disk_full_dropped": capture.refused,

@@ -25,6 +25,30 @@ _SIGNALS = signal.valid_signals()
 _SEARCH_ON = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT)
 
 
+class Descriptors:
+    """The limit of open files: a supervisor needs three for every run, but jobs get the limit it was started with.
+
+    A higher one breaks programs that use select(2), or that close all descriptors one by one.
+    """
+
+    most = 65536
+
+    def __init__(self) -> None:
+        self.given, self.hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def raise_(self) -> None:
+        """For the supervisor itself."""
+        wanted = self.most if self.hard == resource.RLIM_INFINITY else min(self.most, self.hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(wanted, self.given), self.hard))
+
+    def lower(self) -> None:
+        """For what is about to be executed."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.given, self.hard))
+
+
+descriptors = Descriptors()
+
+
 class SpawnError(Exception):
     """The command could not be executed. ``number`` is ENOENT only where it is the command that was not found."""
 
@@ -36,8 +60,8 @@ class SpawnError(Exception):
 class Command:
     """What to execute, and as what. ``uid`` None keeps the supervisor's own user, group and groups.
 
-    ``output`` is the pipe's end for stdout and stderr, ``stdin`` a descriptor or None for /dev/null. ``joins`` are
-    cgroup directories' descriptors: the first is where the child is born where clone3 can do it.
+    ``output`` is the pipe's end for stdout and stderr, ``stdin`` a descriptor or None for /dev/null, ``cgroup`` the
+    directory that a forked child is born in.
     """
 
     __slots__ = (
@@ -67,6 +91,12 @@ class Command:
     def plain(self) -> bool:
         """Whether it needs nothing that only a forked child can do for itself."""
         return self.uid is None and self.nice is None and not self.env_files and self.processes is None
+
+    def close(self) -> None:
+        """Close the ends that were made for the child."""
+        for fd in (self.output, self.stdin, self.cgroup):
+            if fd is not None:
+                os.close(fd)
 
     def environment(self) -> dict[bytes, bytes]:
         return {encoded(name): encoded(value) for name, value in (self.env | dict(self.overrides)).items()}
@@ -123,12 +153,9 @@ def spawn_here(command: Command) -> int:
     """
     environment = command.environment()
     paths = candidates(command.argv[0], environment)
-    stdin: tuple[int, ...] | tuple[int, int, bytes, int, int]
     if command.stdin is None:
-        stdin = (os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0)
-    else:
-        stdin = (os.POSIX_SPAWN_DUP2, command.stdin, 0)
-    actions = [stdin, (os.POSIX_SPAWN_DUP2, command.output, 1), (os.POSIX_SPAWN_DUP2, command.output, 2)]
+        command.stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    actions = [(os.POSIX_SPAWN_DUP2, command.stdin, 0), *((os.POSIX_SPAWN_DUP2, command.output, fd) for fd in (1, 2))]
 
     def run(path: bytes) -> int:
         return os.posix_spawn(
@@ -152,8 +179,10 @@ def _surroundings(command: Command) -> Iterator[None]:
             raise explain_cwd(error, command.cwd) from error
     umask = os.umask(command.umask) if command.umask is not None else None
     try:
+        descriptors.lower()
         yield
     finally:
+        descriptors.raise_()
         if umask is not None:
             os.umask(umask)
         if moved:
@@ -215,7 +244,7 @@ def _become(command: Command, report: int) -> NoReturn:
             paths = candidates(command.argv[0], environment)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             try:
-                execute(paths, lambda path: os.execve(path, command.argv, environment))
+                execute(paths, lambda path: os.execve(path, command.argv, environment))  # noqa: S606 - a shell is the job's to ask for
             except OSError as error:
                 raise explain_exec(error, command.name, paths) from error
         except SpawnError as error:
@@ -243,6 +272,7 @@ def _prepare(command: Command) -> None:
         except OSError as error:
             text = f"cannot set nice {command.nice}: {error.strerror}"
             raise SpawnError(error.errno or errno.EPERM, text) from error
+    descriptors.lower()
     if command.processes is not None:
         resource.setrlimit(resource.RLIMIT_NPROC, (command.processes, command.processes))
     if command.uid is not None:

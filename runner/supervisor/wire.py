@@ -68,12 +68,13 @@ def close_all(fds: list[int]) -> None:
 class Connection:
     """One client: its buffers and the descriptors it sent. Never blocks."""
 
-    __slots__ = ("_fds", "_inbox", "_outbox", "owner", "peer_gid", "peer_uid", "sock")
+    __slots__ = ("_fds", "_inbox", "_outbox", "owner", "peer_gid", "peer_uid", "sock", "wanted")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.owner = ""
+        self.wanted = 1  # the epoll events it is watched for
         _pid, self.peer_uid, self.peer_gid = struct.unpack(
             "iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
         )

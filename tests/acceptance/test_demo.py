@@ -21,17 +21,17 @@ def environment(temporary: Path) -> Mapping[str, str]:
 
 
 def test_the_whole_circle(tmp_path: Path) -> None:
-    short = Path(os.path.relpath(tmp_path, "/"))
     done = subprocess.run(
         [COMMAND, "demo"], env=environment(tmp_path), capture_output=True, text=True, timeout=90, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(EXAMPLES)} of {len(EXAMPLES)} jobs ended as they should, no process left behind" in done.stdout
     assert "cron-runner.run.finished" in done.stdout
+    assert "agent.stopped" in done.stdout
     assert "correct-horse-battery" not in done.stdout
     assert "line 3000 of 3000" in done.stdout
     assert not list(tmp_path.iterdir())
-    assert not processes_of(str(short))
+    assert not processes_of(str(tmp_path))
 
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+@pytest.mark.parametrize("aws_server", ["moto", "standin"], indirect=True)
 def test_a_hundred_messages_of_every_kind(fleet: Fleet, host: Host) -> None:
     wraps = [dict, sns, eventbridge, scheduler]
     sent: dict[str, tuple[str, int, list[str]]] = {}
@@ -131,9 +132,7 @@ def test_a_line_is_in_cloudwatch_while_the_job_runs(fleet: Fleet, host: Host) ->
     fleet.wait_lines("live", "r", [mark], within=10)
     # The contract's two seconds, and what a loaded machine may add.
     assert time.monotonic() - began < 4
-    host.signal(signal.SIGTERM)
-    host.signal(signal.SIGTERM)
-    host.wait()
+    assert host.agent.poll() is None
 
 
 def test_the_environment_is_what_the_contract_says(fleet: Fleet) -> None:
@@ -247,12 +246,15 @@ def test_how_a_run_can_end(fleet: Fleet) -> None:
     assert "quiet/quiet" not in fleet.aws.streams(fleet.log_group)
 
 
-def test_two_messages_with_one_run_id_are_one_run(fleet: Fleet, host: Host) -> None:
+def test_two_messages_with_one_run_id_are_one_run(fleet: Fleet) -> None:
+    # A lease that ends soon: of two messages of one active run, one may be left to come again and be answered then.
+    host = fleet.host(visibility="10s")
+    host.start()
     body = {"job": "once", "run_id": "same", "command": "echo ran; sleep 1"}
     fleet.send(body, body)
     fleet.events.wait_ended(["same"])
     fleet.send(body)
-    fleet.wait_empty()
+    fleet.wait_empty(within=60)
     fleet.events.collect()
     assert len({event["data"]["execution"] for event in fleet.events.of("same")}) == 1
     fleet.wait_lines("once", "same", ["ran"])

@@ -9,10 +9,12 @@ import resource
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from strict_logs import StrictLogs, StrictLogsServer
 
 from runner.agent import channel, spool
 from runner.agent.lines import SPLIT_MARK
@@ -25,8 +27,6 @@ from runner.sinks import Tag
 from runner.sinks.cloudwatch import CloudWatch
 from runner.sinks.stdout import Stdout
 from runner.sinks.terminal import Terminal
-
-from strict_logs import StrictLogs, StrictLogsServer
 
 
 class Offsets:
@@ -47,7 +47,13 @@ class Offsets:
 
 
 def tag(run_id: str = "run-1", **changes: Any) -> Tag:
-    values: dict[str, Any] = {"execution": f"e-{run_id}", "attempt": 1, "job": "job", "run_id": run_id, "started_at": 0.0}
+    values: dict[str, Any] = {
+        "execution": f"e-{run_id}",
+        "attempt": 1,
+        "job": "job",
+        "run_id": run_id,
+        "started_at": 0.0,
+    }
     return Tag(**{**values, **changes})
 
 
@@ -260,7 +266,7 @@ def test_after_a_crash_at_most_one_batch_is_repeated(tmp_path: Path, when: str) 
 def in_order_with_repeats(sent: Sequence[str], lines: Sequence[str], most: int) -> bool:
     """Whether `sent` is `lines` with steps back of at most `most` lines."""
     numbers = {line: number for number, line in enumerate(lines)}
-    steps = [numbers[b] - numbers[a] for a, b in zip(sent, sent[1:], strict=False)]
+    steps = [numbers[b] - numbers[a] for a, b in pairwise(sent)]
     return all(step == 1 or -most < step <= 0 for step in steps)
 
 
@@ -300,7 +306,9 @@ def test_runs_that_share_a_stream_join_in_batches(tmp_path: Path) -> None:
         assert stream == "h/1970-01-01-all"
         for job in jobs:
             prefix = f"{job.tag.run_id} "
-            assert [line for line in logs.lines(stream) if line.startswith(prefix)] == [f"{prefix}turn {n}" for n in range(4)]
+            assert [line for line in logs.lines(stream) if line.startswith(prefix)] == [
+                f"{prefix}turn {n}" for n in range(4)
+            ]
         assert len(logs.puts) < 20
         assert not logs.violations
 
@@ -406,6 +414,74 @@ def test_rejected_events_are_handled_entry_by_entry(tmp_path: Path) -> None:
     run(scene())
 
 
+def shipping() -> list[str]:
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("ship ")]
+
+
+def test_nothing_is_left_running_for_a_settled_run(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs()
+        async with running(make(tmp_path, logs)) as shipper:
+            job = Job(shipper, tag())
+            job.write(b"all of it\n")
+            await until(lambda: shipper.backlog() == 0)
+            assert shipping()
+            await job.end()
+            shipper.forget(tag().key)
+            await until(lambda: not shipping())
+
+    run(scene())
+
+
+def test_a_silent_job_with_a_possible_secret_at_the_end_is_not_polled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+
+    def counted(path: Path, offset: int, size: int) -> bytes:
+        reads.append(offset)
+        return read(path, offset, size)
+
+    read = spool.read
+    monkeypatch.setattr(spool, "read", counted)
+
+    async def scene() -> None:
+        logs = StrictLogs()
+        async with running(make(tmp_path, logs)) as shipper:
+            job = Job(shipper, tag(), secrets=["s3cret-value"])
+            job.write(b"key: s3cret")
+            await until(lambda: logs.lines(STREAM) == ["key: "])
+            await asyncio.sleep(0.3)
+            before = len(reads)
+            await asyncio.sleep(1.5)
+            assert len(reads) - before <= 1
+            await job.end()
+        assert logs.lines(STREAM) == ["key: ", "s3cret"]
+
+    run(scene())
+
+
+def test_an_event_that_is_refused_as_malformed_takes_no_other_with_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs()
+        put = logs.put_events
+
+        async def picky(group: str, stream: str, events: Sequence[tuple[int, str]]) -> Rejected | None:
+            if any(text == "bad" for _, text in events):
+                raise AwsUnavailable("PutLogEvents", "InvalidParameterException", "Log event is malformed")
+            return await put(group, stream, events)
+
+        logs.put_events = picky  # type: ignore[method-assign]
+        async with running(make(tmp_path, logs)) as shipper:
+            job = Job(shipper, tag())
+            job.write(b"1\n2\nbad\n3\n4\n")
+            report = await job.end()
+        assert logs.lines(STREAM) == ["1", "2", "3", "4"]
+        assert (report.dropped_bytes, report.bytes, report.shipped_bytes) == (3, 12, 9)
+
+    run(scene())
+
+
 def test_a_long_line_and_binary_garbage_within_the_limits_and_in_little_memory(tmp_path: Path) -> None:
     async def scene() -> None:
         logs = StrictLogs()
@@ -414,9 +490,8 @@ def test_a_long_line_and_binary_garbage_within_the_limits_and_in_little_memory(t
         async def discard(stream: str) -> None:
             await asyncio.sleep(0)
             for _, text in logs.events.pop(stream):
-                text = text.removesuffix(SPLIT_MARK)
-                received["bytes"] += len(text.encode())
-                received["ascii"] += text.count("q")
+                received["bytes"] += len(text.removesuffix(SPLIT_MARK).encode())
+                received["ascii"] += text.count("q")  # not in the marker
 
         logs.after = discard
         line = b"q" * (10 << 20) + b"\n"
@@ -484,7 +559,11 @@ def test_terminal_and_stdout(tmp_path: Path) -> None:
         assert (tmp_path / "raw").read_bytes() == b"10%\r20% \xff\x1b[0m ***\n"
         records = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
         assert [record["message"] for record in records][-1:] == ["20% \ufffd\x1b[0m ***"]
-        assert {key: records[0][key] for key in ("job", "run_id", "attempt")} == {"job": "job", "run_id": "run-1", "attempt": 1}
+        assert {key: records[0][key] for key in ("job", "run_id", "attempt")} == {
+            "job": "job",
+            "run_id": "run-1",
+            "attempt": 1,
+        }
 
     run(scene())
 
@@ -496,7 +575,15 @@ def test_files_of_settled_runs_are_kept_within_a_quota(tmp_path: Path) -> None:
         os.close(descriptor)
         os.utime(path, (number, number))
     assert spool.trim(tmp_path, {tmp_path / "r0.out"}, retained_bytes=1 << 20, retained_files=6) == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["r0.out", "r4.out", "r5.out", "r6.out", "r7.out", "r8.out", "r9.out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "r0.out",
+        "r4.out",
+        "r5.out",
+        "r6.out",
+        "r7.out",
+        "r8.out",
+        "r9.out",
+    ]
     assert spool.trim(tmp_path, set(), retained_bytes=4096, retained_files=6) == 6
 
 

@@ -15,15 +15,21 @@ from runner.cli.stand_in import StandIn
 from aws import Aws
 from faults import Proxy
 from fleet import Fleet
+from standin import FastStandIn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")
-def aws_server() -> Iterator[str]:
-    """The endpoint of moto's server, one process for all tests of the session."""
-    with StandIn() as stand_in:
+def aws_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The endpoint of a stand-in for AWS, one process for all tests that use its kind.
+
+    moto's server, unless a test asks for the fast and strict one of `standin`:
+    ``@pytest.mark.parametrize("aws_server", ["standin"], indirect=True)``.
+    """
+    kind = getattr(request, "param", "moto")
+    with FastStandIn() if kind == "standin" else StandIn() as stand_in:
         yield stand_in.endpoint
 
 

@@ -31,6 +31,7 @@ CONFIG = """\
 group = "{group}"
 queue.url = "{queue}"
 queue.visibility = "{visibility}"
+queue.wait = "2s"
 results.url = "{results}"
 admission.policy = "free-for-all"
 admission.max_jobs = {max_jobs}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.agent.lines import SPLIT_MARK, Room, cut_lines
+from runner.agent.lines import SPLIT_MARK, Cut, Room, Window, cut_lines
 from runner.agent.redact import Masks
 
 NONE = Masks()
@@ -25,7 +25,7 @@ def ship(chunks: list[bytes], masks: Masks, room: Room, *, prefix: str = "", par
         while offset < end:
             window = data[offset : min(end, offset + room.batch_bytes + masks.longest)]
             at_end = final and offset + len(window) == end
-            cut = cut_lines(window, masks, room, mid=mid, prefix=prefix, partial=partial, final=at_end)
+            cut = cut_lines(Window(window, mid, partial, at_end), masks, room, prefix)
             check(cut.lines, cut.size, room)
             if not cut.consumed:
                 assert not at_end
@@ -34,6 +34,10 @@ def ship(chunks: list[bytes], masks: Masks, room: Room, *, prefix: str = "", par
             sent.extend(cut.lines)
     assert offset == len(data)
     return sent
+
+
+def cut_wide(data: bytes, **options: bool) -> Cut:
+    return cut_lines(Window(data, **options), NONE, WIDE)
 
 
 def check(lines: list[str], size: int, room: Room) -> None:
@@ -54,7 +58,9 @@ def expected(data: bytes) -> list[str]:
 
 
 chunked = st.lists(
-    st.lists(st.sampled_from([b"\n", b"\r", b"a", b"word ", "é€😀".encode(), b"\xe2\x82", b"\xff", b"\x00", b"\xf0\x9f"]))
+    st.lists(
+        st.sampled_from([b"\n", b"\r", b"a", b"word ", "é€😀".encode(), b"\xe2\x82", b"\xff", b"\x00", b"\xf0\x9f"])
+    )
     .map(b"".join)
     .filter(bool),
     min_size=1,
@@ -78,7 +84,9 @@ small = st.builds(
 )
 
 
-@given(st.lists(st.one_of(st.binary(min_size=1), st.text(min_size=1).map(str.encode)), min_size=1), small, st.booleans())
+@given(
+    st.lists(st.one_of(st.binary(min_size=1), st.text(min_size=1).map(str.encode)), min_size=1), small, st.booleans()
+)
 def test_long_lines_are_split_and_nothing_is_lost(chunks: list[bytes], room: Room, partial: bool) -> None:
     chunks = [chunk.replace(b"\r", b"R") for chunk in chunks]
     data = b"".join(chunks)
@@ -115,25 +123,25 @@ def test_a_character_of_several_bytes_is_not_cut() -> None:
 
 
 def test_a_partial_line_goes_when_the_job_is_silent_and_its_end_is_no_line_of_its_own() -> None:
-    assert cut_lines(b"Sure? ", NONE, WIDE).consumed == 0
-    cut = cut_lines(b"Sure? ", NONE, WIDE, partial=True)
+    assert cut_wide(b"Sure? ").consumed == 0
+    cut = cut_wide(b"Sure? ", partial=True)
     assert (cut.lines, cut.mid) == (["Sure? "], True)
-    assert cut_lines(b"\nyes\n", NONE, WIDE, mid=True).lines == ["yes"]
-    assert cut_lines(b"\n", NONE, WIDE, mid=True).lines == []
-    assert cut_lines(b" really\n", NONE, WIDE, mid=True).lines == [" really"]
+    assert cut_wide(b"\nyes\n", mid=True).lines == ["yes"]
+    assert cut_wide(b"\n", mid=True).lines == []
+    assert cut_wide(b" really\n", mid=True).lines == [" really"]
 
 
 def test_a_partial_line_keeps_back_a_cut_character() -> None:
-    cut = cut_lines("naïv".encode()[:3], NONE, WIDE, partial=True)
+    cut = cut_wide("naïv".encode()[:3], partial=True)
     assert (cut.lines, cut.consumed) == (["na"], 2)
 
 
 def test_a_progress_bar_sends_its_last_state_per_flush() -> None:
-    first = cut_lines(b"1%\r2%\r3%\r4", NONE, WIDE)
+    first = cut_wide(b"1%\r2%\r3%\r4")
     assert (first.lines, first.consumed, first.mid) == (["3%"], 9, True)
-    assert cut_lines(b"4%\r\n", NONE, WIDE, mid=True).lines == ["4%"]
-    assert cut_lines(b"\r1%\r2%", NONE, WIDE, partial=True).lines == ["1%"]
-    assert cut_lines(b"1%\r2%\r\ndone\r\n", NONE, WIDE).lines == ["2%", "done"]
+    assert cut_wide(b"4%\r\n", mid=True).lines == ["4%"]
+    assert cut_wide(b"\r1%\r2%", partial=True).lines == ["1%"]
+    assert cut_wide(b"1%\r2%\r\ndone\r\n").lines == ["2%", "done"]
 
 
 def test_shared_streams_prefix_every_piece() -> None:
@@ -143,7 +151,7 @@ def test_shared_streams_prefix_every_piece() -> None:
 
 
 def test_a_million_empty_lines_come_in_full_batches() -> None:
-    cut = cut_lines(b"\n" * (1 << 20), NONE, WIDE)
+    cut = cut_wide(b"\n" * (1 << 20))
     assert (cut.lines, cut.consumed) == ([" "] * 10_000, 10_000)
 
 
@@ -175,3 +183,10 @@ def test_no_secret_leaks_whatever_the_chunks(chunks: list[bytes], room: Room, pa
 def letters(text: str) -> str:
     """Without what differs by where lines were cut: masks side by side, spaces for empty lines, line ends."""
     return "".join(character for character in text if character not in "*\n ")
+
+
+def test_what_a_gap_has_torn_of_a_secret_is_masked() -> None:
+    masks = Masks(["s3cret-value"])
+    before = cut_lines(Window(b"head s3cret", final=True, torn_end=True), masks, WIDE)
+    behind = cut_lines(Window(b"-value tail\n", torn_start=True), masks, WIDE)
+    assert (before.lines, behind.lines) == (["head ***"], ["*** tail"])

@@ -1,0 +1,113 @@
+"""The listening socket and the connections made to it."""
+
+from __future__ import annotations
+
+import contextlib
+
+from runner.supervisor.loop import READ, WRITE, Loop
+from runner.supervisor.users import peer_allowed
+from runner.supervisor.wire import Connection, Hangup, ProtocolError
+
+TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import Any
+
+MOST_CLIENTS = 64
+_PAUSE_AT = 1 << 20  # bytes a client has not read, at which no more of its requests are read
+
+
+class Clients:
+    """Reads requests, queues frames, writes them once per turn of the loop."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        listener: socket.socket,
+        answer: Callable[[Connection, dict[str, Any], list[int]], None],
+        dropped: Callable[[Connection], None],
+    ) -> None:
+        self._loop = loop
+        self._listener = listener
+        self._answer = answer
+        self._dropped = dropped
+        self._connected: dict[int, Connection] = {}
+        self._dirty: dict[int, Connection] = {}
+        loop.watch(listener.fileno(), READ, lambda _events: self._accept())
+
+    def __len__(self) -> int:
+        return len(self._connected)
+
+    def attended(self, owner: str) -> bool:
+        """Whether this owner is connected."""
+        return any(client.owner == owner for client in self._connected.values())
+
+    def _accept(self) -> None:
+        try:
+            sock, _address = self._listener.accept()
+        except OSError:  # gone again, or no descriptor left: it stays in the backlog
+            return
+        client = Connection(sock)
+        if len(self._connected) >= MOST_CLIENTS or not peer_allowed(client.peer_uid, client.peer_gid):
+            client.send({"ok": False, "code": "refused", "error": "cannot talk to this user; see the supervisor's log"})
+            with contextlib.suppress(Hangup):
+                client.flush()
+            client.close()
+            return
+        self._connected[sock.fileno()] = client
+        self._loop.watch(sock.fileno(), READ, lambda events: self._on_ready(client, events))
+
+    def _on_ready(self, client: Connection, events: int) -> None:
+        if events & WRITE:
+            self._dirty[client.sock.fileno()] = client
+        if not events & ~WRITE:
+            return
+        try:
+            for message, fds in client.receive():
+                self._answer(client, message, fds)
+        except InterruptedError:
+            pass
+        except Hangup:
+            self.drop(client)
+        except ProtocolError as error:
+            self.tell(client, {"ok": False, "code": "protocol", "error": str(error)})
+            with contextlib.suppress(Hangup):
+                client.flush()
+            self.drop(client)
+
+    def drop(self, client: Connection) -> None:
+        fd = client.sock.fileno()
+        if fd < 0:
+            return
+        self._loop.unwatch(fd)
+        self._connected.pop(fd, None)
+        self._dirty.pop(fd, None)
+        client.close()
+        self._dropped(client)
+
+    def tell(self, client: Connection, message: dict[str, Any]) -> None:
+        """Queue a frame for a client that may have gone."""
+        if client.sock.fileno() >= 0:
+            client.send(message)
+            self._dirty[client.sock.fileno()] = client
+
+    def notify(self, owner: str, message: dict[str, Any]) -> None:
+        """Queue a frame for all connections of an owner."""
+        for client in self._connected.values():
+            if client.owner == owner:
+                self.tell(client, message)
+
+    def flush(self) -> None:
+        """Write what is queued. A client that does not read is not read from either, then dropped."""
+        dirty, self._dirty = self._dirty, {}
+        for fd, client in dirty.items():
+            try:
+                client.flush()
+            except Hangup:
+                self.drop(client)
+                continue
+            wanted = READ if not client.pending else WRITE if client.pending > _PAUSE_AT else READ | WRITE
+            if wanted != client.wanted:
+                self._loop.change(fd, wanted)
+                client.wanted = wanted

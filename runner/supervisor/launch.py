@@ -1,0 +1,139 @@
+"""From a checked request to a process: identity, pipe, place, spawn."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+
+from runner.supervisor import spawn
+from runner.supervisor.capture import Capture
+from runner.supervisor.cgroup import CgroupPlace
+from runner.supervisor.loop import READ, now
+from runner.supervisor.request import HOME_MARK, MARK, BadRequest, StartRequest
+from runner.supervisor.run import Run
+
+TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runner.supervisor.placement import Placement
+    from runner.supervisor.run import Host
+    from runner.supervisor.users import Identity, Users
+
+# Moving a process between cgroups waits for an RCU grace period (about 8 ms), but not again within the next one.
+_BUSY_WITHIN = 0.02
+
+
+class Launcher:
+    """Starts runs. Whether a forked child works is known only when it has become the job, or has said why not."""
+
+    def __init__(self, host: Host, users: Users, placement: Placement, home: str) -> None:
+        self._host = host
+        self._users = users
+        self._placement = placement
+        self._home = home
+        self._last_spawn = 0.0
+        self._pending: dict[int, tuple[Run, int, bytearray, Callable[[Run], None]]] = {}
+
+    def __len__(self) -> int:
+        """How many are between fork and exec."""
+        return len(self._pending)
+
+    def prepare(self, request: StartRequest, owner: str, peer_uid: int, fds: list[int]) -> tuple[Run, spawn.Command]:
+        """Everything before the process. Takes the spool file out of ``fds``. Raises BadRequest."""
+        identity = self._users.identity(request.user, peer_uid, now())
+        gid = self._users.group(identity, request.group)
+        if len(fds) != 1:
+            raise BadRequest("fds: must be 1, the spool file")
+        _check_spool(fds[0])
+        try:
+            place, warnings = self._placement.make(request, identity.uid)
+        except OSError as error:
+            raise BadRequest(f"cannot make a cgroup for the run: {error.strerror}", "placement") from error
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(ours, False)  # ours alone: the job's end is another open file, and stays blocking
+        run = Run(request, owner, self._host, place, Capture(ours, fds.pop(), request.max_bytes))
+        run.user, run.warnings = identity.name, warnings
+        return run, self._command(request, identity, gid, theirs)
+
+    def _command(self, request: StartRequest, identity: Identity, gid: int, output: int) -> spawn.Command:
+        command = spawn.Command(request.argv, request.cwd, output)
+        command.env = dict(identity.environment)
+        command.overrides = {**request.env, MARK: request.key, HOME_MARK: self._home}
+        command.env_files, command.redact = request.env_files, request.redact
+        command.umask, command.nice = request.umask, request.nice
+        command.processes = self._placement.process_limit(request.limits, identity.uid)
+        if identity.uid != os.geteuid() or gid != os.getegid():
+            command.uid, command.gid, command.groups = identity.uid, gid, identity.groups
+            os.fchown(output, identity.uid, gid)  # so that the job may open /dev/stdout
+        if request.stdin is not None:
+            command.stdin = _text_file(request.stdin)
+        return command
+
+    def launch(self, run: Run, command: spawn.Command, *, limited: bool, started: Callable[[Run], None]) -> None:
+        """Make the process. ``started`` is called once it is the job, at once or later; not if it could not be.
+
+        Raises SpawnError where that is known at once; later, the run ends with its ``start_error`` set.
+        """
+        try:
+            if command.plain and not limited and self._spawned_here(run, command):
+                started(run)
+                return
+            if isinstance(run.place, CgroupPlace):
+                command.cgroup = run.place.open()
+            pid, report = spawn.spawn_forked(command)
+        finally:
+            command.close()
+        run.begin(pid)
+        self._pending[pid] = (run, report, bytearray(), started)
+        self._host.loop.watch(report, READ, lambda _events: self._on_report(pid))
+
+    def _spawned_here(self, run: Run, command: spawn.Command) -> bool:
+        before, self._last_spawn = self._last_spawn, now()
+        if not isinstance(run.place, CgroupPlace):
+            run.begin(spawn.spawn_here(command))
+            return True
+        if self._last_spawn - before > _BUSY_WITHIN:
+            return False
+        with run.place.inside():
+            pid = spawn.spawn_here(command)
+        run.begin(pid)
+        return True
+
+    def _on_report(self, pid: int) -> None:
+        run, report, data, started = self._pending[pid]
+        try:
+            while piece := os.read(report, 65536):
+                data += piece
+        except BlockingIOError:
+            return
+        self._host.loop.unwatch(report)
+        os.close(report)
+        del self._pending[pid]
+        run.secrets, error = spawn.read_report(bytes(data))
+        if error is not None:
+            run.start_error = (error.number, str(error))
+        else:
+            started(run)
+
+    def exited(self, pid: int) -> None:
+        """The main process was reaped: if it was not the job yet, its report is complete now."""
+        if pid in self._pending:
+            self._on_report(pid)
+
+
+def _check_spool(fd: int) -> None:
+    """The file must be one that output can be put into at an offset."""
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    if not stat.S_ISREG(os.fstat(fd).st_mode) or flags & os.O_APPEND or flags & os.O_ACCMODE == os.O_RDONLY:
+        raise BadRequest("fds: must be a regular file, open for writing and not for appending")
+
+
+def _text_file(text: str) -> int:
+    fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    data = text.encode("utf-8", "surrogateescape")
+    while data:
+        data = data[os.write(fd, data) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
