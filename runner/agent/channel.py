@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
 from runner.agent.batches import Packer, partial_due
-from runner.aws.backoff import delay
 from runner.errors import AwsUnavailable
 from runner.sinks import Batch, Sink, SinkUnavailable
 
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runner.agent.follow import Followed, Reader
+    from runner.agent.gate import Gate
     from runner.agent.offsets import Committed, OffsetStore
 
 log = structlog.get_logger()
@@ -39,7 +38,7 @@ class Channel:
         stream: str,
         *,
         offsets: OffsetStore,
-        gate: asyncio.Semaphore,
+        gate: Gate,
         clock: Callable[[], float],
         accepted: Callable[[Followed], None],
     ) -> None:
@@ -108,14 +107,13 @@ class Channel:
     async def _ship(self) -> bool:
         """Send one batch, for as long as it takes; True when there is more to send at once."""
         self._forget_settled()
-        failures = 0
         while self._dirty or self._partial:
             # The batch is cut when its turn has come, and again after a failure: none is held by those who wait.
-            async with self._gate:
+            async with self._gate.turn(self._closing):
                 packer = self._pack()
                 self._sent_at = asyncio.get_running_loop().time()
-                error, refused = await self._send(packer.batch)
-            if error is None:
+                wait, refused = await self._send(packer.batch)
+            if wait is None:
                 if packer.advances:
                     await self._commit(packer, refused)
                 self._forget_settled()
@@ -123,27 +121,24 @@ class Channel:
             for advance in packer.advances.values():
                 self._dirty[advance.followed.key] = advance.followed
             del packer
-            failures += 1
-            await self._wait_out(error, failures)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._closing.wait()
             if self._closing.is_set():
                 return False
         return False
 
-    async def _send(self, batch: Batch) -> tuple[str | None, int]:
-        """Why the sink did not take the batch, or None and the bytes of it that were refused for good."""
+    async def _send(self, batch: Batch) -> tuple[float | None, int]:
+        """None and the bytes of the batch that were refused for good; else the seconds that this stream waits."""
         if not batch.pieces:
             return None, 0
         try:
-            return None, await self._sink.send(batch)
+            refused = await self._sink.send(batch)
         except (SinkUnavailable, AwsUnavailable) as error:
-            return str(error), 0
-
-    async def _wait_out(self, error: str, failures: int) -> None:
-        wait = delay(failures, random.random())  # noqa: S311  (jitter, no secret)
-        log.warning("sink_unavailable", sink=self._sink.name, stream=self._stream, error=error, retry_in=round(wait, 1))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait):
-                await self._closing.wait()
+            log.warning("sink_unavailable", sink=self._sink.name, stream=self._stream, error=str(error))
+            return self._gate.failed(error), 0
+        self._gate.succeeded()
+        return None, refused
 
     def _pack(self) -> Packer:
         now = asyncio.get_running_loop().time()

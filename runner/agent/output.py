@@ -19,6 +19,7 @@ import structlog
 from runner.agent import spool
 from runner.agent.channel import Channel
 from runner.agent.follow import Ended, Followed, OutputEnd
+from runner.agent.gate import Gate
 from runner.agent.offsets import Committed, OffsetStore
 from runner.agent.rules import Rules
 from runner.sinks import Sink, Tag
@@ -72,7 +73,7 @@ class Shipper:
         self._clock = clock
         self._runs: dict[str, Followed] = {}
         self._channels: dict[tuple[str, str], Channel] = {}
-        self._gates = {sink.name: asyncio.Semaphore(sink.parallel) for sink in sinks}
+        self._gates = {sink.name: Gate(sink.parallel) for sink in sinks}
         self._tasks: asyncio.TaskGroup | None = None
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._unwatched: dict[str, Followed] = {}

@@ -2,7 +2,8 @@
 
 Those of a connected agent stay in memory: they live for a moment. Beyond `MOST_IN_MEMORY`, and while nobody is
 connected who could take them, they go to a file beside the socket, one JSON line each; what stays in memory is where
-they are in it. A supervisor that starts finds those of the one before it.
+they are in it. A supervisor that starts finds those of the one before it; after a crash of that one also some that
+were acknowledged, which the agent knows and acknowledges again.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Records:
 
     def spill_all(self) -> None:
         """Before the supervisor ends: what the disk takes is found by the next one."""
+        if self._fd >= 0:
+            self._rewrite()
         for key, (owner, entry) in list(self._memory.items()):
             if self._spill(owner, entry):
                 del self._memory[key]
@@ -132,8 +135,10 @@ class Records:
             self._fd = -1
             os.unlink(self._path)  # noqa: PTH108 - pathlib would cost most of a megabyte
             return
-        if self._size <= max(_COMPACT_FROM, self._wanted * 4):
-            return
+        if self._size > max(_COMPACT_FROM, self._wanted * 4):
+            self._rewrite()
+
+    def _rewrite(self) -> None:
         entries = [(owner, self._read(offset, length)) for owner, offset, length in self._spilled.values()]
         os.close(self._fd)
         os.unlink(self._path)  # noqa: PTH108 - as above

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from strict_logs import StrictLogs, StrictLogsServer
 
-from runner.agent import channel, spool
+from runner.agent import gate as gate_module
+from runner.agent import spool
 from runner.agent.lines import SPLIT_MARK
 from runner.agent.offsets import Committed
 from runner.agent.output import OutputEnd, OutputReport, Rules, Shipper
@@ -101,7 +102,7 @@ def make(tmp_path: Path, logs: StrictLogs, offsets: Offsets | None = None, **opt
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failures are retried at once, or the tests would wait for the jitter."""
-    monkeypatch.setattr(channel, "delay", lambda *_: 0.01)
+    monkeypatch.setattr(gate_module, "delay", lambda *_: 0.01)
 
 
 async def until(condition: Any, within: float = 20.0) -> None:

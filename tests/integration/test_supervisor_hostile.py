@@ -51,7 +51,7 @@ async def test_a_daemon_that_hides_its_environment(cgroup_host: Witness) -> None
 
 
 async def test_a_tree_that_ignores_every_signal(host: Witness) -> None:
-    script = "trap '' TERM INT HUP; echo $$; [ $1 = 0 ] || sh -c \"$0\" \"$0\" $(($1 - 1)) & sleep 300; sleep 300"
+    script = 'trap \'\' TERM INT HUP; echo $$; [ $1 = 0 ] || sh -c "$0" "$0" $(($1 - 1)) & sleep 300; sleep 300'
     started = await host.start("sh", "-c", script, script, "5", timeout=0.5, grace=0.3)
     record = await host.ended(started.key)
     assert (record.cause, record.signal) == ("timeout", "SIGKILL")
@@ -62,9 +62,7 @@ async def test_a_tree_that_ignores_every_signal(host: Witness) -> None:
 
 
 async def test_sessions_that_ignore_every_signal(host: Witness) -> None:
-    script = (
-    script = "trap '' TERM; echo $$; [ $1 = 0 ] || setsid sh -c \"$0\" \"$0\" $(($1 - 1)) & sleep 300; sleep 300"
-    )
+    script = 'trap \'\' TERM; echo $$; [ $1 = 0 ] || setsid sh -c "$0" "$0" $(($1 - 1)) & sleep 300; sleep 300'
     started = await host.start("sh", "-c", script, script, "5", timeout=0.5, grace=0.2)
     record = await host.ended(started.key)
     assert record.signal == "SIGKILL"

@@ -39,7 +39,7 @@ asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
 
 async def test_a_deadline_holds_with_the_agent_killed(host: Witness) -> None:
     await host.link.close()
-    agent = subprocess.Popen(  # noqa: ASYNC220 - nothing else happens in this loop meanwhile
+    agent = subprocess.Popen(
         [sys.executable, "-c", CLIENT, str(host.directory), host.token], stdout=subprocess.PIPE, text=True
     )
     assert agent.stdout is not None
@@ -120,7 +120,7 @@ async def test_a_supervisor_that_was_killed_leaves_no_jobs_behind_for_long(host:
 
 
 async def test_two_supervisors_never_serve_one_path(host: Witness) -> None:
-    second = subprocess.run(  # noqa: ASYNC221 - nothing else happens in this loop meanwhile
+    second = subprocess.run(
         own_command(host.runtime / "supervisor.sock"), capture_output=True, text=True, timeout=20, check=False
     )
     assert second.returncode == 75

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket as socket_module
 import subprocess
 import sys
 import time
@@ -151,5 +152,10 @@ def bare_supervisor(directory: Path, *arguments: str, **options: Any) -> tuple[s
     """A supervisor as a child of the test, listening."""
     socket = directory / "bare.sock"
     process = subprocess.Popen(own_command(socket, *arguments), **options)
-    until(lambda: socket.exists() or process.poll() is not None, "the supervisor's socket")
+    until(lambda: listens(socket) or process.poll() is not None, "the supervisor's socket")
     return process, socket
+
+
+def listens(path: Path) -> bool:
+    with contextlib.closing(socket_module.socket(socket_module.AF_UNIX)) as sock:
+        return sock.connect_ex(str(path)) == 0
