@@ -1,20 +1,109 @@
-"""Admission: may this run start now? Pure functions of what is asked, what runs and the time."""
+"""Admission: may this run start now? Pure functions of what is asked, what runs, the host's load and the time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from runner.agent.amounts import (
+    CPU,
+    JOBS,
+    MEMORY,
+    NOTHING,
+    Amounts,
+    exact,
+    kept_from,
+    lacking,
+    less,
+    plus,
+    shown,
+    times,
+)
+from runner.protocol.suggest import unknown
 from runner.protocol.units import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
+    from runner.agent.ledger import Ledger
     from runner.config import Admission
-    from runner.protocol.job import Job
+    from runner.protocol.job import Job, Resources
 
 # SQS gives at most ten messages to one receive.
 MOST_MESSAGES = 10
+# How much of a host stays on offer where the reserve would leave nothing of it.
+LEFT_OVER = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class HostLoad:
+    """What the host (or the container around us) has, and how much of it is in use; None where nobody knows yet.
+
+    `cores` and `busy` are in cores, `memory` and `available` in bytes.
+    """
+
+    cores: float
+    memory: int
+    busy: float | None = None
+    available: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms this host admits: the configuration applied to the host's size.
+
+    `offered` holds only what limits the policy; `default` is what a job counts for that declares nothing.
+    `reserve` is the measured memory in bytes that no job may have, None where memory is not measured.
+    """
+
+    policy: Literal["one-at-a-time", "resources", "free-for-all"]
+    offered: Amounts
+    default: Amounts
+    hold: float
+    max_load: float = 1.0
+    reserve: float | None = None
+
+    def asked(self, resources: Resources) -> Amounts:
+        """What a run of these declared resources counts for."""
+        asked = dict(self.default)
+        if resources.cpu is not None:
+            asked[CPU] = resources.cpu
+        if resources.memory is not None:
+            asked[MEMORY] = resources.memory
+        asked.update(resources.named)
+        return {name: exact(amount) for name, amount in asked.items()}
+
+
+def terms(admission: Admission, host: HostLoad | None) -> Terms:
+    """The terms of this configuration. Only the policy "resources" needs to know the host."""
+    wanted = admission.resources
+    default = {CPU: wanted.default_cpu, MEMORY: wanted.default_memory, JOBS: 1}
+    if admission.policy != "resources" or host is None:
+        most = 1 if admission.policy == "one-at-a-time" else admission.max_jobs
+        return Terms(admission.policy, {JOBS: most} if most else NOTHING, default, admission.hold)
+    offered: dict[str, float] = {
+        CPU: _offer(wanted.cpu, host.cores, wanted.reserve_cpu),
+        MEMORY: _offer(wanted.memory, host.memory, wanted.reserve_memory),
+        **wanted.named,
+    }
+    if admission.max_jobs:
+        offered[JOBS] = admission.max_jobs
+    # Who offers more memory than there is means to over-commit it: what is free of the real one is no limit then.
+    measured = wanted.memory is None or wanted.memory <= host.memory
+    return Terms(
+        policy="resources",
+        offered={name: exact(amount) for name, amount in offered.items()},
+        default={name: min(amount, offered.get(name, amount)) for name, amount in default.items()},
+        hold=admission.hold,
+        max_load=wanted.max_load,
+        reserve=(wanted.reserve_memory if wanted.memory is None else 0.0) if measured else None,
+    )
+
+
+def _offer(said: float | None, there: float, reserve: float) -> float:
+    if said is not None:
+        return said
+    return there - reserve if there > reserve else there * LEFT_OVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +115,15 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Not now; `reason` says what it waits for, in words."""
+    """Not now. `kind` is one word for counting, `reason` says in words what it waits for."""
 
+    kind: str
     reason: str
+
+    @property
+    def for_room(self) -> bool:
+        """Whether it waits for room, and not for another run of its job."""
+        return self.kind != "overlap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,53 +134,117 @@ class Skip:
     detail: str
 
 
-Decision = Admit | Hold | Skip
+@dataclass(frozen=True, slots=True)
+class NeverFits:
+    """Not on this host, however empty it is; `detail` says why."""
+
+    detail: str
+
+
+Decision = Admit | Hold | Skip | NeverFits
 
 
 @dataclass(frozen=True, slots=True)
-class Active:
-    """A run that takes room."""
+class Kept:
+    """Room that is set aside for the run that has waited longest."""
 
     run_id: str
-    job: str
+    amounts: Amounts
 
 
-def room(admission: Admission, taking_room: int, held: int) -> int:
-    """How many messages may be asked for: as many as could start at once, none while anything is held."""
-    if held:
-        return 0
-    if admission.policy == "one-at-a-time":
-        return 1 if taking_room == 0 else 0
-    if admission.max_jobs:
-        return max(0, min(MOST_MESSAGES, admission.max_jobs - taking_room))
-    return MOST_MESSAGES
-
-
-def decide(admission: Admission, job: Job, active: Sequence[Active], now: float) -> Decision:
-    """Decide on one job. `active` are the runs that take room, oldest first; `now` is unix seconds."""
-    if job.not_after is not None and now > job.not_after:
-        return Skip("stale", f"it was not to start after {format_time(job.not_after)}")
-    same = [run for run in active if run.job == job.job]
+def decide(
+    on: Terms, job: Job, running: Ledger, load: HostLoad | None, now: float, kept: Kept | None = None
+) -> Decision:
+    """Decide on one job. `running` is what takes room, `now` is unix seconds, `kept` is not this job's to take."""
+    late = stale(job, now)
+    if late is not None:
+        return late
+    same = running.of_job(job.job)
     if same and job.overlap == "skip":
-        return Skip("overlap", f"run {same[0].run_id} of {job.job} is active")
+        return Skip("overlap", f"run {same[0]} of {job.job} is active")
+    asked = on.asked(job.resources)
+    never = never_fits(on, asked)
+    if never is not None:
+        return NeverFits(never)
     if same and job.overlap == "wait":
-        return Hold(f"overlap: waits for run {same[0].run_id} of {job.job}")
-    others = [run for run in active if run not in same] if job.overlap == "replace" else active
-    full = _full(admission, len(others))
-    if full is not None:
-        return Hold(full)
-    if same and job.overlap == "replace":
-        # The old run's processes are gone before the new one starts.
-        return Admit(replaces=tuple(run.run_id for run in same))
-    return Admit()
+        return Hold("overlap", f"overlap: waits for run {same[0]} of {job.job}")
+    replaces = same if job.overlap == "replace" else ()
+    # What it replaces ends before it starts, so that room counts as its own already.
+    lack = _lack(on, asked, free(on, running, load, without=replaces), load, kept)
+    return lack or Admit(replaces)
 
 
-def _full(admission: Admission, taking_room: int) -> str | None:
-    if admission.policy == "one-at-a-time":
-        return "one-at-a-time: another run is active" if taking_room else None
-    if admission.max_jobs and taking_room >= admission.max_jobs:
-        return f"max_jobs: {taking_room} of {admission.max_jobs} are running"
+def stale(job: Job, now: float) -> Skip | None:
+    """Whether it is too late to start it."""
+    if job.not_after is None or now <= job.not_after:
+        return None
+    return Skip("stale", f"it was not to start after {format_time(job.not_after)}")
+
+
+def never_fits(on: Terms, asked: Amounts) -> str | None:
+    """Why this can never run here; None where it can, given time."""
+    if on.policy != "resources":
+        return None
+    for name, amount in asked.items():
+        if name == JOBS:
+            continue
+        if name not in on.offered:
+            known = [known for known in on.offered if known != JOBS]
+            return f"{unknown('resource', name, known)} (this host does not offer it)"
+        if amount > on.offered[name]:
+            return f"{name} {shown(name, amount)} asked, this host offers {shown(name, on.offered[name])}"
     return None
+
+
+def free(on: Terms, running: Ledger, load: HostLoad | None, without: tuple[str, ...] = ()) -> dict[str, float]:
+    """What is free of all that is on offer, as if the runs in `without` were gone. Below zero: over-used."""
+    left = less(on.offered, running.taken)
+    if without:
+        back = running.counted(without)
+        left = {name: plus({name: amount}, {name: back.get(name, 0.0)})[name] for name, amount in left.items()}
+    if on.reserve is not None and load is not None and load.available is not None:
+        # What is asked for and not used yet looks free to the kernel, and will not be.
+        returned = running.counted(without).get(MEMORY, 0.0) if without else 0.0
+        left[MEMORY] = min(left[MEMORY], load.available - on.reserve - running.untouched + returned)
+    return left
+
+
+def _lack(
+    on: Terms, asked: Amounts, left: Mapping[str, float], load: HostLoad | None, kept: Kept | None
+) -> Hold | None:
+    """Why it does not fit now."""
+    if on.policy == "resources" and load is not None and load.busy is not None and load.cores > 0:
+        share = load.busy / load.cores
+        if share > on.max_load:
+            return Hold("load", f"load {share:.0%} of the cores busy, above max_load {on.max_load:.0%}")
+    name = lacking(asked, left)
+    if name is not None:
+        return Hold("jobs" if name == JOBS else name, _short(on, name, asked, left))
+    if kept is not None:
+        name = lacking(asked, kept_from(left, kept.amounts))
+        if name is not None:
+            what = "a place" if name == JOBS else f"{name} {shown(name, asked[name])} asked, but it"
+            return Hold("jobs" if name == JOBS else name, f"{what} is kept for run {kept.run_id}, held longer")
+    return None
+
+
+def _short(on: Terms, name: str, asked: Amounts, left: Mapping[str, float]) -> str:
+    if name != JOBS:
+        return f"{name} {shown(name, asked[name])} asked, {shown(name, left[name])} free"
+    if on.policy == "one-at-a-time":
+        return "one-at-a-time: another run is active"
+    most = on.offered[JOBS]
+    return f"max_jobs: {most - left[JOBS]:.0f} of {most:.0f} are running"
+
+
+def room(on: Terms, running: Ledger, load: HostLoad | None, kept: Kept | None = None) -> tuple[int, str]:
+    """How many messages may be asked for: as many as default jobs could start at once; and why none."""
+    asked = on.default
+    left = free(on, running, load)
+    lack = _lack(on, asked, left, load, kept)
+    if lack is not None:
+        return 0, lack.reason
+    return times(asked, kept_from(left, kept.amounts) if kept else left, MOST_MESSAGES), ""
 
 
 def hand_back(delivery: int, max_receive_count: int | None) -> bool:

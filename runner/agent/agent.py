@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,12 +14,13 @@ import structlog
 from runner import __version__
 from runner.agent.answers import Answers
 from runner.agent.assembly import Parts, assemble
-from runner.agent.execution import MessageState, State
+from runner.agent.departure import Departure
+from runner.agent.disk import Disk
 from runner.agent.health import HealthWatch
 from runner.agent.intake import Intake
 from runner.agent.notify import Notifier
 from runner.agent.reconcile import Reconciler, take_over_dead
-from runner.agent.stopping import Manner, manner
+from runner.agent.stopping import manner
 from runner.aws.backoff import retrying
 from runner.config import load, not_acted_on, reload_differences
 from runner.errors import ConfigError, JournalError, explained
@@ -32,13 +32,11 @@ if TYPE_CHECKING:
 
     from runner.agent.services import Services
     from runner.config import Config
+    from runner.errors import AwsUnavailable
 
 log = structlog.get_logger()
 
 PRUNE_EVERY_S = 600.0
-# Long enough for a restart or an upgrade; the next agent renews as soon as it is there.
-LEFT_LEASE_S = 900.0
-SETTLE_WITHIN_S = 10.0
 FLUSH_WITHIN_S = 5.0
 
 
@@ -101,10 +99,12 @@ class Agent:
         for key in not_acted_on(self._config):
             log.warning("not_acted_on", key=key, detail="this version accepts the key and does not act on it yet")
         intake = Intake(services, parts.queue, Answers(services, parts.dead_letters))
-        intake.blocked_by = lambda: _blocked(services)
+        disk = Disk(self._config.paths.state)
+        await services.journal.reserve(disk.has_room_for)
+        intake.blocked_by = lambda: _blocked(services, disk)
         watch = HealthWatch(services, intake, self._notifier)
         with self._handled_signals(services):
-            self._start_tasks(parts, intake, watch)
+            self._start_tasks(parts, intake, watch, disk)
             await take_over_dead(services)
             await Reconciler(services).run()
             await self._say("started", services, "started")
@@ -121,6 +121,7 @@ class Agent:
             polling = self._tasks.create_task(intake.run(), name="intake")
             await self._signalled.wait()
             await self._stop(services, intake, polling)
+        services.abandon()
         for task in self._background:
             task.cancel()
         await services.link.close()
@@ -132,7 +133,7 @@ class Agent:
         if not self._config.run.user and default_user is None and error:
             raise ConfigError([f"run.user: {error}"])
 
-    def _start_tasks(self, parts: Parts, intake: Intake, watch: HealthWatch) -> None:
+    def _start_tasks(self, parts: Parts, intake: Intake, watch: HealthWatch, disk: Disk) -> None:
         services = parts.services
         if self._config.agent.listen:
             self._background.append(self._tasks.create_task(watch.serve(self._config.agent.listen), name="health"))
@@ -143,7 +144,7 @@ class Agent:
             ("outbox", services.outbox.run()),
             ("shipper", services.shipper.run()),
             ("queue facts", self._learn_redrive(parts, intake)),
-            ("retention", self._prune(services)),
+            ("retention", self._prune(services, disk)),
             ("watchdog", watch.watch()),
         ):
             self._background.append(self._tasks.create_task(work, name=name))
@@ -151,7 +152,7 @@ class Agent:
     async def _learn_redrive(self, parts: Parts, intake: Intake) -> None:
         """The redrive policy says how often a message may be received, and where dead letters go."""
         while True:
-            async for attempt in retrying():
+            async for attempt in retrying(on_failure=_facts_failed):
                 with attempt:
                     facts = await parts.queue.facts()
                     intake.max_receive_count = facts.redrive.max_receive_count if facts.redrive else None
@@ -161,9 +162,11 @@ class Agent:
                     parts.dead_letters.settle(target)
             await asyncio.sleep(PRUNE_EVERY_S)
 
-    async def _prune(self, services: Services) -> None:
+    async def _prune(self, services: Services, disk: Disk) -> None:
         while True:
             busy = await services.journal.prune(services.now())
+            if not busy:
+                await services.journal.reserve(disk.has_room_for)
             await asyncio.sleep(0.1 if busy else PRUNE_EVERY_S)
 
     async def _say(self, kind: str, services: Services, reason: str) -> None:
@@ -224,74 +227,25 @@ class Agent:
         services.draining = True
         intake.stop()
         services.outbox.hurry()
-        if how is Manner.LEAVE:
-            await self._leave(services, polling)
-        else:
-            await self._wind_up(services, polling, how, reason)
+        await Departure(services, polling, lambda: self._stop_signals).go(how, reason)
         await self._say("stopped", services, reason)
         delivered = await services.outbox.flush(FLUSH_WITHIN_S)
         log.info("agent_stopped", reason=reason, events_delivered=delivered)
 
-    async def _leave(self, services: Services, polling: asyncio.Task[None]) -> None:
-        """The jobs go on: their messages are held until the next agent is there."""
-        leases = [
-            run.execution.lease
-            for run in services.roster.all()
-            if run.execution.lease is not None and run.execution.message is MessageState.LEASED
-        ]
-        await services.keeper.extend(leases, LEFT_LEASE_S)
-        await self._until(polling.done, None)
-        for run in services.roster.all():
-            run.leave()
 
-    async def _wind_up(self, services: Services, polling: asyncio.Task[None], how: Manner, reason: str) -> None:
-        """Wait for the jobs, or stop them; then for what is owed to the queue."""
-        stop_all = _Stopper(services, reason)
-        if how is Manner.KILL:
-            stop_all(None)
-        for run in services.roster.all():
-            if run.execution.state is State.BACKOFF and run.execution.message is MessageState.LEASED:
-                services.spawn(run.stop("shutdown", reason), f"stop {run.execution.run_id}")
-            elif run.execution.state is State.BACKOFF:
-                # Only this host answers for it: the journal keeps it for the next agent.
-                services.roster.ended(run)
-                run.leave()
-        deadline = time.monotonic() + services.config.agent.drain_timeout
-        seen = 1
-        while services.roster.taking_room or not polling.done():
-            if self._stop_signals > seen or time.monotonic() > deadline:
-                # The second signal stops the jobs, a third one kills them without grace.
-                stop_all(None if seen == 1 and how is not Manner.KILL else 0.0)
-                seen = max(seen + 1, self._stop_signals)
-                deadline = float("inf")
-            await self._until(lambda: not services.roster.taking_room and polling.done(), 0.1)
-        await self._until(lambda: not services.roster.all(), SETTLE_WITHIN_S)
-        for run in services.roster.all():
-            run.leave()
-
-    async def _until(self, done: Callable[[], bool], within: float | None) -> None:
-        deadline = None if within is None else time.monotonic() + within
-        # Rounds of a few conditions of different parts, for the seconds of a stop only.
-        while not done() and (deadline is None or time.monotonic() < deadline):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+def _facts_failed(error: AwsUnavailable, wait: float) -> None:
+    # Rejected messages wait for it: where they go is not known before.
+    log.warning("queue_facts_failed", error=str(error), retry_in=round(wait, 1))
 
 
-class _Stopper:
-    """Stops every active run."""
-
-    def __init__(self, services: Services, reason: str) -> None:
-        self._services = services
-        self._reason = reason
-
-    def __call__(self, grace: float | None) -> None:
-        for run in self._services.roster.active():
-            self._services.spawn(run.stop("shutdown", self._reason, grace), f"stop {run.execution.run_id}")
-
-
-def _blocked(services: Services) -> str | None:
+def _blocked(services: Services, disk: Disk) -> str | None:
     """Why nothing is received although there is room; None when nothing speaks against it."""
     if services.journal.database.blocked_since is not None:
         return f"journal: {services.journal.database.blocked_by}"
+    if services.spool_error is not None:
+        return f"spool: {services.spool_error}"
+    if (full := disk.blocked() or services.spool_full()) is not None:
+        return full
     if not services.link.connected:
         return "supervisor: not connected"
     return None

@@ -65,28 +65,28 @@ class Answers:
 
     # -- skipped and rejected
 
-    async def skip(self, job: Job, message: Received, skip: Skip) -> None:
-        """Admission decided against the run: one skipped event, and the message goes."""
+    async def skip(self, job: Job, message: Received, skip: Skip, lease: Lease | None = None) -> None:
+        """Admission decided against the run: one skipped event, and the message goes. `lease`: of a held message."""
         execution = self._ended(job, message, "skipped", skip.detail)
         event = skipped_event(self._services.source, execution, skip.reason, skip.detail, self._services.now())
         log.info("run_skipped", run_id=job.run_id, job=job.job, reason=skip.reason, detail=skip.detail)
-        await self._tell(execution, event, message)
+        await self._tell(execution, event, message, lease)
 
-    async def reject(self, message: Received, error: InvalidMessage) -> None:
+    async def reject(self, message: Received, error: InvalidMessage, lease: Lease | None = None) -> None:
         """The message can never be a run: one rejected event, the dead-letter queue, and deletion."""
         if message.message_id in self._rejecting:
             return  # delivered again while its first delivery is being answered
         self._rejecting.add(message.message_id)
         try:
-            await self._reject(message, error)
+            await self._reject(message, error, lease)
         finally:
             self._rejecting.discard(message.message_id)
 
-    async def _reject(self, message: Received, error: InvalidMessage) -> None:
+    async def _reject(self, message: Received, error: InvalidMessage, lease: Lease | None) -> None:
         before = await self._services.journal.rejected(message.message_id)
         if before:
             # Told already; only the rest is to be done again.
-            lease = self._held(message, before[0].execution)
+            lease = self._held(message, before[0].execution, lease)
             await self._dead_letters.send(message)
             await self._delete_after(message, None, lease)
             return
@@ -103,7 +103,7 @@ class Answers:
             now=self._services.now(),
         )
         log.warning("message_rejected", message_id=message.message_id, reason=error.reason, detail=error.detail)
-        await self._tell(execution, event, message, bury=True)
+        await self._tell(execution, event, message, lease, bury=True)
 
     async def delete(self, message: Received) -> None:
         """A message that needs no answer."""
@@ -127,9 +127,11 @@ class Answers:
             reason=reason,
         )
 
-    async def _tell(self, execution: Execution, event: Event, message: Received, *, bury: bool = False) -> None:
+    async def _tell(
+        self, execution: Execution, event: Event, message: Received, lease: Lease | None, *, bury: bool = False
+    ) -> None:
         services = self._services
-        lease = self._held(message, execution.id)
+        lease = self._held(message, execution.id, lease)
         accepted = services.outbox.accepted(event.id)
         await services.journal.accept(execution, event, terminal=True)
         services.outbox.committed()
@@ -137,9 +139,9 @@ class Answers:
             await self._dead_letters.send(message)
         await self._delete_after(message, accepted, lease)
 
-    def _held(self, message: Received, execution_id: str) -> Lease:
+    def _held(self, message: Received, execution_id: str, lease: Lease | None = None) -> Lease:
         visibility = self._services.config.queue.visibility
-        lease = Lease(
+        lease = lease or Lease(
             message_id=message.message_id,
             run_id="",
             receipt=message.receipt,
@@ -147,8 +149,8 @@ class Answers:
             taken=message.asked_at,
             until=message.asked_at + visibility,
             visibility=visibility,
-            execution=execution_id,
         )
+        lease.execution = execution_id
         self._services.keeper.hold(lease)
         return lease
 
@@ -168,6 +170,8 @@ def _may_be_known(job: Job, message: Received) -> bool:
 
 
 def _runs_again(row: RunRow) -> bool:
+    if row.message == MessageState.TAKEN_OVER:
+        return False  # this host answers for it alone, and has; the deletion of its message came to nothing
     return row.state == State.ENDED and (row.outcome is None or row.outcome in HANDED_BACK)
 
 

@@ -13,6 +13,7 @@ from runner.agent.lease import Lease, LeaseKeeper
 from runner.agent.link import Link
 from runner.agent.outbox import Outbox
 from runner.agent.output import Shipper
+from runner.agent.pausing import Pausing
 from runner.agent.places import Places, sinks_of
 from runner.agent.roster import Roster
 from runner.agent.services import Services
@@ -76,8 +77,9 @@ async def assemble(
         shipper=shipper,
         spools=spools,
         roster=roster,
+        pausing=Pausing(state),
         tasks=tasks,
-        log_place=Places(sinks, session),
+        log_place=Places(sinks, session, shipper.stream),
         owner=owner,
         tied=owner != "agent",
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from runner.agent.follow import Followed, Reader
 
+WINDOW_BYTES = 320 << 10
 PARTIAL_SILENCE_S = 1.0
 """An incomplete line is sent when the job has been silent for so long…"""
 PARTIAL_AGE_S = 10.0
@@ -60,7 +61,7 @@ class Packer:
                     break
                 offset, mid = offset + dropped, False
                 continue
-            data, final = followed.read(offset, self._limits.batch_bytes + followed.masks.longest)
+            data, final = followed.read(offset, self._window() + followed.masks.longest)
             if not data:
                 break
             window = Window(
@@ -106,6 +107,12 @@ class Packer:
             )
             self._advances[followed.key] = Advance(followed, offset + cut, mid=False)
         self.full = len(data) >= self._limits.batch_bytes
+
+    def _window(self) -> int:
+        """How much is looked at next: no more than may fit, and enough to tell a line that is too long for an event.
+        Text may take four times its bytes in memory, and what does not fit after all was decoded in vain."""
+        limits = self._limits
+        return max(min(limits.batch_bytes, self._bytes, WINDOW_BYTES), limits.event_bytes + 1)
 
     def _room(self) -> Room:
         return Room(self._bytes, self._events, self._limits.event_bytes, self._limits.event_overhead)

@@ -14,7 +14,7 @@ import structlog
 
 from runner.agent.batches import Packer, partial_due
 from runner.errors import AwsUnavailable
-from runner.sinks import Batch, Sink, SinkUnavailable
+from runner.sinks import Batch, NoNewStream, Sink, SinkUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,7 @@ class Channel:
         gate: Gate,
         clock: Callable[[], float],
         accepted: Callable[[Followed], None],
+        moved: Callable[[Followed], None],
     ) -> None:
         self._sink = sink
         self._stream = stream
@@ -48,6 +49,9 @@ class Channel:
         self._gate = gate
         self._clock = clock
         self._accepted = accepted
+        self._moved = moved
+        self._unmade = 0  # how often in a row the stream could not be made
+        self._instead = ""
         self._runs: dict[str, Followed] = {}
         self._dirty: dict[str, Followed] = {}  # in turn: the run that filled a batch goes to the end
         self._partial: dict[str, float] = {}  # when the incomplete last line of a run is due, monotonic
@@ -55,7 +59,9 @@ class Channel:
         self._due_at: float | None = None
         self._sent_at = 0.0
         self._ms = 0
+        self._failures = 0  # in a row
         self._closing = asyncio.Event()
+        self._hurry = asyncio.Event()  # a run has ended, or all of it does
 
     @property
     def empty(self) -> bool:
@@ -71,12 +77,15 @@ class Channel:
             return
         now = asyncio.get_running_loop().time()
         self._dirty[followed.key] = followed
+        if urgent:
+            self._hurry.set()
         soon = now if urgent else max(now + min(GATHER_S, self._sink.flush), self._sent_at + self._sink.flush)
         self._due(soon)
 
     def close(self) -> None:
         """Send what there is once more and end."""
         self._closing.set()
+        self._hurry.set()
         self._due(0.0)
 
     def _due(self, at: float) -> None:
@@ -121,9 +130,14 @@ class Channel:
             for advance in packer.advances.values():
                 self._dirty[advance.followed.key] = advance.followed
             del packer
+            self._hurry.clear()
+            if self._unmade:
+                await self._share()
+            # Only a run that ends while its stream cannot be made gains by an early look: it may go elsewhere.
+            waiting_for = self._hurry if self._unmade else self._closing
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._closing.wait()
+                async with asyncio.timeout(wait if self._dirty or self._partial else 0.0):
+                    await waiting_for.wait()
             if self._closing.is_set():
                 return False
         return False
@@ -134,11 +148,33 @@ class Channel:
             return None, 0
         try:
             refused = await self._sink.send(batch)
+        except NoNewStream as error:
+            log.warning("stream_not_made", sink=self._sink.name, stream=self._stream, error=str(error))
+            self._unmade, self._instead = self._unmade + 1, error.instead
+            return self._gate.pause(self._unmade), 0
         except (SinkUnavailable, AwsUnavailable) as error:
             log.warning("sink_unavailable", sink=self._sink.name, stream=self._stream, error=str(error))
-            return self._gate.failed(error), 0
+            self._unmade = 0
+            self._failures += 1
+            return self._gate.failed(error, self._failures), 0
+        self._failures = 0
         self._gate.succeeded()
+        self._unmade = 0
         return None, refused
+
+    async def _share(self) -> None:
+        """While the stream cannot be made, ended small runs go to one that many share. On disk before they do, so
+        that after a crash nothing of them comes to two streams."""
+        name = self._sink.name
+        movable = [run for run in self._runs.values() if self._instead and run.may_share(run.readers[name])]
+        if not movable:
+            return
+        for run in movable:
+            run.readers[name].shared = self._instead
+        await self._offsets.commit([run.readers[name].committed(run.key) for run in movable])
+        for run in movable:
+            self._drop(run.key)
+            self._moved(run)
 
     def _pack(self) -> Packer:
         now = asyncio.get_running_loop().time()
@@ -165,7 +201,7 @@ class Channel:
         if self._sink.raw:
             packer.take_raw(followed, reader)
         else:
-            packer.take(followed, reader, prefix=self._sink.prefix(followed.tag), partial=silent)
+            packer.take(followed, reader, prefix=followed.prefix(self._sink), partial=silent)
         advance = packer.advances.get(followed.key)
         offset = advance.offset if advance is not None else reader.offset
         if packer.full:
@@ -202,8 +238,11 @@ class Channel:
         for key, followed in list(self._runs.items()):
             reader = followed.readers[self._sink.name]
             if followed.ended is not None and not followed.unread(reader):
-                del self._runs[key]
-                self._dirty.pop(key, None)
-                self._partial.pop(key, None)
+                self._drop(key)
                 followed.check_settled()
                 self._accepted(followed)
+
+    def _drop(self, key: str) -> None:
+        del self._runs[key]
+        self._dirty.pop(key, None)
+        self._partial.pop(key, None)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.aws.backoff import retrying
+from runner.aws.messages import NEVER_TAKEN
 from runner.aws.sqs import Outgoing, Queue
+from runner.errors import AwsUnavailable
+from runner.protocol.message import rejected_body
 
 if TYPE_CHECKING:
     from runner.aws.session import Session
     from runner.aws.sqs import Received
-    from runner.errors import AwsUnavailable
 
 log = structlog.get_logger()
 
@@ -43,7 +45,7 @@ class DeadLetters:
         self._settled.set()
 
     async def send(self, message: Received) -> None:
-        """Send a copy, retried for ever. One that the dead-letter queue refuses is logged whole."""
+        """Send a copy, retried for ever. One that the queue will never take is logged, masked as its event is."""
         await self._settled.wait()
         if self._queue is None:
             return
@@ -57,8 +59,11 @@ class DeadLetters:
         async for attempt in retrying(on_failure=_failed):
             with attempt:
                 refused = await self._queue.send([entry])
+                if refused and refused[0].code not in NEVER_TAKEN:
+                    raise AwsUnavailable("SendMessageBatch", refused[0].code, refused[0].detail or "not taken")
                 if refused:
-                    log.error("dead_letter_refused", message_id=message.message_id, code=refused[0].code)
+                    body, _ = rejected_body(message.body)
+                    log.error("dead_letter_refused", message_id=message.message_id, code=refused[0].code, body=body)
 
 
 def _failed(error: AwsUnavailable, wait: float) -> None:

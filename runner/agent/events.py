@@ -23,12 +23,18 @@ SHORTEST_SECRET = 6
 
 def secrets_in(env: Mapping[str, str], patterns: Sequence[str]) -> tuple[str, ...]:
     """The values to be masked: those of variables whose names match one of the globs, longest first."""
-    found = {
-        value
-        for name, value in env.items()
-        if len(value) >= SHORTEST_SECRET and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    }
+    found = {value for name, value in env.items() if len(value) >= SHORTEST_SECRET and matches(name, patterns)}
     return tuple(sorted(found, key=len, reverse=True))
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether the values of this variable are to be masked."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def is_short(value: str) -> bool:
+    """Whether a value is left as it is although its name says that it is a secret. An empty one is none."""
+    return 0 < len(value.strip()) < SHORTEST_SECRET
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
@@ -135,6 +141,7 @@ def finished_event(
             "shipped_bytes": report.shipped_bytes,
             "dropped_bytes": report.dropped_bytes,
             "truncated": report.truncated,
+            "lines": report.lines,
             "tail": report.tail,
         },
         "will_retry": will_retry,

@@ -8,10 +8,11 @@ import shlex
 import time
 from typing import TYPE_CHECKING
 
-from runner.agent.admission import Admit, Hold, decide
+from runner.agent.admission import Admit, Hold, NeverFits, decide, terms
 from runner.agent.environment import environment_of
 from runner.agent.events import MASK, secrets_in, shown
 from runner.agent.execution import Execution
+from runner.agent.ledger import Ledger
 from runner.agent.once import Given
 from runner.errors import AwsUnavailable, CronRunnerError, MessageRejected
 from runner.protocol.message import InvalidMessage, parse_message, resolve
@@ -61,12 +62,19 @@ def _environment(config: Config, job: Job) -> dict[str, str]:
 
 
 def _admission(config: Config, job: Job) -> str:
-    decision = decide(config.admission, job, (), time.time())
     policy = config.admission.policy
+    load = None
+    if policy == "resources":
+        from runner.agent.load import HostGauge  # noqa: PLC0415 - only for this policy
+
+        load = HostGauge().read()
+    decision = decide(terms(config.admission, load), job, Ledger(), load, time.time())
     if isinstance(decision, Admit):
         return f"{policy}: it would start at once on a host where nothing runs"
     if isinstance(decision, Hold):
         return f"{policy}: it would be held: {decision.reason}"
+    if isinstance(decision, NeverFits):
+        return f"{policy}: it can never run on this host: {decision.detail}"
     return f"{policy}: it would be skipped ({decision.reason}): {decision.detail}"
 
 

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from runner.sinks import Tag
+    from runner.sinks import Sink, Tag
 
 TAIL_BYTES = 4096
+SMALL_BYTES = 256 << 10
+"""A run with no more output than this may share a stream where it gets none of its own."""
 
 
 class Ended(Protocol):
@@ -62,11 +64,17 @@ class Reader:
     mid: bool = False
     ms: int = 0  # the last timestamp sent
     refused: int = 0  # bytes that the sink would not take for good
+    shared: str = ""  # the stream that it goes to instead of its own, with its run id on each line
     partial_since: float | None = None  # when the incomplete last line was first seen, monotonic
     done: bool = False
 
     def committed(self, key: str) -> Committed:
-        return Committed(key, self.sink, self.offset, {"mid": self.mid, "ms": self.ms, "refused": self.refused})
+        return Committed(
+            key,
+            self.sink,
+            self.offset,
+            {"mid": self.mid, "ms": self.ms, "refused": self.refused, "shared": self.shared},
+        )
 
 
 class Followed:
@@ -80,6 +88,7 @@ class Followed:
         self.grown_at = 0.0
         self.ended: OutputEnd | None = None
         self.held = False  # not shipped before all secrets are known
+        self.told = False  # where its output is has been told, and stays so
         self.settled = asyncio.Event()
         self.readers = {name: Reader(name) for name in sinks}
         self._secrets = set(secrets)
@@ -105,6 +114,7 @@ class Followed:
                 reader.mid = bool(entry.state.get("mid", False))
                 reader.ms = int(entry.state.get("ms", 0))
                 reader.refused = int(entry.state.get("refused", 0))
+                reader.shared = str(entry.state.get("shared", ""))
 
     def grow(self, size: int, now: float) -> bool:
         if size <= self.size or self.ended is not None:
@@ -148,6 +158,24 @@ class Followed:
 
     def unread(self, reader: Reader) -> bool:
         return reader.offset < self.limit(reader.offset)[0] or self.at_gap(reader.offset) > 0
+
+    def stream(self, sink: Sink) -> str:
+        """The stream that its output goes to."""
+        return self.readers[sink.name].shared or sink.stream(self.tag)
+
+    def prefix(self, sink: Sink) -> str:
+        """What each of its lines begins with."""
+        return f"{self.tag.run_id} " if self.readers[sink.name].shared else sink.prefix(self.tag)
+
+    def may_share(self, reader: Reader) -> bool:
+        """Whether it can still go to another stream than its own: it has ended, is small, and nobody knows yet."""
+        return (
+            self.ended is not None
+            and not self.told
+            and not reader.offset
+            and not reader.shared
+            and self.ended.bytes_total <= SMALL_BYTES
+        )
 
     def read(self, offset: int, size: int) -> tuple[bytes, bool]:
         """The next bytes, and whether they reach the final end of the stretch. Raises OSError."""

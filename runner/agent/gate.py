@@ -1,7 +1,7 @@
 """The way into a sink: so many batches at once, and in an outage one try at a time for all streams together.
 
-500 running jobs are 500 streams; each waiting for itself, they would knock at a service that is away many times a
-second.
+A stream whose batch was not taken waits by itself. When nothing at all is taken any more, all wait together: 500
+running jobs are 500 streams, which would else knock at a service that is away many times a second.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # What is wrong with one stream or one request says nothing about the others.
 _OF_ONE_STREAM = frozenset({"refused", "missing", "denied"})
+# So many failures in a row, of any streams, are an outage; fewer are a service that drops some calls.
+OUTAGE_AFTER = 5
 
 
 class Gate:
@@ -35,7 +37,7 @@ class Gate:
     async def turn(self, closing: asyncio.Event) -> AsyncIterator[None]:
         """Wait for a place, and while the sink is away for the next try; `closing` cuts that wait short."""
         async with self._free:
-            if not self._failures:
+            if not self.away:
                 yield
                 return
             async with self._trying:
@@ -47,15 +49,27 @@ class Gate:
             async with asyncio.timeout_at(self._until):
                 await closing.wait()
 
+    @property
+    def away(self) -> bool:
+        """Whether nothing has been taken for so long that all streams wait together."""
+        return self._failures >= OUTAGE_AFTER
+
     def succeeded(self) -> None:
         self._failures = 0
-        self._until = 0.0
 
-    def failed(self, error: Exception) -> float:
-        """Note the failure of a try; returns the seconds that only this channel has to wait by itself."""
-        if isinstance(error, AwsUnavailable) and error.kind in _OF_ONE_STREAM:
-            return delay(3, self._draw())
-        self._failures += 1
-        wait = delay(self._failures, self._draw())
+    def failed(self, error: Exception, failures: int) -> float:
+        """Note the failure of a try, the stream's `failures`-th in a row; returns the seconds that the stream waits.
+
+        0 in an outage: then all wait at the gate, and whoever is first there tries next.
+        """
+        if not (isinstance(error, AwsUnavailable) and error.kind in _OF_ONE_STREAM):
+            self._failures += 1
+        if not self.away:
+            return delay(failures, self._draw())
+        wait = delay(self._failures - OUTAGE_AFTER + 1, self._draw())
         self._until = asyncio.get_running_loop().time() + wait
         return 0.0
+
+    def pause(self, failures: int) -> float:
+        """The seconds that a stream waits after its `failures`-th failure in a row that is no fault of the sink."""
+        return delay(failures, self._draw())

@@ -1,4 +1,4 @@
-"""The intake: receives messages when there is room, and decides what becomes of each.
+"""The intake: receives messages when there is room, and brings them to the door (held.py), which decides on each.
 
 The poll loop never asks for more than could start at once. A receive under way is always finished: a long poll that
 is abandoned would swallow the next message for its visibility timeout.
@@ -7,18 +7,15 @@ is abandoned would swallow the next message for its visibility timeout.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.admission import Active, Admit, Decision, Hold, Skip, decide, hand_back, room
-from runner.agent.execution import Execution, MessageState
+from runner.agent.admission import MOST_MESSAGES
+from runner.agent.held import Door
 from runner.agent.lease import Lease
-from runner.agent.run import Run
-from runner.aws.backoff import pause, retrying
+from runner.aws.backoff import retrying
 from runner.errors import AwsUnavailable
 from runner.protocol.message import InvalidMessage, parse_message, resolve
 
@@ -26,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runner.agent.answers import Answers
+    from runner.agent.held import Ticket
+    from runner.agent.run import Run
     from runner.agent.services import Services
+    from runner.agent.waiting import Waiting
     from runner.aws.sqs import Queue, Received
     from runner.protocol.job import Job
 
@@ -34,38 +34,46 @@ log = structlog.get_logger()
 
 # When runs end in quick succession, a moment's patience fills a receive with several messages.
 GATHER_S = 0.005
-HAND_BACK_DELAY_S = (5.0, 15.0)
-
-
-@dataclass(slots=True, eq=False)
-class Held:
-    """A received message that waits for room; `since` is CLOCK_MONOTONIC."""
-
-    job: Job
-    received: Received
-    lease: Lease
-    reason: str
-    since: float = field(default_factory=time.monotonic)
 
 
 class Intake:
-    """Owns the poll loop and what is held. `max_receive_count` is the redrive policy's, None where there is none."""
+    """Owns the poll loop. `blocked_by` says why nothing is received although there is room."""
 
     def __init__(self, services: Services, queue: Queue, answers: Answers) -> None:
         self._services = services
         self._queue = queue
         self._answers = answers
         self._stop = asyncio.Event()
-        self._idle = asyncio.Event()
-        self.held: list[Held] = []
-        self.max_receive_count: int | None = None
+        self.door = Door(services, answers)
         self.last_receive: float | None = None  # CLOCK_MONOTONIC of the last answered receive
         self.asking_since: float | None = None  # since when there has been room to receive
         self.progress = time.monotonic()  # the last time the loop went round; the watchdog follows it
         self.failing_since: float | None = None
         self.failing_by = ""
-        self.blocked_by: Callable[[], str | None] = lambda: None
         self.waiting_for = ""
+
+    @property
+    def held(self) -> list[Waiting[Ticket]]:
+        """The received messages that wait here, oldest first; each says what for."""
+        return self.door.held
+
+    @property
+    def blocked_by(self) -> Callable[[], str | None]:
+        return self.door.blocked_by
+
+    @blocked_by.setter
+    def blocked_by(self, why: Callable[[], str | None]) -> None:
+        self.door.blocked_by = why
+
+    @property
+    def max_receive_count(self) -> int | None:
+        """The redrive policy's, None where there is none. Setting it says that it is known."""
+        return self.door.max_receive_count
+
+    @max_receive_count.setter
+    def max_receive_count(self, count: int | None) -> None:
+        self.door.max_receive_count = count
+        self.door.redrive_known = True
 
     def stop(self) -> None:
         """Receive no more. A receive under way is finished, and what it brings is handed back."""
@@ -75,7 +83,7 @@ class Intake:
     async def run(self) -> None:
         """The poll loop; ends after `stop`."""
         async with asyncio.TaskGroup() as tasks:
-            holding = tasks.create_task(self._look_after_held())
+            waiting = tasks.create_task(self.door.run(), name="door")
             while not self._stop.is_set():
                 self.progress = time.monotonic()
                 asked = await self._wait_for_room()
@@ -88,32 +96,42 @@ class Intake:
                     await self._hand_back_all(received)
                 else:
                     await self._take(received)
-            holding.cancel()
-        await self._release_held(list(self.held))
+            waiting.cancel()
+        await self.door.release()
 
     # -- receiving
 
     async def _wait_for_room(self) -> int:
-        config, roster = self._services.config.admission, self._services.roster
+        roster = self._services.roster
         while not self._stop.is_set():
             roster.changed.clear()
-            blocked = self.blocked_by()
-            free = 0 if blocked else room(config, roster.taking_room, len(self.held))
-            if free:
+            asked, why = self._room()
+            if asked:
                 self.waiting_for = ""
-                if free < 10 and roster.taking_room:
+                if asked < MOST_MESSAGES and roster.taking_room:
                     await asyncio.sleep(GATHER_S)
-                    free = room(config, roster.taking_room, len(self.held))
-                return free
-            self.waiting_for = blocked or "room"
+                    asked, why = self._room()
+            if asked:
+                return asked
+            self.waiting_for = why
             self.asking_since = None
             self.progress = time.monotonic()
             try:
-                async with asyncio.timeout(1.0 if blocked else 10.0):
+                async with asyncio.timeout(1.0):
                     await roster.changed.wait()
             except TimeoutError:
                 pass
         return 0
+
+    def _room(self) -> tuple[int, str]:
+        """How many messages to ask for; why none."""
+        paused = self._services.pausing.current
+        blocked = self.door.blocked_by() if paused is None else str(paused)
+        if blocked is not None:
+            return 0, blocked
+        if self.door.yields.quiet_for(time.monotonic()):
+            return 0, "others to receive a run that does not fit here"
+        return self.door.room()
 
     async def _receive(self, asked: int) -> list[Received]:
         config = self._services.config.queue
@@ -122,7 +140,8 @@ class Intake:
             async for attempt in retrying(stop=self._stop, on_failure=self._failed):
                 with attempt:
                     self.progress = time.monotonic()
-                    received = await self._queue.receive(asked, config.wait, config.visibility)
+                    wait = self.door.yields.longest_poll(self.progress, config.wait)
+                    received = await self._queue.receive(asked, wait, config.visibility)
         except AwsUnavailable:
             return []  # asked to stop while AWS was away
         if self.failing_since is not None:
@@ -148,21 +167,26 @@ class Intake:
             except InvalidMessage as error:
                 self._services.spawn(self._answers.reject(message, error), f"reject {message.message_id}")
                 continue
-            known = self._services.roster.get(job.run_id)
-            held = next((held for held in self.held if held.job.run_id == job.run_id), None)
-            if known is not None:
-                self._adopt(known, message)
-            elif held is not None:
-                held.lease.adopt(message, message.asked_at, self._services.config.queue.visibility)
-            else:
+            if not self._here(job, message):
                 fresh.append((job, message))
+        arrivals: dict[str, tuple[Job, Received, Lease]] = {}
         for job, message in await self._answers.unanswered(fresh):
             # Two copies may have come in one batch.
-            known = self._services.roster.get(job.run_id)
-            if known is not None:
-                self._adopt(known, message)
-            else:
-                await self._admit(job, message, self._lease(message, job.run_id))
+            if job.run_id in arrivals:
+                arrivals[job.run_id][2].adopt(message, message.asked_at, self._services.config.queue.visibility)
+            elif not self._here(job, message):
+                arrivals[job.run_id] = job, message, self._lease(message, job.run_id)
+        self.door.enter(list(arrivals.values()))
+
+    def _here(self, job: Job, message: Received) -> bool:
+        """Whether its run is active or waits here: then that one's lease goes on with the newest receipt."""
+        run, held = self._services.roster.get(job.run_id), self.door.find(job.run_id)
+        if run is not None:
+            self._adopt(run, message)
+        elif held is not None:
+            held.ticket.lease.adopt(message, message.asked_at, self._services.config.queue.visibility)
+            held.delivery = message.delivery
+        return run is not None or held is not None
 
     def _resolve(self, message: Received) -> Job:
         config = self._services.config
@@ -189,102 +213,15 @@ class Intake:
         """The run is active here: its lease goes on with the newest receipt."""
         services, execution = self._services, run.execution
         visibility = services.config.queue.visibility
-        if execution.lease is None:
-            # Taken over earlier, yet the message is back: this host answers for the run, so it goes.
+        if execution.lease is None or message.message_id != execution.lease.message_id:
+            # Taken over earlier, yet the message is back; or a second message of the run, whose own is still held.
+            # Two that took turns as its message would wear out their deliveries. Either way this one may go.
             services.spawn(self._answers.delete(message), f"delete {message.message_id}")
             return
         log.info("message_redelivered", run_id=execution.run_id, delivery=message.delivery)
         execution.lease.adopt(message, message.asked_at, visibility)
         services.keeper.hold(execution.lease)
         services.journal.renewed([execution.lease])
-
-    def _decide(self, job: Job) -> Decision:
-        active = [Active(run.execution.run_id, run.execution.job.job) for run in self._services.roster.active()]
-        return decide(self._services.config.admission, job, active, self._services.now())
-
-    async def _admit(self, job: Job, message: Received, lease: Lease) -> bool:
-        """Act on the decision; False when the message is held."""
-        decision = self._decide(job)
-        if isinstance(decision, Hold):
-            self._hold(job, message, lease, decision.reason)
-            return False
-        if isinstance(decision, Skip):
-            self._services.spawn(self._answers.skip(job, message, decision), f"skip {job.run_id}")
-            return True
-        await self._start(job, message, lease, decision)
-        return True
-
-    async def _start(self, job: Job, message: Received, lease: Lease, decision: Admit) -> None:
-        services = self._services
-        for run_id in decision.replaces:
-            old = services.roster.get(run_id)
-            if old is not None and old.stopped is None:
-                services.spawn(old.stop("replace", f"by run {job.run_id}"), f"replace {run_id}")
-        if decision.replaces:
-            # Held until the old run is gone; then it is admitted like any other.
-            self._hold(job, message, lease, f"overlap: replaces run {decision.replaces[0]}")
-            return
-        execution = Execution(
-            job=job,
-            message_id=message.message_id,
-            delivery=message.delivery,
-            sent_at=message.sent_at,
-            accepted_at=services.now(),
-            boot_id=services.source.host.boot_id,
-            owner=services.owner,
-            supervisor=services.instance(),
-            message=MessageState.LEASED,
-            lease=lease,
-        )
-        lease.execution = execution.id
-        run = Run(services, execution)
-        services.roster.add(run)
-        services.keeper.hold(lease)
-        run.task = services.spawn(self._execute(run), f"run {job.run_id}")
-
-    async def _execute(self, run: Run) -> None:
-        await self._services.journal.accept(run.execution)
-        await run.execute()
-
-    # -- holding and handing back
-
-    def _hold(self, job: Job, message: Received, lease: Lease, reason: str) -> None:
-        self._services.keeper.hold(lease)
-        self.held.append(Held(job, message, lease, reason))
-        log.info("run_held", run_id=job.run_id, job=job.job, reason=reason)
-
-    async def _look_after_held(self) -> None:
-        """Admit what waits as soon as there is room, in order; hand back what waited too long."""
-        changed = self._services.roster.changed
-        while True:
-            await pause(0.5 if self.held else 1.0, changed if self.held else None)
-            if not self.held:
-                continue
-            for held in list(self.held):
-                await self._again(held)
-            await asyncio.sleep(0.05)
-
-    async def _again(self, held: Held) -> None:
-        decision = self._decide(held.job)
-        if isinstance(decision, Admit) and decision.replaces:
-            return
-        if not isinstance(decision, Hold):
-            self.held.remove(held)
-            await self._admit(held.job, held.received, held.lease)
-        elif time.monotonic() - held.since > self._services.config.admission.hold and hand_back(
-            held.lease.delivery, self.max_receive_count
-        ):
-            log.info("run_handed_back", run_id=held.job.run_id, job=held.job.job, reason=decision.reason)
-            await self._release_held([held], random.uniform(*HAND_BACK_DELAY_S))  # noqa: S311 - jitter
-        elif decision.reason != held.reason:
-            held.reason = decision.reason
-            log.info("run_held", run_id=held.job.run_id, job=held.job.job, reason=decision.reason)
-
-    async def _release_held(self, held: list[Held], delay: float = 0.0) -> None:
-        for one in held:
-            self.held.remove(one)
-        if held:
-            await self._services.keeper.release([one.lease for one in held], delay)
 
     async def _hand_back_all(self, received: list[Received]) -> None:
         if received:

@@ -14,7 +14,7 @@ from runner.agent.execution import Execution, MessageState, State
 if TYPE_CHECKING:
     import asyncio
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from runner.agent.database import Database, Statement
     from runner.agent.lease import Lease
@@ -26,6 +26,8 @@ RETENTION_S = 16 * DAY_S
 # Delivered final events are kept to answer late redeliveries; beyond this many bytes the oldest lose their text only.
 KEPT_EVENT_BYTES = 512 * 1024 * 1024
 PRUNE_ROWS = 5_000
+# For the ends of some hundred runs, with their events, while nothing new is accepted.
+RESERVE_BYTES = 6 * 1024 * 1024
 
 _INSERT = """
 INSERT INTO runs (execution, run_id, job, owner, state, attempt, sequence, spec, message_id, receipt, delivery, sent_at,
@@ -198,9 +200,11 @@ class Journal:
     def latest(self, run_ids: Sequence[str]) -> asyncio.Future[list[RunRow]]:
         """The last accepted execution of each of these runs, of any owner; rejected messages are no runs."""
         marks = ", ".join("?" * len(run_ids))
+        # After an end that stands there is no further execution, so it is the last one whatever the clock said then.
+        stands = "coalesce(outcome, '') NOT IN ('', 'lost', 'interrupted')"
         sql = (
-            f"SELECT {_COLUMNS}, max(accepted_at) FROM runs WHERE run_id IN ({marks}) "  # noqa: S608
-            "AND (outcome IS NULL OR outcome != 'rejected') GROUP BY run_id"
+            f"SELECT {_COLUMNS}, max(accepted_at + 1e12 * ({stands})) "  # noqa: S608
+            f"FROM runs WHERE run_id IN ({marks}) AND (outcome IS NULL OR outcome != 'rejected') GROUP BY run_id"
         )
         return self._rows(sql, run_ids)
 
@@ -259,6 +263,23 @@ class Journal:
         )
         return self.database.call(lambda connection: [row[0] for row in connection.execute(sql).fetchall()])
 
+    # -- room
+
+    async def reserve(self, has_room_for: Callable[[int], bool]) -> None:
+        """Own so many free pages that what runs can end, and be told, while the disk is full.
+
+        A deleted row leaves its pages to the file, and a log that has been long once is written over. Two
+        transactions: a page that is made and freed in one is never written, so the disk would not hold it.
+        """
+        missing = await self.database.call(_missing_reserve)
+        if missing > RESERVE_BYTES // 2 and has_room_for(2 * missing):
+            await self.database.write(
+                ("DROP TABLE IF EXISTS reserve", ()),
+                ("CREATE TABLE reserve (bytes BLOB)", ()),
+                ("INSERT INTO reserve VALUES (zeroblob(?))", (missing,)),
+            )
+        await self.database.write(("DROP TABLE IF EXISTS reserve", ()))
+
     # -- retention
 
     def prune(self, now: float) -> asyncio.Future[int]:
@@ -282,6 +303,11 @@ def _forget(connection: sqlite3.Connection, before: float) -> int:
     connection.executemany("DELETE FROM events WHERE execution = ? AND sent_at IS NOT NULL", old)
     connection.executemany("DELETE FROM runs WHERE execution = ?", old)
     return len(old)
+
+
+def _missing_reserve(connection: sqlite3.Connection) -> int:
+    page_size = connection.execute("PRAGMA page_size").fetchone()[0]
+    return max(0, RESERVE_BYTES - int(connection.execute("PRAGMA freelist_count").fetchone()[0]) * int(page_size))
 
 
 def _shrink(connection: sqlite3.Connection, quota: int) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 BATCH = 10
+RETRY_S = 1.0
 # SQS holds a message for 12 hours from its receive, whatever is renewed; the run is taken over well before.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
 SQS_LIMIT_S = 12 * 3600.0
@@ -148,15 +149,14 @@ class LeaseKeeper:
     # -- renewal
 
     async def renew_forever(self) -> None:
-        """The renewal task. A failed call is tried again each second or slower until the lease runs out."""
+        """The renewal task. What failed is tried again, at most one call a second, until the lease runs out."""
         while True:
             self._wake_renewal.clear()
             now = self._clock()
             self._note_passed(now)
             due = [lease for lease in self._held.values() if not lease.lost and lease.due() <= now]
             if due:
-                retry = not await self._renew(sorted(due, key=lambda lease: lease.until))
-                await asyncio.sleep(1.0 if retry else 0)
+                await self._renew(sorted(due, key=lambda lease: lease.until))
                 continue
             await self._sleep_until_due(now)
 
@@ -182,10 +182,10 @@ class LeaseKeeper:
         lease.lost = True
         self._on_lost(lease, why)
 
-    async def _renew(self, due: list[Lease]) -> bool:
-        """Renew these; True when every call was answered."""
-        answered = True
+    async def _renew(self, due: list[Lease]) -> None:
+        """Renew these; a second passes after each call that failed, as a whole or in part."""
         for batch in _tens(due):
+            answered = True
             # The lease counts from before the call: SQS may have granted it at any moment since.
             started = self._clock()
             wanted = [(lease.receipt, extension(lease, started, self.visibility)) for lease in batch]
@@ -194,7 +194,7 @@ class LeaseKeeper:
                 failed = {failure.index: failure for failure in await self._queue.extend(wanted)}
             except AwsUnavailable as error:
                 log.warning("lease_renewal_failed", messages=len(batch), error=str(error))
-                answered = False
+                await asyncio.sleep(RETRY_S)
                 continue
             granted = []
             for index, lease in enumerate(batch):
@@ -211,7 +211,7 @@ class LeaseKeeper:
                     answered = False
             if granted:
                 self._on_renewed(granted)
-        return answered
+            await asyncio.sleep(0 if answered else RETRY_S)
 
     # -- deletion
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
+    from runner.sinks import Tag
+
 
 @dataclass(frozen=True, slots=True)
 class Committed:
@@ -30,3 +32,8 @@ class OffsetStore(Protocol):
 
     def load(self, key: str) -> Awaitable[Sequence[Committed]]: ...
     def commit(self, entries: Sequence[Committed]) -> Awaitable[None]: ...
+    def known(self) -> Awaitable[Sequence[tuple[Tag, bool]]]:
+        """Every attempt with a spool file, of any process, and whether all sinks have it."""
+
+    def removed(self, keys: Sequence[str]) -> Awaitable[None]:
+        """The files of these settled attempts are gone."""

@@ -122,6 +122,7 @@ class Once:
                 return await self._one(parts, given, wait)
         finally:
             await self._wind_up(services)
+            services.abandon()
             for task in background:
                 task.cancel()
             await services.link.close()

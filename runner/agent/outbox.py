@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 import structlog
 
 from runner.agent.journal import Journal, Unsent
 from runner.aws.backoff import retrying
+from runner.aws.messages import NEVER_TAKEN
 from runner.aws.sqs import Failed, Outgoing, Queue, batches
 from runner.errors import AwsUnavailable
 from runner.protocol.shorten import shorten
@@ -30,7 +31,6 @@ LINGER_S = 0.02
 RETRY_S = 1.0
 # How long a message waits for its finished event to be accepted elsewhere than in the journal.
 PATIENCE_S = 60.0
-NEVER_TAKEN = frozenset({"BatchRequestTooLong", "InvalidMessageContents", "MessageTooLong", "InvalidParameterValue"})
 # What is left of an event that the results queue finds too large, at each further try.
 SHORTER = (64 * 1024, 8 * 1024, 2 * 1024)
 
@@ -38,15 +38,24 @@ SHORTER = (64 * 1024, 8 * 1024, 2 * 1024)
 class Outbox:
     """Sends in batches, for ever, with backoff. Without a results queue events go to the agent's log."""
 
-    def __init__(self, journal: Journal, queue: Queue | None, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        queue: Queue | None,
+        *,
+        now: Callable[[], float] = time.time,
+        patience: float = PATIENCE_S,
+    ) -> None:
         self._journal = journal
         self._queue = queue
         self._now = now
+        self._patience = patience
         self._position = 0
         self._window: deque[Unsent] = deque()
         self._wake = asyncio.Event()
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._refused: dict[str, int] = {}
+        self._overtaken: set[str] = set()
         self._sending = 0
         self._hurried = False
         self.failing_since: float | None = None
@@ -59,7 +68,7 @@ class Outbox:
     def accepted(self, event_id: str) -> asyncio.Future[None]:
         """Resolves when the results queue has accepted this event, or is not waited for any more.
 
-        It is not when the queue has been away for `PATIENCE_S`, or the agent is stopping: then the journal is
+        It is not when the queue has been away for `patience` seconds, or the agent is stopping: then the journal is
         enough to delete a message. Ask before the event's commit.
         """
         future = self._waiting.get(event_id)
@@ -79,7 +88,7 @@ class Outbox:
     @property
     def _impatient(self) -> bool:
         away = 0.0 if self.failing_since is None else time.monotonic() - self.failing_since
-        return self._hurried or away > PATIENCE_S
+        return self._hurried or away > self._patience
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -131,11 +140,18 @@ class Outbox:
                     log.info("run_event", body=event.body)
                 self._done([event.id for event in events])
                 return
-            outgoing = [self._outgoing(index, event) for index, event in enumerate(events)]
-            for batch in batches(outgoing, lambda entry: len(entry.body)):
-                await self._send(batch, events)
+            for turn in turns([self._outgoing(index, event) for index, event in enumerate(events)]):
+                for batch in batches(turn, lambda entry: len(entry.body)):
+                    await self._send(self._in_order(batch, events), events)
         finally:
             self._sending = 0
+            self._overtaken.clear()
+
+    def _in_order(self, batch: Sequence[Outgoing], events: Sequence[Unsent]) -> list[Outgoing]:
+        """What may be sent now: an event whose group has one that was not taken waits behind that."""
+        late = [entry for entry in batch if entry.group_id in self._overtaken]
+        self._window.extend(events[int(entry.id)] for entry in late)
+        return [entry for entry in batch if entry not in late]
 
     def _outgoing(self, index: int, event: Unsent) -> Outgoing:
         if self._queue is None or not self._queue.fifo:
@@ -144,6 +160,8 @@ class Outbox:
         return Outgoing(id=str(index), body=event.body, group_id=event.subject or "agent", dedup_id=_dedup(event.id))
 
     async def _send(self, batch: Sequence[Outgoing], events: Sequence[Unsent]) -> None:
+        if not batch:
+            return
         failures = await self._offer(batch)
         if failures is None and len(batch) > 1:
             # The queue refuses the call as a whole, for the sake of some entry: find it.
@@ -151,25 +169,37 @@ class Outbox:
                 await self._send([entry], events)
             return
         if failures is None:
-            self._shorten(events[int(batch[0].id)], "too large")
+            self._put_back(batch[0], self._shortened(events[int(batch[0].id)], "too large"))
             return
         refused = {failure.index: failure for failure in failures}
         self._done([events[int(entry.id)].id for index, entry in enumerate(batch) if index not in refused])
+        wait = False
         for index, failure in refused.items():
             event = events[int(batch[index].id)]
-            if failure.sender_fault:
-                self._shorten(event, failure.code)
-            else:
-                log.warning("event_not_taken", id=event.id, code=failure.code)
-                self._window.append(event)
-        if refused:
+            if failure.code in NEVER_TAKEN:
+                self._put_back(batch[index], self._shortened(event, failure.code))
+                continue
+            log.warning("event_not_taken", id=event.id, code=failure.code)
+            self._put_back(batch[index], event)
+            wait = True
+        if wait:
+            if len(refused) == len(batch):
+                self._away(time.monotonic(), f"{failures[0].code}: {failures[0].detail}")
             await asyncio.sleep(RETRY_S)
+
+    def _put_back(self, entry: Outgoing, event: Unsent | None) -> None:
+        """To be sent again, before whatever follows it in its group."""
+        if event is not None:
+            self._window.append(event)
+            if entry.group_id is not None:
+                self._overtaken.add(entry.group_id)
 
     async def _offer(self, batch: Sequence[Outgoing]) -> list[Failed] | None:
         """Send until the queue answers; None where it will never take this batch."""
         queue = self._queue
         failures: list[Failed] = []
-        async for attempt in retrying(on_failure=self._failed):
+        since = time.monotonic()
+        async for attempt in retrying(on_failure=lambda error, _: self._away(since, str(error))):
             with attempt:
                 try:
                     failures = await queue.send(batch) if queue else []
@@ -177,14 +207,16 @@ class Outbox:
                     if error.code.rpartition(".")[2] in NEVER_TAKEN:
                         return None
                     raise
-        self.failing_since = None
+        if len(failures) < len(batch):
+            self.failing_since = None
         return failures
 
-    def _failed(self, error: AwsUnavailable, wait: float) -> None:
+    def _away(self, since: float, error: str) -> None:
+        """The queue takes nothing, since the first call that was not answered well (time.monotonic) began."""
         if self.failing_since is None:
-            self.failing_since = time.monotonic()
-            log.warning("results_unavailable", error=str(error), retry_in=round(wait, 1))
-        self.failing_by = str(error)
+            self.failing_since = since
+            log.warning("results_unavailable", error=error)
+        self.failing_by = error
         if self._impatient:
             self._release()
 
@@ -198,19 +230,37 @@ class Outbox:
             if future is not None and not future.done():
                 future.set_result(None)
 
-    def _shorten(self, event: Unsent, code: str) -> None:
-        """The queue will never take this body: try a shorter one, and give up loudly after the shortest."""
+    def _shortened(self, event: Unsent, code: str) -> Unsent | None:
+        """The queue will never take this body: a shorter one; None, loudly, where the shortest was too long."""
         tries = self._refused.get(event.id, 0)
         if tries >= len(SHORTER):
             log.error("event_refused", id=event.id, code=code, body=event.body)
             self._done([event.id])
-            return
+            return None
         self._refused[event.id] = tries + 1
         log.warning("event_shortened", id=event.id, code=code, bytes=SHORTER[tries])
         envelope = json.loads(event.body)
         body = shorten(envelope, envelope["data"], SHORTER[tries])
-        self._window.append(Unsent(event.position, event.id, event.execution, event.subject, body))
-        self._wake.set()
+        return Unsent(event.position, event.id, event.execution, event.subject, body)
+
+
+def turns(entries: Sequence[Outgoing]) -> list[list[Outgoing]]:
+    """The first events of all groups, then their second ones, and so on.
+
+    A batch of a FIFO queue may be taken in part: two events of one group in it could change places. Without groups
+    everything is one turn.
+    """
+    seen: Counter[str] = Counter()
+    found: list[list[Outgoing]] = []
+    for entry in entries:
+        turn = 0
+        if entry.group_id is not None:
+            turn = seen[entry.group_id]
+            seen[entry.group_id] += 1
+        if turn == len(found):
+            found.append([])
+        found[turn].append(entry)
+    return found
 
 
 def _dedup(event_id: str) -> str:

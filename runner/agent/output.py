@@ -21,6 +21,7 @@ from runner.agent.channel import Channel
 from runner.agent.follow import Ended, Followed, OutputEnd
 from runner.agent.gate import Gate
 from runner.agent.offsets import Committed, OffsetStore
+from runner.agent.retention import trim
 from runner.agent.rules import Rules
 from runner.sinks import Sink, Tag
 
@@ -79,6 +80,8 @@ class Shipper:
         self._unwatched: dict[str, Followed] = {}
         self._grown = asyncio.Event()
         self._closing = False
+        self._backlog = 0
+        self._backlog_due = 0.0
 
     # -- the life of one attempt's output
 
@@ -103,13 +106,14 @@ class Shipper:
         self, tag: Tag, *, secrets: Iterable[str] = (), rules: Rules = NO_RULES, end: Ended | None = None
     ) -> None:
         """After a restart: go on at the committed offsets. `end` for a run whose end was known before."""
-        path = spool.find(self._directory, tag.run_id, tag.execution, tag.attempt)
+        path = spool.path_of(self._directory, tag)
         committed = await self._offsets.load(tag.key)
         followed = self._follow(tag, path, secrets, rules)
         followed.restore(committed)
         followed.grow(spool.size_of(path), asyncio.get_running_loop().time())
         if end is not None:
             followed.end(end)
+            followed.told = True
         self._wake(followed, urgent=end is not None)
 
     def grew(self, sizes: Mapping[str, int]) -> None:
@@ -147,15 +151,22 @@ class Shipper:
     def forget(self, key: str) -> None:
         """The run is settled and reported; its file falls under the quota of kept files."""
         self._runs.pop(key, None)
+        self._grown.set()
 
     def backlog(self) -> int:
         """Bytes on disk that some sink has not accepted yet, to be held against spool_max_bytes."""
-        return sum(followed.backlog() for followed in self._runs.values())
+        now = time.monotonic()
+        if now >= self._backlog_due:
+            self._backlog = sum(followed.backlog() for followed in self._runs.values())
+            # Asked for at every poll: with 100,000 small runs that wait for AWS it is not added up each time.
+            took = time.monotonic() - now
+            self._backlog_due = now + (20 * took if took > 0.002 else 0.0)
+        return self._backlog
 
     def stream(self, key: str, sink: str) -> str | None:
-        """The name of the stream that a run's output goes to."""
+        """The name of the stream that a run's output goes to, None where nothing is known of the run."""
         followed = self._runs.get(key)
-        return next((s.stream(followed.tag) for s in self._sinks if followed and s.name == sink), None)
+        return next((followed.stream(s) for s in self._sinks if followed and s.name == sink), None)
 
     # -- the tasks
 
@@ -173,7 +184,7 @@ class Shipper:
                 await self._watch_grown()
                 if loop.time() >= trim_at:
                     trim_at = loop.time() + TRIM_EVERY_S
-                    self._trim()
+                    await trim(self._directory, self._offsets, {followed.path for followed in self._runs.values()})
         self._tasks = None
 
     async def close(self, within: float = 5.0) -> None:
@@ -194,16 +205,6 @@ class Shipper:
         while self._unwatched:
             await _watch(self._unwatched.popitem()[1])
 
-    def _trim(self) -> None:
-        active = {followed.path for followed in self._runs.values()}
-        try:
-            removed = spool.trim(self._directory, active)
-        except OSError as error:
-            log.warning("spool_not_trimmed", error=str(error))
-            return
-        if removed:
-            log.debug("spool_trimmed", files=removed)
-
     def _follow(self, tag: Tag, path: Path, secrets: Iterable[str], rules: Rules) -> Followed:
         followed = Followed(tag, path, sinks=[sink.name for sink in self._sinks], secrets=secrets, rules=rules)
         self._runs[tag.key] = followed
@@ -216,14 +217,14 @@ class Shipper:
         self._grown.set()
         for sink in self._sinks:
             # A channel that has the run hears of its end, to let go of it; one is made only where there is output.
-            name = (sink.name, sink.stream(followed.tag))
+            name = (sink.name, followed.stream(sink))
             if name in self._channels or followed.unread(followed.readers[sink.name]):
                 self._channel(sink, followed).wake(followed, urgent=urgent)
         if followed.ended is not None:
             followed.check_settled()
 
     def _channel(self, sink: Sink, followed: Followed) -> Channel:
-        name = (sink.name, sink.stream(followed.tag))
+        name = (sink.name, followed.stream(sink))
         channel = self._channels.get(name)
         if channel is None:
             channel = self._channels[name] = Channel(
@@ -233,6 +234,7 @@ class Shipper:
                 gate=self._gates[sink.name],
                 clock=self._clock,
                 accepted=self._accepted,
+                moved=lambda followed: self._wake(followed, urgent=True),
             )
         channel.add(followed)
         self._start(name)
@@ -264,6 +266,7 @@ class Shipper:
             log.warning("spool_not_punched", path=str(followed.path), error=str(error))
 
     def _report(self, followed: Followed, tail: str) -> OutputReport:
+        followed.told = True
         first = followed.readers[self._sinks[0].name] if self._sinks else None
         watch = followed.watch
         ended = followed.ended

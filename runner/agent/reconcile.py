@@ -69,7 +69,7 @@ class Reconciler:
     async def run(self) -> None:
         services = self._services
         rows = await services.journal.unfinished()
-        spools = {row.tag.key: row for row in await services.spools.unsettled()}
+        spools = {row.tag.key: row for row in await services.spools.unsettled(services.owner)}
         known = set(services.link.known_keys())
         for row in rows:
             execution = self._execution(row)
@@ -87,18 +87,18 @@ class Reconciler:
             await services.link.acknowledge(sorted(known))
 
     def _execution(self, row: RunRow) -> Execution:
-        lease = None
+        services, lease = self._services, None
         if row.message == MessageState.LEASED and row.receipt and row.message_id:
-            same_boot = row.boot_id == self._services.source.host.boot_id
+            same_boot = row.boot_id == services.source.host.boot_id
             lease = Lease(
                 message_id=row.message_id,
                 run_id=row.run_id,
                 receipt=row.receipt,
                 delivery=row.delivery,
-                taken=row.lease_taken if same_boot else self._now,
+                taken=row.lease_taken if same_boot else self._now - max(0.0, services.now() - row.accepted_at),
                 # Another boot, another clock: nothing is known of the lease, so SQS is asked at once.
                 until=row.lease_until if same_boot else self._now + 1.0,
-                visibility=self._services.config.queue.visibility,
+                visibility=services.config.queue.visibility,
                 execution=row.execution,
             )
         verdict = None
@@ -147,6 +147,7 @@ class Reconciler:
             await self._follow(run, spool)
             if there is not None:
                 execution.pid, execution.started_at = there.pid, there.started_at
+                run.began(there.started_boottime)
                 services.shipper.learn(execution.key, there.secrets)
                 if untold and not (there.exit and there.exit.start_error):
                     run.say_started(there.as_started())

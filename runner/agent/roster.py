@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from runner.agent.ledger import Ledger
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -14,19 +16,22 @@ if TYPE_CHECKING:
 class Roster:
     """Runs by run id, from their acceptance until nothing is owed to the queue.
 
-    A run takes room until its last process has ended and no further attempt is to come; `changed` is set whenever
-    room may have become free.
+    A run takes room until its last process has ended and no further attempt is to come; `ledger` sums up how much.
+    `changed` (for the poll loop) and `freed` (for those who wait) are set whenever room may have become free.
     """
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
         self._room: dict[str, Run] = {}
         self.changed = asyncio.Event()
+        self.freed = asyncio.Event()
+        self.ledger = Ledger()
         self.total = 0
 
     def add(self, run: Run) -> None:
         self._runs[run.execution.run_id] = run
         self._room[run.execution.id] = run
+        self.ledger.add(run.execution.run_id, run.execution.job.job, run.execution.job.resources)
         self.total += 1
 
     def get(self, run_id: str) -> Run | None:
@@ -49,7 +54,9 @@ class Roster:
 
     def _free(self, run: Run) -> None:
         if self._room.pop(run.execution.id, None) is not None:
+            self.ledger.remove(run.execution.run_id)
             self.changed.set()
+            self.freed.set()
 
     @property
     def taking_room(self) -> int:

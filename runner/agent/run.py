@@ -21,6 +21,7 @@ from runner.agent.execution import MessageState, State
 from runner.agent.link import Lost
 from runner.agent.output import OutputEnd, OutputReport, Rules
 from runner.agent.supervision_types import ExitRecord, Started, StartSpec
+from runner.aws.backoff import pause
 from runner.protocol.outcome import Ending, Outcome, RuleFacts, Verdict, decide, lost
 from runner.sinks import Tag
 
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 SHIPPED_WITHIN_S = 5.0
+SPOOL_RETRY_S = 2.0
 # After these a further attempt makes sense; the others were decided by somebody, or would end the same way.
 RETRIED = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.KILLED, Outcome.OOM_KILLED, Outcome.START_FAILED})
 # These ended here, but the message says that the run is still wanted: it goes back to the queue.
 HANDED_BACK = frozenset({Outcome.INTERRUPTED, Outcome.LOST})
+NO_OUTPUT = OutputReport(0, 0, 0, truncated=False, tail="", failed_on=None, missing=None, lines=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,7 @@ class Run:
         """A new execution that is in the journal: everything until nothing is owed to the queue."""
         if self.execution.job.ack == "on-start" and self.execution.lease is not None:
             await self._take_over()
-        accepted = await self._attempts()
-        await self._settle(accepted)
+        await self._settle(await self._attempts())
 
     async def resume(self) -> None:
         """An execution of an agent before us, whose present attempt may still run."""
@@ -90,29 +92,47 @@ class Run:
         if self.execution.state is State.RUNNING:
             self._services.link.watch(self.execution.key)
             accepted = await self._end(await self._wait_for_end())
-        if self._waits_to_retry() and await self._backoff():
+        if self.active:
             accepted = await self._attempts()
         await self._settle(accepted)
 
-    def _waits_to_retry(self) -> bool:
-        return self.execution.state is State.BACKOFF
-
     async def _attempts(self) -> asyncio.Future[None] | None:
         """Attempt after attempt; returns the acceptance of the last finished event."""
-        while True:
-            accepted = await self._end(await self._attempt())
-            if not self._waits_to_retry() or not await self._backoff():
-                return accepted
+        accepted: asyncio.Future[None] | None = None
+        while self.active:
+            if self.execution.state is State.BACKOFF:
+                await self._backoff()
+            spool_fd = await self._spool()
+            if spool_fd is None:
+                return await self._end_unstarted()
+            accepted = await self._end(await self._attempt(spool_fd))
+        return accepted
 
-    async def _attempt(self) -> ExitRecord | None:
+    async def _spool(self) -> int | None:
+        """The descriptor of a new spool file, as soon as the disk has room for one; None: stopped before that.
+
+        Admission stops while a run waits here: what is received now could not start either.
+        """
+        services, tag, secrets = self._services, self.tag(), self.secrets()
+        while self.stopped is None:
+            try:
+                spool_fd = services.shipper.open(tag, secrets=secrets, rules=self.rules())
+            except OSError as error:
+                services.spool_error = str(error)
+                log.error("spool_not_made", run_id=tag.run_id, error=str(error), retry_in=SPOOL_RETRY_S)
+                await pause(SPOOL_RETRY_S, self._stopping)
+            else:
+                services.spool_error = None
+                # Not waited for: a start that is not in the journal yet is found again by its key at the supervisor.
+                services.spools.opened(tag, secrets, self.rules())
+                return spool_fd
+        return None
+
+    async def _attempt(self, spool_fd: int) -> ExitRecord | None:
         """Start the command and wait for its end; None when it was lost with its supervisor."""
         execution, services = self.execution, self._services
-        secrets = self.secrets()
+        secrets, tag = self.secrets(), self.tag()
         execution.started_at = services.now()
-        tag = self.tag()
-        # Not waited for: a start that is not in the journal yet is found again by its key at the supervisor.
-        services.spools.opened(tag, secrets, self.rules())
-        spool_fd = services.shipper.open(tag, secrets=secrets, rules=self.rules())
         try:
             self._live = True
             started = await services.link.start(self._spec(), spool_fd)
@@ -122,7 +142,9 @@ class Run:
             os.close(spool_fd)
         if started.exit is not None and started.exit.start_error is not None:
             return started.exit
+        self.began(started.started_boottime)
         services.shipper.learn(execution.key, started.secrets)
+        services.warn_of_short_secrets(execution.job.env, started.secrets)
         if started.secrets:
             services.spools.learned(tag, (*secrets, *started.secrets), self.rules())
         self.say_started(started)
@@ -143,7 +165,6 @@ class Run:
 
     async def _wait_for_end(self) -> ExitRecord | None:
         self._live = True
-        self.running_since = time.monotonic()
         every = self._services.config.results.heartbeat
         if not every:
             return await self._services.link.ended(self.execution.key)
@@ -155,6 +176,10 @@ class Run:
         finally:
             end.cancel()
 
+    def began(self, boottime: float) -> None:
+        """Its process has been there since this moment of CLOCK_BOOTTIME; no clock jump changes for how long."""
+        self.running_since = time.monotonic() - (time.clock_gettime(time.CLOCK_BOOTTIME) - boottime)
+
     async def _beat(self) -> None:
         services, execution = self._services, self.execution
         usage = (await services.link.usage()).get(execution.key)
@@ -163,7 +188,7 @@ class Run:
             services.source,
             execution,
             now,
-            max(0.0, now - (execution.started_at or now)),
+            time.monotonic() - self.running_since if self.running_since is not None else 0.0,
             {
                 "cpu_user_s": usage.cpu_user_s if usage else None,
                 "cpu_system_s": usage.cpu_system_s if usage else None,
@@ -181,6 +206,29 @@ class Run:
         services.roster.process_ended(self)
         end = OutputEnd(record.bytes_total, record.bytes_written, record.gap) if record else None
         report = await services.shipper.finish(execution.key, end, within=SHIPPED_WITHIN_S)
+        accepted = await self._tell_end(record, report)
+        services.spools.ended(execution.key, end or OutputEnd(report.bytes, report.bytes))
+        services.spawn(services.settle_output(execution.key), f"output {execution.key}")
+        await services.link.acknowledge((execution.key,))
+        return accepted
+
+    async def _end_unstarted(self) -> asyncio.Future[None]:
+        """Stopped before its command could be started: that is an end too, and is told as one."""
+        assert self.stopped is not None
+        now = self._services.now()
+        self.execution.pid, self.execution.ended_at = None, now
+        record = ExitRecord(
+            self.execution.key,
+            cause=self.stopped.cause,
+            cause_detail=self.stopped.detail,
+            started_at=now,
+            finished_at=now,
+        )
+        self._services.roster.process_ended(self)
+        return await self._tell_end(record, NO_OUTPUT)
+
+    async def _tell_end(self, record: ExitRecord | None, report: OutputReport) -> asyncio.Future[None]:
+        execution, services = self.execution, self._services
         verdict = self._judge(record, report)
         will_retry = (
             verdict.outcome in RETRIED and execution.attempt <= execution.job.retries.max and self.stopped is None
@@ -199,9 +247,6 @@ class Run:
         )
         accepted = services.outbox.accepted(event.id)
         await services.commit(execution, event, terminal=not will_retry)
-        services.spools.ended(execution.key, end or OutputEnd(report.bytes, report.bytes))
-        services.spawn(services.settle_output(execution.key), f"output {execution.key}")
-        await services.link.acknowledge((execution.key,))
         log.info(
             "run_finished",
             run_id=execution.run_id,
@@ -238,30 +283,25 @@ class Run:
             execution.reason += "; its lease was lost meanwhile and the job was left running"
         return verdict
 
-    async def _backoff(self) -> bool:
-        """Wait for the next attempt; False when it is not made here."""
+    async def _backoff(self) -> None:
+        """Wait until the next attempt is due, or the run is stopped.
+
+        The journal knows the last end by the wall clock alone: after a restart a clock that was set back makes it
+        wait the whole backoff again and never longer, one that was set forward lets the attempt come early.
+        """
         execution, services = self.execution, self._services
         if services.draining and self.stopped is None and execution.message is MessageState.LEASED:
             self.stopped = Stop("shutdown", "the agent is draining")  # another host makes the next attempt
             self._stopping.set()
         since = execution.ended_at or services.now()
         wait = execution.job.retries.delay(execution.attempt) - max(0.0, services.now() - since)
-        try:
-            async with asyncio.timeout(max(0.0, wait)):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
-        if self.stopped is not None:
-            execution.state = State.ENDED
-            execution.outcome = Outcome.INTERRUPTED if self.stopped.cause == "shutdown" else Outcome.CANCELLED
-            await services.commit(execution)
-            return False
+        await pause(max(0.0, wait), self._stopping)
         execution.attempt += 1
         execution.state = State.ACCEPTED
         execution.supervisor = services.instance()
         execution.pid = None
-        await services.commit(execution)
-        return True
+        if self.stopped is None:
+            await services.commit(execution)
 
     # -- the message
 

@@ -6,9 +6,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
+from runner.agent.events import SHORTEST_SECRET, is_short, matches
+from runner.protocol.units import format_size
+
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from runner.agent.events import LogPlace
     from runner.agent.execution import Execution
@@ -17,11 +22,14 @@ if TYPE_CHECKING:
     from runner.agent.link import Link
     from runner.agent.outbox import Outbox
     from runner.agent.output import Shipper
+    from runner.agent.pausing import Pausing
     from runner.agent.roster import Roster
     from runner.agent.spools import Spools
     from runner.config import Config
     from runner.protocol.event import Event, Source
     from runner.sinks import Tag
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -37,11 +45,15 @@ class Services:
     shipper: Shipper
     spools: Spools
     roster: Roster
+    pausing: Pausing
     tasks: asyncio.TaskGroup
     log_place: Callable[[Tag], LogPlace | None]
     owner: str = "agent"
     tied: bool = False
     draining: bool = False
+    spool_error: str | None = None  # why no spool file can be made now
+    spawned: set[asyncio.Task[None]] = field(default_factory=set)
+    short_secrets: set[str] = field(default_factory=set)  # names that were warned of
     now: Callable[[], float] = field(default=time.time)
 
     def commit(self, execution: Execution, *events: Event, terminal: bool = False) -> asyncio.Future[None]:
@@ -52,7 +64,15 @@ class Services:
         return committed
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        return self.tasks.create_task(work, name=name)
+        task = self.tasks.create_task(work, name=name)
+        self.spawned.add(task)
+        task.add_done_callback(self.spawned.discard)
+        return task
+
+    def abandon(self) -> None:
+        """The process goes away: what still waits for AWS or for a job is the next agent's to repeat."""
+        for task in list(self.spawned):
+            task.cancel()
 
     def instance(self) -> str | None:
         """The supervisor that an attempt would be given to now."""
@@ -65,6 +85,25 @@ class Services:
 
     def output_bytes(self, key: str) -> int:
         return self.spools.sizes.get(key, 0)
+
+    def spool_full(self) -> str | None:
+        """Why nothing may be received while this much output is not shipped; None while there is room."""
+        backlog, most = self.shipper.backlog(), self.config.output.spool_max_bytes
+        if backlog < most:
+            return None
+        return f"spool: {format_size(backlog)} of output not shipped yet, output.spool_max_bytes is {format_size(most)}"
+
+    def warn_of_short_secrets(self, env: Mapping[str, str], unnamed: Sequence[str] = ()) -> None:
+        """Values that look like secrets and are too short to be masked: said once for each name. `unnamed` are values
+        of env files, whose names only the supervisor knows."""
+        names = [name for name, value in env.items() if matches(name, self.config.output.redact) and is_short(value)]
+        if any(is_short(value) for value in unnamed):
+            names.append("a variable of run.env_files")
+        if new := sorted(set(names) - self.short_secrets):
+            self.short_secrets.update(new)
+            log.warning(
+                "secret_not_masked", names=new, detail=f"a value of fewer than {SHORTEST_SECRET} characters is not masked"
+            )
 
     async def settle_output(self, key: str) -> None:
         """Wait until every sink has all of this output; then nothing of it has to be remembered."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
+    from runner.sinks import Tag
+
 BLOCK = 4096
 KEEP_BYTES = 256 << 10
 """The end of a file that is never punched out: the tail of the finished event is read from it."""
@@ -47,6 +49,11 @@ def find(directory: Path, run_id: str, execution: str, attempt: int) -> Path:
     """The file that `make` created for this attempt, after a restart."""
     plain, full = _names(directory, run_id, execution, attempt)
     return full if attempt > 1 or full.exists() else plain
+
+
+def path_of(directory: Path, tag: Tag) -> Path:
+    """The same for a tag."""
+    return find(directory, tag.run_id, tag.execution, tag.attempt)
 
 
 def _names(directory: Path, run_id: str, execution: str, attempt: int) -> tuple[Path, Path]:

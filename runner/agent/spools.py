@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SpoolRow:
-    """A spool that was not settled when the agent went away; `end` is None where the run may still write."""
+    """A spool file; `end` is None where the run may still write, or nobody knows how it ended."""
 
     tag: Tag
     secrets: tuple[str, ...]
@@ -51,15 +51,38 @@ class Spools:
         return self._database.write(("UPDATE spools SET record = ? WHERE key = ?", (json.dumps(end.to_json()), key)))
 
     def settled(self, key: str) -> asyncio.Future[None]:
-        """Every sink has everything: nothing is left to go on with."""
-        return self._database.write(
-            ("DELETE FROM offsets WHERE key = ?", (key,)), ("DELETE FROM spools WHERE key = ?", (key,))
+        """Every sink has everything: nothing is left to go on with. The row stays as long as the file, which cannot
+        be shown without the values to mask."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM offsets WHERE key = ?", (key,))
+            found = connection.execute("SELECT record FROM spools WHERE key = ?", (key,)).fetchone()
+            if found is not None:
+                record = json.dumps({**json.loads(found[0] or "{}"), "settled": True})
+                connection.execute("UPDATE spools SET record = ? WHERE key = ?", (record, key))
+
+        return self._database.call(work)
+
+    def known(self) -> asyncio.Future[list[tuple[Tag, bool]]]:
+        def work(connection: sqlite3.Connection) -> list[tuple[Tag, bool]]:
+            rows = connection.execute("SELECT tag, record FROM spools").fetchall()
+            return [(Tag.from_json(json.loads(described)["tag"]), _settled(record)) for described, record in rows]
+
+        return self._database.call(work)
+
+    def removed(self, keys: Sequence[str]) -> asyncio.Future[None]:
+        return self._database.write(*(("DELETE FROM spools WHERE key = ?", (key,)) for key in keys))
+
+    def unsettled(self, owner: str) -> asyncio.Future[list[SpoolRow]]:
+        """Those to go on with, but for the runs of others: a run-once beside us ships its own."""
+        sql = (
+            "SELECT tag, record FROM spools WHERE NOT EXISTS (SELECT 1 FROM runs "
+            "WHERE runs.execution = substr(spools.key, 1, instr(spools.key, '/') - 1) AND runs.owner != ?)"
         )
 
-    def unsettled(self) -> asyncio.Future[list[SpoolRow]]:
         def work(connection: sqlite3.Connection) -> list[SpoolRow]:
-            rows = connection.execute("SELECT tag, record FROM spools").fetchall()
-            return [_row(json.loads(described), record) for described, record in rows]
+            rows = connection.execute(sql, (owner,)).fetchall()
+            return [row_of(described, record) for described, record in rows if not _settled(record)]
 
         return self._database.call(work)
 
@@ -92,10 +115,17 @@ def _described(tag: Tag, secrets: Sequence[str], rules: Rules) -> str:
     )
 
 
-def _row(described: dict[str, Any], record: str | None) -> SpoolRow:
+def _settled(record: str | None) -> bool:
+    return record is not None and bool(json.loads(record).get("settled"))
+
+
+def row_of(text: str, record: str | None) -> SpoolRow:
+    """A row of `spools`, its columns `tag` and `record`."""
+    described: dict[str, Any] = json.loads(text)
+    end: dict[str, Any] = json.loads(record) if record else {}
     return SpoolRow(
         tag=Tag.from_json(described["tag"]),
         secrets=tuple(described["secrets"]),
         rules=Rules(tuple(described["fail_on"]), tuple(described["require"])),
-        end=OutputEnd.from_json(json.loads(record)) if record else None,
+        end=OutputEnd.from_json(end) if "bytes_total" in end else None,
     )

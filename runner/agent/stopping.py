@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 ASK_WITHIN_S = 2.0
+UNIT = "cron-runner.service"
 _UNIT = re.compile(r"[^/]+\.service")
 
 
@@ -50,18 +51,21 @@ def decide(on_stop: str, jobs: str, unit: str | None) -> tuple[Manner, str]:
 
 
 def own_unit(environ: Mapping[str, str], cgroup: Path = Path("/proc/self/cgroup")) -> str | None:
-    """The systemd unit that this process belongs to; None outside of one."""
+    """The systemd unit that this process belongs to; None outside of one.
+
+    In a cgroup namespace (ProtectControlGroups=private) the path says nothing: it is the packaged unit then.
+    """
     if "INVOCATION_ID" not in environ:
         return None
     try:
         text = cgroup.read_text(encoding="utf-8")
     except OSError:
-        return None
+        return UNIT
     for line in text.splitlines():
         units = [part for part in line.split("/") if _UNIT.fullmatch(part)]
         if units:
             return units[-1]
-    return None
+    return UNIT
 
 
 async def systemd_jobs(environ: Mapping[str, str]) -> str:

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
-import fcntl
 import json
-import os
 import socket
 import struct
-import subprocess
-import sys
-import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import runner
+from runner.agent.supervision_launch import Finder
 from runner.agent.supervision_types import ExitRecord, Hello, Known, Started, StartSpec, Usage
 from runner.errors import CronRunnerError, SupervisorUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
 __all__ = [
     "ExitRecord",
@@ -46,7 +41,6 @@ Descriptors = list[int]
 
 PROTOCOL = 1
 LINGER = 60.0
-_START_WITHIN = 10.0
 _ANSWER_WITHIN = 60.0
 _FDS_PER_MESSAGE = 200  # the kernel takes 253 (SCM_MAX_FD)
 _PIECE = 256 << 10
@@ -80,17 +74,13 @@ class Supervision:
         arguments: Sequence[str] = (),
         linger: float = LINGER,
     ) -> None:
-        self._runtime = runtime
-        self._config_path = config_path
+        self._finder = Finder(runtime, config_path, arguments, linger)
         self._owner = owner
         self._on_exit = on_exit
         self._on_output = on_output
-        self._arguments = tuple(arguments)
-        self._linger = linger
         self._sock: socket.socket | None = None
         self._closed: asyncio.Event = asyncio.Event()
         self._closed.set()
-        self._child = 0
         self._number = 0
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._inbox = bytearray()
@@ -104,7 +94,7 @@ class Supervision:
         """Connect to the host's supervisor, or start one under the runtime path. Raises SupervisorUnavailable."""
         await self.close()
         loop = asyncio.get_running_loop()
-        self._sock = await asyncio.to_thread(self._open)
+        self._sock = await asyncio.to_thread(self._finder.open)
         self._inbox.clear()
         self._outbox.clear()
         self._writing = False
@@ -316,81 +306,3 @@ class Supervision:
                 answer.set_exception(SupervisorUnavailable(f"cannot reach the supervisor: {why}"))
                 answer.exception()  # whoever waits still gets it; nobody waiting is no error
         self._closed.set()
-
-    # -- finding or starting the supervisor; in a thread, as it waits
-
-    def _open(self) -> socket.socket:
-        if self._child:  # one that this agent started and that has ended since
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._child, os.WNOHANG)
-        companion = Path(f"{self._runtime}-supervisor") / "supervisor.sock"
-        if companion.exists():
-            return _dial(companion)
-        own = self._runtime / "supervisor.sock"
-        try:
-            return _dial(own)
-        except SupervisorUnavailable:
-            return self._launch(own)
-
-    def _launch(self, path: Path) -> socket.socket:
-        try:
-            self._runtime.mkdir(mode=0o750, parents=True, exist_ok=True)
-            lock = os.open(self._runtime / "supervisor.start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise SupervisorUnavailable(f"cannot start a supervisor: {error}; set [paths] runtime") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # one of several agents starts it, the others find it
-            with contextlib.suppress(SupervisorUnavailable):
-                return _dial(path)
-            log = self._runtime / "supervisor.log"
-            with log.open("ab") as stderr:
-                process = subprocess.Popen(
-                    self._command(path),
-                    stdin=subprocess.DEVNULL,
-                    stdout=stderr,
-                    stderr=stderr,
-                    cwd="/",
-                    start_new_session=True,
-                )
-            self._child = process.pid
-            return _await(process, path, log)
-        finally:
-            os.close(lock)
-
-    def _command(self, path: Path) -> Arguments:
-        root = str(Path(runner.__file__).resolve().parent.parent)
-        code = f"import sys; sys.path.insert(0, {root!r}); from runner.supervisor.__main__ import main; main()"
-        command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", code, "--socket", str(path.resolve())]
-        if self._config_path is not None:
-            command += ["--config", str(self._config_path.resolve())]
-        return [*command, "--linger", str(self._linger), *self._arguments]
-
-
-def _dial(path: Path) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(5)
-        sock.connect(str(path))
-    except OSError as error:
-        sock.close()
-        raise SupervisorUnavailable(f"cannot reach the supervisor at {path}: {error.strerror or error}") from error
-    sock.setblocking(False)
-    return sock
-
-
-def _await(process: subprocess.Popen[bytes], path: Path, log: Path) -> socket.socket:
-    until = time.monotonic() + _START_WITHIN
-    while True:
-        try:
-            sock = _dial(path)
-        except SupervisorUnavailable:
-            if process.poll() is not None:
-                said = log.read_text(errors="replace")[-2000:].strip().splitlines()
-                why = said[-1] if said else f"exit status {process.returncode}"
-                raise SupervisorUnavailable(f"cannot start a supervisor: {why}") from None
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.005)
-        else:
-            process.returncode = 0  # it outlives us: nobody here waits for it
-            return sock

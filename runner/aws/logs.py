@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runner.aws.put_body import body_of, prepared
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:
@@ -55,14 +56,8 @@ class Logs:
         Events that AWS says it has already are accepted: they are what an answer that was lost has left
         behind.
         """
-        wire: Any = [{"timestamp": stamp, "message": text} for stamp, text in events]
-        action = "PutLogEvents"
         try:
-            return await self._call(
-                action,
-                lambda logs: logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=wire),
-                _read_rejected,
-            )
+            return await self._call("PutLogEvents", lambda logs: _put(logs, group, stream, events), _read_rejected)
         except AwsUnavailable as error:
             if error.code == "DataAlreadyAcceptedException":
                 return None
@@ -127,6 +122,11 @@ class Logs:
 def _metadata(answer: object) -> Mapping[str, Any]:
     """The answer of an action that has none to give: the stubs say None, botocore returns the metadata."""
     return answer if isinstance(answer, dict) else {}
+
+
+def _put(logs: CloudWatchLogsClient, group: str, stream: str, events: Sequence[tuple[int, str]]) -> Mapping[str, Any]:
+    with prepared(body_of(group, stream, events)):
+        return logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[])
 
 
 def _nothing(_answer: Mapping[str, Any]) -> None:

@@ -115,6 +115,17 @@ def batches(
     return cut
 
 
+NEVER_TAKEN = frozenset(
+    (
+        "BatchRequestTooLong",
+        "RequestEntityTooLarge",
+        "InvalidMessageContents",
+        "MessageTooLong",
+        "InvalidParameterValue",
+    )
+)
+"""Codes of a refusal that is about the body itself: no waiting helps, a shorter one may. Any other, such as those
+of KMS, may pass."""
 _GONE = frozenset(("ReceiptHandleIsInvalid", "MessageNotInflight"))
 
 
@@ -152,8 +163,10 @@ def read_failed(entry: Any) -> Failed:
     code = plain_code(entry.get("Code", ""))
     detail = entry.get("Message") or ""
     # An expired receipt is told by its text alone: "…ReceiptHandle is invalid. Reason: The receipt handle has
-    # expired." The same code stands for a visibility beyond the 12 hours, which leaves the lease as it is.
-    gone = code in _GONE or (code == "InvalidParameterValue" and "expired" in detail.lower())
+    # expired", "…Reason: Message does not exist or is not available for visibility timeout change". The same code
+    # stands for a visibility beyond the 12 hours, which leaves the lease as it is.
+    about_receipt = "expired" in detail.lower() or "does not exist" in detail.lower()
+    gone = code in _GONE or (code == "InvalidParameterValue" and about_receipt)
     return Failed(int(entry["Id"]), code, bool(entry.get("SenderFault")), detail, gone)
 
 

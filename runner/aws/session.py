@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runner import __version__
 from runner.aws.calls import Caller, CallStats, Purpose
 from runner.aws.failures import clock_ahead_of, unavailable
+from runner.aws.put_body import EVENT as PUT_LOG_EVENTS
+from runner.aws.put_body import put_prepared_body
 from runner.aws.regions import endpoint_of_queue_url, region_of_queue_url
 from runner.aws.settings import (
     configured_endpoint,
@@ -183,6 +185,8 @@ class Session:
                 config=config,
             )
             client.meta.events.register("before-parse", refuse_foreign_answer)
+            if service == "logs":
+                client.meta.events.register(PUT_LOG_EVENTS, put_prepared_body)
             self._clients[purpose, queue_url] = client
             return client
 

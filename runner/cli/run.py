@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Iterator
+
+    from runner.config import Config
 
 EXAMPLE: Final = "cron-runner --config /etc/cron-runner/config.toml run"
 
@@ -22,5 +27,24 @@ def execute(args: argparse.Namespace) -> int:
     from runner.agent import agent  # noqa: PLC0415
 
     settings = config.load(args.config, os.environ)
-    log.configure(settings.agent.log_level)
-    return agent.main(settings)
+    with _copy(settings) as copy:
+        log.configure(settings.agent.log_level, copy=copy)
+        return agent.main(settings)
+
+
+@contextlib.contextmanager
+def _copy(settings: Config) -> Iterator[Callable[[str], None] | None]:
+    """The copy of the agent's own log in CloudWatch, where the configuration asks for one."""
+    if not settings.agent.cloudwatch_log_group:
+        yield None
+        return
+    from runner.aws.session import Session  # noqa: PLC0415 - only for those who ask for it
+    from runner.log_shipping import CloudWatchCopy  # noqa: PLC0415
+
+    session = Session(queue_url=settings.queue.url)
+    copy = CloudWatchCopy(settings.agent.cloudwatch_log_group, socket.gethostname(), session.logs_client)
+    try:
+        yield copy
+    finally:
+        copy.close()
+        session.close()

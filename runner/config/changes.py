@@ -15,18 +15,6 @@ if TYPE_CHECKING:
 # Keys that are read and checked, and whose behaviour the agent does not have yet: the whole key (None),
 # or some of its values. An entry is taken out when its behaviour is built.
 NOT_YET_ACTED_ON: Mapping[str, frozenset[str] | None] = {
-    "admission.policy": frozenset({"resources"}),
-    "admission.resources.cpu": None,
-    "admission.resources.memory": None,
-    "admission.resources.reserve_cpu": None,
-    "admission.resources.reserve_memory": None,
-    "admission.resources.max_load": None,
-    "admission.resources.default_cpu": None,
-    "admission.resources.default_memory": None,
-    "admission.resources.named": None,
-    "output.sinks": frozenset({"journald", "syslog"}),
-    "output.syslog.address": None,
-    "output.spool_max_bytes": None,
     "agent.listen": None,
 }
 

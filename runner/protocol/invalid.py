@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Reason = Literal["invalid", "not_allowed"]
+Reason = Literal["invalid", "not_allowed", "does_not_fit"]
 
 
 class InvalidMessage(ValueError):

@@ -78,6 +78,15 @@ class SinkUnavailable(CronRunnerError):
     """The sink did not take the batch; it is sent again later. `str()` says why."""
 
 
+class NoNewStream(SinkUnavailable):
+    """The batch's stream does not exist and may not be made now. `instead` is a stream that runs may share: those
+    that have ended and are small go there, each line with its run id; "" where there is none."""
+
+    def __init__(self, detail: str, instead: str) -> None:
+        self.instead = instead
+        super().__init__(detail)
+
+
 class Sink(Protocol):
     """A place for output. One batch per stream is in flight at a time, at most `parallel` over all streams.
 

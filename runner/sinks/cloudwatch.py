@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from runner.errors import AwsUnavailable
-from runner.sinks import Batch, Limits, Tag
+from runner.sinks import Batch, Limits, NoNewStream, Tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,12 +23,17 @@ log = structlog.get_logger()
 PUT_LOG_EVENTS = Limits(
     batch_bytes=1_048_576,
     batch_events=10_000,
-    # An event may have 1 MiB since April 2025, counting its 26 bytes; it was 256 KiB for ten years, and what reads
-    # log groups (subscriptions, stand-ins of AWS, other partitions) still goes by that.
+    # An event may have 1 MiB since April 2025; it was 256 KiB for ten years, and what reads log groups (subscriptions,
+    # stand-ins of AWS, other partitions) still goes by that. Whether the 26 bytes that a batch counts for each event
+    # belong to that limit is not documented: they are taken off, which is right either way.
     event_bytes=262_144 - 26,
     event_overhead=26,
 )
 STREAM_NAME_MOST = 512
+SHARED_STREAM = "~shared/{host}"
+"""Where ended small runs of a host go while no streams can be made. `~` is in no job's name."""
+RETENTION_AGAIN_S = 30.0
+RETENTION_CAP_S = 3600.0
 CLOCK_REFUSED_MS = 2 * 3600 * 1000
 """An event further in the future than this is refused as too new."""
 _FORBIDDEN = str.maketrans({":": "-", "*": "-"})
@@ -40,6 +45,35 @@ class LogsApi(Protocol):
     async def put_events(self, group: str, stream: str, events: Sequence[tuple[int, str]]) -> Rejected | None: ...
     async def create_stream(self, group: str, stream: str) -> bool: ...
     async def create_group(self, group: str, retention_days: int | None = None) -> bool: ...
+    async def set_retention(self, group: str, days: int) -> None: ...
+
+
+class Retention:
+    """How long a group that we made keeps its events; set again and again where AWS did not take it at once."""
+
+    def __init__(self, group: str, days: int | None) -> None:
+        self._group = group
+        self.days = days
+        self._failures = 0
+        self._due = 0.0
+
+    def failed(self, error: AwsUnavailable) -> None:
+        self._failures += 1
+        wait = min(RETENTION_CAP_S, RETENTION_AGAIN_S * 2.0 ** (self._failures - 1))
+        self._due = time.monotonic() + wait
+        log.warning("retention_not_set", group=self._group, days=self.days, error=str(error), retry_in=round(wait))
+
+    async def mend(self, logs: LogsApi) -> None:
+        """Called after a put that succeeded: AWS is there."""
+        if not self._failures or not self.days or time.monotonic() < self._due:
+            return
+        try:
+            await logs.set_retention(self._group, self.days)
+        except AwsUnavailable as error:
+            self.failed(error)
+        else:
+            self._failures = 0
+            log.info("retention_set", group=self._group, days=self.days)
 
 
 class CloudWatch:
@@ -66,7 +100,7 @@ class CloudWatch:
         self._template = log_stream
         self._shared = "{run_id}" not in log_stream
         self.flush = flush
-        self._retention_days = retention_days
+        self._retention = Retention(self.log_group, retention_days)
 
     def stream(self, tag: Tag) -> str:
         """{date} is the UTC day on which the run began; what CloudWatch refuses in a name becomes "-"."""
@@ -87,7 +121,16 @@ class CloudWatch:
 
     async def send(self, batch: Batch) -> int:
         events = [(piece.ms, line) for piece in batch.pieces for line in piece.lines]
-        return await self._put(batch.stream, events)
+        try:
+            refused = await self._put(batch.stream, events)
+        except AwsUnavailable as error:
+            if error.call != "CreateLogStream" or error.kind != "throttled":
+                raise
+            # An account may make 50 streams a second. Streams that exist are not concerned.
+            host = batch.pieces[0].tag.host
+            raise NoNewStream(str(error), "" if self._shared else SHARED_STREAM.format(host=host)) from error
+        await self._retention.mend(self._logs)
+        return refused
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -123,12 +166,12 @@ class CloudWatch:
 
     async def _make_group(self) -> None:
         try:
-            await self._logs.create_group(self.log_group, self._retention_days)
+            await self._logs.create_group(self.log_group, self._retention.days)
         except AwsUnavailable as error:
             if error.call != "PutRetentionPolicy":
                 raise
-            # The group is there: output is worth more than its retention, which an operator can set.
-            log.warning("retention_not_set", group=self.log_group, days=self._retention_days, error=str(error))
+            # The group is there, and output is worth more than its retention.
+            self._retention.failed(error)
 
     async def _put_halves(self, stream: str, events: list[tuple[int, str]], error: AwsUnavailable) -> int:
         """A batch that is refused as malformed would be refused for ever: find the events it is about, give them up."""

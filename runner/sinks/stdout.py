@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from runner.sinks import Batch, Limits, Piece, SinkUnavailable, Tag
+from runner.sinks.blocking import Blocking
 
 
 class Stdout:
@@ -22,7 +21,7 @@ class Stdout:
     def __init__(self, descriptor: int = 1, *, flush: float = 0.2) -> None:
         self._descriptor = descriptor
         self.flush = flush
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="stdout")
+        self._blocking = Blocking("stdout")
 
     def stream(self, tag: Tag) -> str:
         """All runs share the one standard output."""
@@ -36,16 +35,15 @@ class Stdout:
 
     async def send(self, batch: Batch) -> int:
         data = "".join(text for piece in batch.pieces for text in _json_lines(piece)).encode()
-        loop = asyncio.get_running_loop()
         try:
             # A reader that does not read blocks the thread, and this sink alone.
-            await loop.run_in_executor(self._thread, write_all, self._descriptor, data)
+            await self._blocking(lambda: write_all(self._descriptor, data))
         except OSError as error:
             raise SinkUnavailable(f"cannot write to standard output: {error.strerror}") from error
         return 0
 
     async def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._blocking.close()
 
 
 def _json_lines(piece: Piece) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 from runner.sinks import Batch, Limits, Tag
+from runner.sinks.blocking import Blocking
 from runner.sinks.stdout import write_all
 
 
@@ -23,7 +22,7 @@ class Terminal:
         # Its own descriptor: standard output may be closed or replaced while the last bytes are on their way.
         self._descriptor = os.dup(descriptor)
         self._gone = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="terminal")
+        self._blocking = Blocking("terminal")
 
     def stream(self, tag: Tag) -> str:
         """There is one terminal."""
@@ -40,12 +39,12 @@ class Terminal:
             return 0
         data = b"".join(piece.raw for piece in batch.pieces)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, write_all, self._descriptor, data)
+            await self._blocking(lambda: write_all(self._descriptor, data))
         except OSError:
             # `run-once | head`, a closed window: there is nobody to tell, and nothing to wait for.
             self._gone = True
         return 0
 
     async def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._blocking.close()
         os.close(self._descriptor)

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 
-from runner.supervisor import handover, options, spawn, users
+from runner.supervisor import command, handover, options, users
 from runner.supervisor.loop import now
 from runner.supervisor.server import Supervisor
 
@@ -78,9 +78,10 @@ class Program:
         os.chdir("/")
         supervisor = self._supervisor = Supervisor(listener, self._policy, self._options, self._path, instance)
         supervisor.on_signal, supervisor.on_child = self._on_signal, self._on_child
+        supervisor.hear()
         if state is not None:
             supervisor.take_over(state["supervisor"])
-        spawn.descriptors.raise_()
+        command.descriptors.raise_()
         supervisor.records.load()
         spare = {run.place.path for run in supervisor.runs.values() if hasattr(run.place, "path")}
         supervisor.placement.clear(spare, taken_over=state is not None)
@@ -107,26 +108,29 @@ class Program:
 
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        made = self._path + ".new"
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)  # noqa: PTH108 - as above. We hold the lock: whoever made it is gone
+            os.unlink(made)  # noqa: PTH108 - as above
         before = os.umask(0o117)
         try:
-            listener.bind(self._path)
+            listener.bind(made)
         finally:
             os.umask(before)
         gid = users.agent_gid()
         if os.geteuid() == 0 and gid is not None:
-            os.chown(self._path, 0, gid)
+            os.chown(made, 0, gid)
         listener.listen(64)
+        # We hold the lock: whoever made the old one is gone. The path never names a socket that does not listen.
+        os.rename(made, self._path)  # noqa: PTH104 - as above
         return listener
 
     def _start_agent(self) -> None:
-        spawn.descriptors.lower()
+        command.descriptors.lower()
         self._agent = os.posix_spawnp(
             self._options.agent[0], self._options.agent, os.environ, setsid=True, setsigmask=(),
-            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+            setsigdef=command.RESET,
         )  # fmt: skip
-        spawn.descriptors.raise_()
+        command.descriptors.raise_()
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:

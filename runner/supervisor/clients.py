@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from runner.supervisor.loop import READ, WRITE, Loop
+from runner.supervisor.loop import READ, WRITE, Loop, now
 from runner.supervisor.users import peer_allowed
 from runner.supervisor.wire import Connection, Hangup, ProtocolError
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST_CLIENTS = 64
+_ACCEPT_AGAIN = 1.0
 _PAUSE_AT = 1 << 20  # bytes a client has not read, at which no more of its requests are read
 
 
@@ -34,7 +35,10 @@ class Clients:
         self._dropped = dropped
         self._connected: dict[int, Connection] = {}
         self._dirty: dict[int, Connection] = {}
-        loop.watch(listener.fileno(), READ, lambda _events: self._accept())
+        self._listen()
+
+    def _listen(self) -> None:
+        self._loop.watch(self._listener.fileno(), READ, lambda _events: self._accept())
 
     def __len__(self) -> int:
         return len(self._connected)
@@ -46,7 +50,11 @@ class Clients:
     def _accept(self) -> None:
         try:
             sock, _address = self._listener.accept()
-        except OSError:  # gone again, or no descriptor left: it stays in the backlog
+        except BlockingIOError:
+            return
+        except OSError:  # no descriptor left: it stays in the backlog, and would wake us again at once
+            self._loop.unwatch(self._listener.fileno())
+            self._loop.at(now() + _ACCEPT_AGAIN, self._listen)
             return
         client = Connection(sock)
         if len(self._connected) >= MOST_CLIENTS or not peer_allowed(client.peer_uid, client.peer_gid):

@@ -3,7 +3,7 @@
 - A directory that is named (``--cgroup``, ``CRON_RUNNER_CGROUP``) is used.
 - Else our own cgroup, where systemd says by the ``delegate`` attribute that it is ours (Delegate=yes).
 - Else, where we are in the root of the tree that we can see (a container's own, or a host without systemd's order),
-  and may write there, a child ``cron-runner-ID`` is made, with ID from the socket's path, and removed at the end.
+  and may write there, a child ``cron-runner-ID`` is made, with ID from the socket's lock file, and removed at the end.
 - Anything else belongs to somebody who does not expect us: no cgroups.
 
 Mounts and paths are read from /proc/self/mountinfo and /proc/self/cgroup; nothing is assumed about where they are.
@@ -42,11 +42,12 @@ def mount(mountinfo: str) -> tuple[str, str] | None:
         before, _, after = line.partition(" - ")
         if after.split(" ", 1)[0] == "cgroup2":
             fields = before.split()
-            return _unescaped(fields[3]), _unescaped(fields[4])
+            return unescaped(fields[3]), unescaped(fields[4])
     return None
 
 
-def _unescaped(path: str) -> str:
+def unescaped(path: str) -> str:
+    """A path of mountinfo, with its octal escapes undone."""
     for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         path = path.replace(code, char)
     return path

@@ -9,9 +9,13 @@ import stat
 from runner.supervisor import spawn
 from runner.supervisor.capture import Capture
 from runner.supervisor.cgroup import CgroupPlace
+from runner.supervisor.child import read_report
+from runner.supervisor.command import Command
 from runner.supervisor.loop import READ, now
+from runner.supervisor.mounts import Mounts
 from runner.supervisor.request import HOME_MARK, MARK, BadRequest, StartRequest
 from runner.supervisor.run import Run
+from runner.supervisor.wire import close_all
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
@@ -28,56 +32,63 @@ _BUSY_WITHIN = 0.02
 class Launcher:
     """Starts runs. Whether a forked child works is known only when it has become the job, or has said why not."""
 
-    def __init__(self, host: Host, users: Users, placement: Placement, home: str) -> None:
+    def __init__(self, host: Host, users: Users, placement: Placement, identity: str) -> None:
         self._host = host
         self._users = users
         self._placement = placement
-        self._home = home
+        self._identity = identity
         self._last_spawn = 0.0
+        self._mounts = Mounts(host.loop)
         self._pending: dict[int, tuple[Run, int, bytearray, Callable[[Run], None]]] = {}
 
     def __len__(self) -> int:
         """How many are between fork and exec."""
         return len(self._pending)
 
-    def prepare(self, request: StartRequest, owner: str, peer_uid: int, fds: list[int]) -> tuple[Run, spawn.Command]:
-        """Everything before the process. Takes the spool file out of ``fds``. Raises BadRequest."""
+    def prepare(self, request: StartRequest, owner: str, peer_uid: int, fds: list[int]) -> tuple[Run, Command]:
+        """Everything before the process. Takes the spool file out of ``fds``. Raises BadRequest and OSError."""
         identity = self._users.identity(request.user, peer_uid, now())
         gid = self._users.group(identity, request.group)
         if len(fds) != 1:
             raise BadRequest("fds: must be 1, the spool file")
         _check_spool(fds[0])
+        ours = theirs = -1
+        stdin = None if request.stdin is None else _text_file(request.stdin)
         try:
+            ours, theirs = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(ours, False)  # ours alone: the job's end is another open file, and stays blocking
             place, warnings = self._placement.make(request, identity.uid)
-        except OSError as error:
-            raise BadRequest(f"cannot make a cgroup for the run: {error.strerror}", "placement") from error
-        ours, theirs = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(ours, False)  # ours alone: the job's end is another open file, and stays blocking
+        except OSError:
+            close_all([fd for fd in (stdin, ours, theirs) if fd is not None and fd >= 0])
+            raise
         run = Run(request, owner, self._host, place, Capture(ours, fds.pop(), request.max_bytes))
         run.user, run.warnings = identity.name, warnings
-        return run, self._command(request, identity, gid, theirs)
+        command = self._command(request, identity, gid, theirs)
+        command.stdin = stdin
+        return run, command
 
-    def _command(self, request: StartRequest, identity: Identity, gid: int, output: int) -> spawn.Command:
-        command = spawn.Command(request.argv, request.cwd, output)
+    def _command(self, request: StartRequest, identity: Identity, gid: int, output: int) -> Command:
+        command = Command(request.argv, request.cwd, output)
         command.env = dict(identity.environment)
-        command.overrides = {**request.env, MARK: request.key, HOME_MARK: self._home}
+        # What may stay behind must not be killed by the next supervisor.
+        home = {} if request.keep_leftovers else {HOME_MARK: self._identity}
+        command.overrides = {**request.env, MARK: request.key, **home}
         command.env_files, command.redact = request.env_files, request.redact
         command.umask, command.nice = request.umask, request.nice
         command.processes = self._placement.process_limit(request.limits, identity.uid)
         if identity.uid != os.geteuid() or gid != os.getegid():
             command.uid, command.gid, command.groups = identity.uid, gid, identity.groups
             os.fchown(output, identity.uid, gid)  # so that the job may open /dev/stdout
-        if request.stdin is not None:
-            command.stdin = _text_file(request.stdin)
         return command
 
-    def launch(self, run: Run, command: spawn.Command, *, limited: bool, started: Callable[[Run], None]) -> None:
+    def launch(self, run: Run, command: Command, *, limited: bool, started: Callable[[Run], None]) -> None:
         """Make the process. ``started`` is called once it is the job, at once or later; not if it could not be.
 
         Raises SpawnError where that is known at once; later, the run ends with its ``start_error`` set.
         """
         try:
-            if command.plain and not limited and self._spawned_here(run, command):
+            quick = command.plain and not limited and not self._mounts.may_hang(command.paths())
+            if quick and self._spawned_here(run, command):
                 started(run)
                 return
             if isinstance(run.place, CgroupPlace):
@@ -89,7 +100,7 @@ class Launcher:
         self._pending[pid] = (run, report, bytearray(), started)
         self._host.loop.watch(report, READ, lambda _events: self._on_report(pid))
 
-    def _spawned_here(self, run: Run, command: spawn.Command) -> bool:
+    def _spawned_here(self, run: Run, command: Command) -> bool:
         before, self._last_spawn = self._last_spawn, now()
         if not isinstance(run.place, CgroupPlace):
             run.begin(spawn.spawn_here(command))
@@ -111,7 +122,7 @@ class Launcher:
         self._host.loop.unwatch(report)
         os.close(report)
         del self._pending[pid]
-        run.secrets, error = spawn.read_report(bytes(data))
+        run.secrets, error = read_report(bytes(data))
         if error is not None:
             run.start_error = (error.number, str(error))
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import select
+import sys
 import time
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 MAX_SLEEP = 5.0
+MOST_FAULTS = 100  # of one descriptor: then it is not listened to any more
 
 
 def now() -> float:
@@ -42,6 +44,7 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
+        self._faults: dict[int, int] = {}
         self._order = itertools.count()
         self._cancelled = 0
 
@@ -55,6 +58,7 @@ class Loop:
 
     def unwatch(self, fd: int) -> None:
         """Before the descriptor is closed: its number is soon another's."""
+        self._faults.pop(fd, None)
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
@@ -79,8 +83,18 @@ class Loop:
         for fd, events in self._epoll.poll(self._sleep(), 256):
             handler = self._handlers.get(fd)  # gone if an earlier handler of this turn closed it
             if handler is not None:
-                handler(events)
+                self._call(fd, handler, events)
         self._ring(now())
+
+    def _call(self, fd: int, handler: Callable[[int], None], events: int) -> None:
+        """One fault must not take the loop along, and with it every job: it is reported, and goes on elsewhere."""
+        try:
+            handler(events)
+        except Exception:  # noqa: BLE001 - whatever it is, the other jobs have no part in it
+            sys.excepthook(*sys.exc_info())
+            self._faults[fd] = self._faults.get(fd, 0) + 1
+            if self._faults[fd] > MOST_FAULTS:
+                self.unwatch(fd)
 
     def _sleep(self) -> float:
         timers = self._timers
@@ -99,4 +113,7 @@ class Loop:
                 self._cancelled -= 1
                 continue
             callback, timer.callback = timer.callback, None
-            callback()
+            try:
+                callback()
+            except Exception:  # noqa: BLE001 - as for handlers
+                sys.excepthook(*sys.exc_info())

@@ -13,6 +13,7 @@ from runner.supervisor.session import SessionPlace
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from runner.supervisor.place import Place
     from runner.supervisor.request import StartRequest
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
 class Placement:
     """Cgroups where they are ours to use, else sessions. ``others`` gives the pids of main processes alive."""
 
-    def __init__(self, wish: str, named: str | None, home: str, others: Callable[[], set[int]]) -> None:
+    def __init__(self, wish: str, named: str | None, identity: str, others: Callable[[], AbstractSet[int]]) -> None:
         self._others = others
-        self._home = home
+        self._identity = identity
         self.warnings: list[str] = []
         self.cgroups: CgroupPlacement | None = None
         if not libc.become_subreaper():
             self.warnings.append("cannot adopt orphaned processes: PR_SET_CHILD_SUBREAPER was refused")
         if wish != "session":
             try:
-                self.cgroups = CgroupPlacement(find(named or os.environ.get("CRON_RUNNER_CGROUP"), home))
+                self.cgroups = CgroupPlacement(find(named or os.environ.get("CRON_RUNNER_CGROUP"), identity))
             except (NoCgroup, OSError) as error:
                 self.warnings.append(
                     f"no cgroup for jobs: {error}; a job that leaves its session, wipes its environment and then "
@@ -92,7 +93,7 @@ class Placement:
             self.cgroups.clear(spare)
         if taken_over:
             return
-        mark = f"{HOME_MARK}={self._home}".encode()
+        mark = f"{HOME_MARK}={self._identity}".encode()
         for _ in range(100):
             left = [item for item in processes.everything().values() if processes.marked(item.pid, mark)]
             if not left:
@@ -108,3 +109,10 @@ class Placement:
 def cgroup_path(place: Place) -> str | None:
     """What `Placement.restore` needs to know of a place."""
     return place.path if isinstance(place, CgroupPlace) else None
+
+
+def identity_of(home: str) -> str:
+    """What tells this supervisor and those before it on its socket from all others, also from one in a container
+    whose processes we see and whose socket has the same name: the lock file that they share."""
+    lock = os.stat(home + ".lock")  # noqa: PTH116 - pathlib would cost most of a megabyte
+    return f"{lock.st_dev:x}.{lock.st_ino:x}"

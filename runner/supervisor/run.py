@@ -16,6 +16,7 @@ import time
 
 from runner.supervisor import processes
 from runner.supervisor.loop import now
+from runner.supervisor.report import exit_record
 from runner.supervisor.request import STOP_SIGNALS
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
@@ -269,7 +270,7 @@ class Run:
             self._host.discard(self.capture.give_pipe())
         self._close_pipe()
         gap = self.capture.finish()
-        self.record = self._record(gap)
+        self.record = exit_record(self, gap)
         self.place.remove()
         self._host.ended(self)
 
@@ -281,42 +282,3 @@ class Run:
         self._host.loop.cancel(self._deadline)
         self._host.loop.cancel(self._silence)
         self._finish()
-
-    def facts(self) -> dict[str, Any]:
-        """What clients are told about it."""
-        return {
-            "key": self.key, "job": self.job, "run_id": self.run_id, "pid": self.pid,
-            "start_ticks": self.start_ticks, "started_at": self.started_at,
-            "started_boottime": self.started_boottime, "user": self.user, "secrets": self.secrets,
-            "warnings": self.warnings, "bytes": self.capture.offset, "exit": self.record,
-        }  # fmt: skip
-
-    def _record(self, gap: tuple[int, int] | None) -> dict[str, Any]:
-        code, name = _decoded(self.wait_status) if self.start_error is None else (None, None)
-        duration = max(self.ended_at - self.started_boottime, 0.0)
-        capture = self.capture
-        record: dict[str, Any] = {
-            "key": self.key, "pid": self.pid, "wait_status": self.wait_status, "exit_code": code, "signal": name,
-            "start_error": self.start_error, "cause": self.cause, "cause_detail": self.cause_detail,
-            "started_at": self.started_at, "finished_at": self.started_at + duration, "duration_s": duration,
-            "cpu_user_s": self.usage[0], "cpu_system_s": self.usage[1], "max_rss_bytes": self.usage[2],
-            "oom": self.place.oom(),
-            "leftovers": self.leftovers, "bytes_total": capture.offset + capture.refused,
-            "bytes_written": capture.offset, "bytes_dropped": capture.refused + (gap[1] - gap[0] if gap else 0),
-            "gap": gap, "disk_full_dropped": capture.refused,
-        }  # fmt: skip
-        record.update(self.place.account())
-        return record
-
-
-def _decoded(status: int | None) -> tuple[int | None, str | None]:
-    """Exit code, or the signal's name."""
-    if status is None:
-        return None, None
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        try:
-            return None, signal.Signals(number).name
-        except ValueError:
-            return None, f"SIG{number}"
-    return os.waitstatus_to_exitcode(status), None

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import gc
 import heapq
 import os
 import signal
 
 from runner import __version__
-from runner.supervisor import handover, processes, spawn
+from runner.supervisor import command, handover, processes
 from runner.supervisor import request as requests
 from runner.supervisor.clients import Clients
+from runner.supervisor.command import SpawnError
 from runner.supervisor.launch import Launcher
 from runner.supervisor.loop import READ, Loop, now
-from runner.supervisor.placement import Placement
+from runner.supervisor.placement import Placement, identity_of
 from runner.supervisor.records import Records
+from runner.supervisor.remnants import Remnants
+from runner.supervisor.report import facts
 from runner.supervisor.request import BadRequest, StartRequest
 from runner.supervisor.wire import PROTOCOL, close_all
 
@@ -45,14 +48,16 @@ class Supervisor:
         self.runs: dict[str, Run] = {}
         self.mains: dict[int, Run | None] = {}  # main processes that have not been reaped; None: the agent, a probe
         self.records = Records(home + ".records")
-        self.placement = Placement(options.placement, options.cgroup, home, lambda: set(self.mains))
+        identity = identity_of(home)
+        self.placement = Placement(options.placement, options.cgroup, identity, self.mains.keys)
         self.clients = Clients(self.loop, listener, self._answer, self._client_gone)
         self._users = users
-        self._launcher = Launcher(self, users, self.placement, home)
+        self._launcher = Launcher(self, users, self.placement, identity)
         self._linger = options.linger
         self._idle_since: float | None = None
         self._grown: dict[str, Run] = {}
-        self._discarded: set[int] = set()
+        self._remnants = Remnants(self.loop)
+        self.discard = self._remnants.add
         self._last_output = 0.0
         self._boot_id = processes.boot_id()
         self.stopping = False
@@ -63,15 +68,19 @@ class Supervisor:
             "ack": self._ack, "usage": self._usage,
         }  # fmt: skip
 
-    def serve(self) -> None:
-        """Until stopped and nothing runs any more, or idle for longer than ``--linger``."""
+    def hear(self) -> None:
+        """From here on signals are not fatal: they wait for `serve`."""
         wake, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in command.HANDLED:
             signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # held since before self-replacement
         self.loop.watch(wake, READ, lambda _events: self._on_signals(os.read(wake, 4096)))
+
+    def serve(self) -> None:
+        """Until stopped and nothing runs any more, or idle for longer than ``--linger``."""
         self._reap()
+        gc.freeze()  # no collection touches what is here to stay, and so no forked child copies it for that
         while not self._done():
             self.loop.turn()
             self.clients.flush()
@@ -129,6 +138,8 @@ class Supervisor:
             answer = self._operation(client, str(message.get("op")))(client, message, fds)
         except BadRequest as error:
             answer = {"ok": False, "code": error.code, "error": str(error)}
+        except OSError as error:  # no descriptor left, no memory: it may be tried again
+            answer = {"ok": False, "code": "failed", "error": f"cannot do that now: {error}"}
         finally:
             close_all(fds)
         if answer is not None:
@@ -166,19 +177,19 @@ class Supervisor:
             raise BadRequest("cannot start a run: the supervisor is stopping", "stopping")
         if self.records.full:
             raise BadRequest("cannot start a run: too many unacknowledged records; make room on the disk", "full")
-        run, command = self._launcher.prepare(request, client.owner, client.peer_uid, fds)
+        run, prepared = self._launcher.prepare(request, client.owner, client.peer_uid, fds)
         run.client = client if request.tied else None
         self.runs[run.key] = run
         number = message.get("id")
 
         def tell(run: Run) -> None:
             run.announced = True
-            self.clients.tell(client, {"id": number, "ok": True, **run.facts()})
+            self.clients.tell(client, {"id": number, "ok": True, **facts(run)})
 
         run.on_failure = tell
         try:
-            self._launcher.launch(run, command, limited=bool(request.limits), started=tell)
-        except spawn.SpawnError as error:
+            self._launcher.launch(run, prepared, limited=bool(request.limits), started=tell)
+        except SpawnError as error:
             run.failed(error.number, str(error))
         return None
 
@@ -188,7 +199,7 @@ class Supervisor:
             return self.records.find(owner, key)
         if run.owner != owner:
             raise BadRequest("key: is another client's", "taken")
-        return run.facts()
+        return facts(run)
 
     def _stop(self, client: Connection, message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
         run = self.runs.get(requests.text(message, "key"))
@@ -241,25 +252,12 @@ class Supervisor:
         for owner, sizes in by_owner.items():
             self.clients.notify(owner, {"notice": "output", "sizes": sizes})
 
-    def discard(self, pipe: int) -> None:
-        """Read the pipe of a run that has ended, for what it left behind and may keep: a closed one would kill it."""
-
-        def on_output(_events: int) -> None:
-            with contextlib.suppress(BlockingIOError):
-                if not os.read(pipe, 65536):
-                    self.loop.unwatch(pipe)
-                    self._discarded.discard(pipe)
-                    os.close(pipe)
-
-        self._discarded.add(pipe)
-        self.loop.watch(pipe, READ, on_output)
-
     def ended(self, run: Run) -> None:
         """Its record is complete: keep it, then say so."""
         del self.runs[run.key]
         self._grown.pop(run.key, None)
         if run.client is None or run.client.sock.fileno() >= 0:
-            self.records.keep(run.owner, run.facts(), attended=self.clients.attended(run.owner))
+            self.records.keep(run.owner, facts(run), attended=self.clients.attended(run.owner))
         if run.announced:
             self.clients.notify(run.owner, {"notice": "exited", "key": run.key, "record": run.record})
         elif run.on_failure is not None:
@@ -271,14 +269,14 @@ class Supervisor:
         """All that a successor in this process needs."""
         return {
             "runs": [handover.dump_run(run) for run in self.runs.values()],
-            "records": self.records.in_memory(), "discarded": sorted(self._discarded),
-            "nofile": spawn.descriptors.given, "made": self.placement.made,
+            "records": self.records.in_memory(), "discarded": self._remnants.pipes(),
+            "nofile": command.descriptors.given, "made": self.placement.made,
         }  # fmt: skip
 
     def descriptors(self) -> list[int]:
         """What of `state` is a descriptor."""
         fds = [fd for run in self.runs.values() for fd in (run.capture.pipe, run.capture.file)]
-        return [fd for fd in fds if fd >= 0] + sorted(self._discarded)
+        return [fd for fd in fds if fd >= 0] + self._remnants.pipes()
 
     @property
     def settled(self) -> bool:
@@ -288,10 +286,10 @@ class Supervisor:
     def take_over(self, state: dict[str, Any]) -> None:
         """Go on with what `state` says. Tied runs lost their client with the connection."""
         self.placement.made = state["made"]
-        spawn.descriptors.given = state["nofile"]
+        command.descriptors.given = state["nofile"]
         handover.inherit(state["discarded"], False)
         for fd in state["discarded"]:
-            self.discard(fd)
+            self._remnants.add(fd)
         for owner, entry in state["records"]:
             self.records.keep(owner, entry, attended=True)
         for dumped in state["runs"]:

@@ -16,6 +16,7 @@ from runner.supervisor import processes
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
 
 
 class SessionPlace:
@@ -23,7 +24,7 @@ class SessionPlace:
 
     __slots__ = ("_mark", "_others", "main", "session")
 
-    def __init__(self, mark: bytes, others: Callable[[], set[int]]) -> None:
+    def __init__(self, mark: bytes, others: Callable[[], AbstractSet[int]]) -> None:
         self._mark = mark
         self._others = others  # the pids of all main processes that have not been reaped
         self.main = 0

@@ -7,6 +7,7 @@ write. What the agent says is only a choice among them.
 from __future__ import annotations
 
 import grp
+import json
 import os
 import pwd
 import stat
@@ -16,6 +17,7 @@ from runner.supervisor.request import BadRequest
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import BinaryIO, NoReturn
 
 DEFAULT_USER = "cron-runner-job"
 AGENT_NAME = "cron-runner"
@@ -159,8 +161,6 @@ def load(path: str | None, environ: Mapping[str, str]) -> Users:
 
 def _listed(text: str) -> object:
     if text.lstrip().startswith("["):
-        import json  # noqa: PLC0415 - already loaded by the wire; named here where it is used
-
         try:
             return json.loads(text)
         except ValueError as error:
@@ -181,8 +181,6 @@ def _names(value: object) -> tuple[str, ...]:
 
 
 def _run_table(path: str) -> Mapping[str, object]:
-    import tomllib  # noqa: PLC0415 - a megabyte that a supervisor without root does not need
-
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -196,8 +194,37 @@ def _run_table(path: str) -> Mapping[str, object]:
                 f"cannot trust {path}: it decides whom jobs run as; make it a file of root's that nobody else can "
                 f"write (chown root {path}; chmod go-w {path})"
             )
-        try:
-            table = tomllib.load(file).get("run", {})
-        except (ValueError, RecursionError) as error:
-            raise PolicyError(f"cannot read {path}: {error}") from error
+        found = _parsed(file)
+    if "error" in found:
+        raise PolicyError(f"cannot read {path}: {found['error']}")
+    table = found.get("run")
     return table if isinstance(table, dict) else {}
+
+
+def _parsed(file: BinaryIO) -> Mapping[str, object]:
+    """``{"run": table}`` or ``{"error": text}``, parsed in a child: the parser's megabyte is not kept."""
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        _parse(file, theirs)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as answer:
+        data = answer.read()
+    os.waitpid(pid, 0)
+    parsed: Mapping[str, object] = json.loads(data or b'{"error": "its parser died"}')
+    return parsed
+
+
+def _parse(file: BinaryIO, answer: int) -> NoReturn:
+    try:
+        import tomllib  # noqa: PLC0415 - that megabyte
+
+        said: dict[str, object]
+        try:
+            run = tomllib.load(file).get("run", {})
+            said = {"run": {name: run[name] for name in ("user", "allowed_users") if name in run}}
+        except (ValueError, RecursionError, TypeError) as error:
+            said = {"error": str(error)}
+        os.write(answer, json.dumps(said, default=str).encode())
+    finally:
+        os._exit(0)

@@ -64,7 +64,7 @@ def check(far: Fleet, ids: list[str]) -> None:
         finished = far.events.of(run_id, "finished")
         assert len(finished) == 1, run_id
         assert finished[0]["data"]["exit_code"] == number % 3
-        wait_for(lambda run_id=run_id: len(far.lines("counted", run_id)) >= 5, f"the output of {run_id}")
+        wait_for(lambda run_id=run_id: len(far.lines("counted", run_id)) >= 5, f"the output of {run_id}", 90)
         # A batch whose answer was lost may be repeated; the order of what is new is the order of the job.
         seen = list(dict.fromkeys(far.lines("counted", run_id)))
         assert seen == [f"line {line}" for line in range(1, 6)]

@@ -57,6 +57,7 @@ class Load:
         for run_id, (lines, _, code) in self.jobs.items():
             finished = {event["id"]: event for event in fleet.events.of(run_id, "finished")}
             assert len(finished) == 1, f"{run_id} has {list(finished)}"
+            assert len({event["id"] for event in fleet.events.of(run_id, "started")}) == 1, run_id
             (event,) = finished.values()
             assert event["data"]["exit_code"] == code, event
             assert event["data"]["outcome"] == ("succeeded" if code == 0 else "failed"), event

@@ -340,3 +340,15 @@ def test_a_configuration_with_faults_is_refused(fleet: Fleet) -> None:
     assert "grup" in done.stderr
     assert "wiat" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_agents_own_log_is_copied_to_cloudwatch_where_that_is_asked_for(fleet: Fleet) -> None:
+    host = fleet.host(more='agent.cloudwatch_log_group = "/ops/agents"\n')
+    host.start()
+    fleet.send({"job": "hello", "run_id": "copied", "command": "true"})
+    fleet.events.wait_ended(["copied"])
+    assert host.stop() == 0, host.log()
+    (stream,) = fleet.aws.streams("/ops/agents")
+    events = [json.loads(line)["event"] for line in fleet.aws.lines("/ops/agents", stream)]
+    assert "agent_started" in events
+    assert "run_finished" in events

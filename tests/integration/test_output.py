@@ -46,6 +46,13 @@ class Offsets:
             state = json.loads(json.dumps(dict(entry.state)))
             self.rows[entry.key, entry.sink] = Committed(entry.key, entry.sink, entry.offset, state)
 
+    async def known(self) -> Sequence[tuple[Tag, bool]]:
+        await asyncio.sleep(0)
+        return []
+
+    async def removed(self, keys: Sequence[str]) -> None:
+        await asyncio.sleep(0)
+
 
 def tag(run_id: str = "run-1", **changes: Any) -> Tag:
     values: dict[str, Any] = {

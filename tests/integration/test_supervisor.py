@@ -8,10 +8,11 @@ import os
 import resource
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-from supervising import Witness, alive
+from supervising import Witness, alive, until
 
 from runner.agent.supervision import StartRefused
 
@@ -54,6 +55,22 @@ async def test_a_job_starts_with_plain_signals_and_descriptors(host: Witness) ->
         record, output = await host.run("sh", "-c", "cut -d' ' -f6 /proc/$$/stat; ls /proc/$$/fd; ulimit -n", nice=nice)
         assert output.split()[:4] == [str(record.pid), "0", "1", "2"], "a session of its own, three descriptors"
         assert int(output.split()[-1]) == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+async def test_a_job_does_not_ignore_what_its_supervisor_was_told_to(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    for number in (signal.SIGHUP, signal.SIGQUIT):  # as nohup and a shell's background do
+        request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.SIG_IGN)))
+    witness = Witness(tmp_path)
+    await witness.connect()
+    try:
+        for nice in (None, 5):
+            _, output = await witness.run("grep", "SigIgn", "/proc/self/status", nice=nice)
+            assert int(output.split()[1], 16) & ~(3 << 31) == 0
+    finally:
+        await witness.link.close()
+        witness.stop()
 
 
 async def test_cwd_umask_nice_stdin(host: Witness, tmp_path: Path) -> None:
@@ -179,9 +196,10 @@ async def test_list_usage_and_acknowledgement(host: Witness) -> None:
     assert (known.key, known.pid, known.start_ticks, known.bytes, known.exit) == (
         started.key, started.pid, started.start_ticks, 6, None,
     )  # fmt: skip
-    usage = await host.link.usage()
-    assert usage[started.key].processes == 1
-    assert usage[started.key].memory_bytes > 0
+    async with asyncio.timeout(5):  # a process that is just being executed has no memory yet
+        while not (usage := (await host.link.usage())[started.key]).memory_bytes:
+            await asyncio.sleep(0.01)
+    assert usage.processes == 1
     await host.link.stop(started.key, "cancel", grace=0)
     await host.ended(started.key)
     [known] = await host.link.list()
@@ -245,6 +263,7 @@ async def test_leftovers_may_be_kept(host: Witness) -> None:
     assert alive(pid), "its writing breaks nothing"
     for left in host.left():
         os.kill(left, signal.SIGKILL)
+    until(lambda: not host.left(), "end of what was kept")
 
 
 async def test_a_tied_run_ends_with_its_client(host: Witness) -> None:
@@ -252,9 +271,8 @@ async def test_a_tied_run_ends_with_its_client(host: Witness) -> None:
     await host.link.close()
     await host.connect()
     async with asyncio.timeout(5):
-        while alive(started.pid):
+        while alive(started.pid) or await host.link.list():
             await asyncio.sleep(0.01)
-    assert await host.link.list() == []
 
 
 async def test_what_is_not_well_formed_is_refused(host: Witness) -> None:

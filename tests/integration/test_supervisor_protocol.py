@@ -162,7 +162,13 @@ def test_a_client_that_never_reads_is_cut_off(served: tuple[Any, Path, Path]) ->
 
 
 @given(st.lists(MESSAGE, min_size=1, max_size=6))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_odd_requests_are_all_answered(served: tuple[Any, Path, Path], messages: list[dict[str, Any]]) -> None:
     process, path, spool = served
     with connected(path) as sock, spool.open("rb+") as file:
@@ -181,7 +187,13 @@ def test_odd_requests_are_all_answered(served: tuple[Any, Path, Path], messages:
 
 
 @given(st.lists(st.binary(max_size=64), max_size=5), st.booleans())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_odd_bytes_end_the_connection_only(served: tuple[Any, Path, Path], pieces: list[bytes], framed: bool) -> None:
     process, path, _spool = served
     with connected(path) as sock:

@@ -223,7 +223,7 @@ def run_cgroups(pid: int) -> list[Path]:
 
 def test_as_pid_1_it_starts_the_agent_and_ends_with_it(tmp_path: Path) -> None:
     """And stops the jobs, and reaps what nobody else reaps."""
-    script = "echo agent $$; setsid sleep 0.1 & trap 'exit 7' TERM; while :; do sleep 0.02; done"
+    script = "trap 'exit 7' TERM; echo agent $$; setsid sleep 0.1 & while :; do sleep 0.02; done"
     process, socket = bare_supervisor(tmp_path, "--agent", "sh", "-c", script, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     agent = int(process.stdout.readline().split()[1])

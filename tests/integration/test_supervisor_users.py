@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from supervising import ROOT, Witness, bare_supervisor, gone, own_command
+from supervising import ROOT, Witness, bare_supervisor, gone, listens, own_command, until
 
 from runner.agent.supervision import StartRefused
 
@@ -175,11 +174,7 @@ def test_wholly_as_one_ordinary_user(nobodys: Path) -> None:
         ["/usr/bin/python3", "-I", "-S", "-c", code, "--socket", str(path), "--linger", "0.1"],
         user=65534, group=65534, extra_groups=[], cwd="/",
     )  # fmt: skip
-    asyncio.run(asyncio.sleep(0))
-    for _ in range(500):
-        if path.exists():
-            break
-        asyncio.run(asyncio.sleep(0.01))
+    until(lambda: listens(path), "the supervisor's socket")
     with socket.socket(socket.AF_UNIX) as sock, (nobodys / "out").open("wb+") as spool:
         sock.connect(str(path))
         hello = ask(sock, {"op": "hello", "protocol": 1})

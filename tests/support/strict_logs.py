@@ -101,6 +101,9 @@ class StrictLogs:
         self.groups[group] = retention_days
         return True
 
+    async def set_retention(self, group: str, days: int) -> None:
+        self.groups[group] = days
+
 
 class StrictLogsServer:
     """The same over HTTP, for the real client: an endpoint for AWS_ENDPOINT_URL."""

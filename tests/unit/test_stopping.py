@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.agent.stopping import Manner, decide, own_unit
+from runner.agent.stopping import UNIT, Manner, decide, own_unit
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-UNIT = "cron-runner.service"
 
 
 @pytest.mark.parametrize("on_stop", ["drain", "leave", "kill"])
@@ -38,4 +36,6 @@ def test_the_unit_is_read_from_the_cgroup(tmp_path: Path) -> None:
     cgroup.write_text("0::/system.slice/cron-runner.service/agent\n")
     assert own_unit({"INVOCATION_ID": "x"}, cgroup) == UNIT
     assert own_unit({}, cgroup) is None
-    assert own_unit({"INVOCATION_ID": "x"}, tmp_path / "none") is None
+    assert own_unit({"INVOCATION_ID": "x"}, tmp_path / "none") == UNIT
+    cgroup.write_text("0::/\n")
+    assert own_unit({"INVOCATION_ID": "x"}, cgroup) == UNIT

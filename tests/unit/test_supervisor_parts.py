@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.supervisor import delegation, envfile, processes, records, spawn, users, wire
+from runner.supervisor import cgroup, command, delegation, envfile, mounts, processes, records, users, wire
 from runner.supervisor.loop import Loop, now
 from runner.supervisor.options import Options, UsageError
 from runner.supervisor.request import BadRequest, StartRequest
@@ -49,6 +49,64 @@ def test_where_a_cgroup_is_seen(root: str, path: str, expected: str | None) -> N
     assert delegation.directory(root, "/cg", path) == expected
 
 
+def test_file_systems_that_may_hang() -> None:
+    text = (
+        "31 1 0:28 / / rw - ext4 /dev/a rw\n"
+        "32 31 0:29 / /mnt/n\\040fs rw - nfs4 host:/ rw\n"
+        "33 31 0:30 / /home/x rw - fuse.sshfs h: rw\n"
+    )
+    assert mounts.remote(text) == ("/mnt/n fs", "/home/x")
+    found = mounts.Mounts(Loop())
+    found._remote = mounts.remote(text)  # noqa: SLF001
+    assert found.may_hang(["/", "/mnt/n fs/bin/tool"])
+    assert found.may_hang(["/home/x"])
+    assert not found.may_hang(["/", "/home/xy", "tool"])
+
+
+class Cgroup:
+    """A directory that stands in for a cgroup with controllers, which few test machines can give."""
+
+    def __init__(self, base: Path, controllers: tuple[str, ...]) -> None:
+        given = delegation.Delegation(str(base), str(base / "own"), temporary=False)
+        given.controllers = controllers
+        self.path = base / "run-1-1"
+        self.path.mkdir()
+        for name in ("memory.max", "memory.oom.group", "memory.swap.max", "cpu.max", "pids.max"):
+            (self.path / name).touch()
+        self.place = cgroup.CgroupPlace(given, str(self.path))
+
+    def read(self, name: str) -> str:
+        return (self.path / name).read_text()
+
+
+def test_limits_are_written_as_the_kernel_wants_them(tmp_path: Path) -> None:
+    made = Cgroup(tmp_path, ("memory", "cpu", "pids"))
+    assert made.place.limit({"memory": 512 << 20, "cpu": 1.5, "pids": 10}) == []
+    assert made.read("memory.max") == "536870912"
+    assert made.read("memory.swap.max") == "0"
+    assert made.read("memory.oom.group") == "1"
+    assert made.read("cpu.max") == "150000 100000"
+    assert made.read("pids.max") == "10"
+
+
+def test_limits_without_their_controller_are_warned_of(tmp_path: Path) -> None:
+    made = Cgroup(tmp_path, ("pids",))
+    [warning] = made.place.limit({"memory": 1 << 20, "pids": 5})
+    assert warning.startswith("cannot limit memory")
+    assert made.read("memory.max") == ""
+
+
+def test_the_account_of_a_cgroup(tmp_path: Path) -> None:
+    made = Cgroup(tmp_path, ("memory",))
+    (made.path / "cgroup.events").write_text("populated 0\nfrozen 0\n")
+    (made.path / "cpu.stat").write_text("usage_usec 3500000\nuser_usec 1500000\nsystem_usec 2000000\n")
+    (made.path / "memory.peak").write_text("7340032\n")
+    (made.path / "memory.events").write_text("low 0\noom 1\noom_kill 2\noom_group_kill 1\n")
+    made.place.gone()
+    assert made.place.oom()
+    assert made.place.account() == {"cpu_user_s": 1.5, "cpu_system_s": 2.0, "max_rss_bytes": 7340032}
+
+
 def test_environment_files() -> None:
     text = 'A=1\n\n# no\n; no\nexport B = two words \nC=\'$x "y"\'\nD="a\\"b\\\\c"\nE=\n'
     assert envfile.parse(text, "f") == {"A": "1", "B": "two words", "C": '$x "y"', "D": 'a"b\\c', "E": ""}
@@ -58,9 +116,9 @@ def test_environment_files() -> None:
 
 
 def test_the_command_is_looked_for_as_execvp_does() -> None:
-    assert spawn.candidates(b"a/b", {}) == [b"a/b"]
-    assert spawn.candidates(b"x", {b"PATH": b"/1::/2"}) == [b"/1/x", b"./x", b"/2/x"]
-    assert spawn.candidates(b"x", {})[-1] == b"/bin/x"
+    assert command.candidates(b"a/b", {}) == [b"a/b"]
+    assert command.candidates(b"x", {b"PATH": b"/1::/2"}) == [b"/1/x", b"./x", b"/2/x"]
+    assert command.candidates(b"x", {})[-1] == b"/bin/x"
 
 
 def test_a_process_line_with_a_hostile_name() -> None:
@@ -212,6 +270,20 @@ def test_timers_ring_in_order_and_not_when_cancelled() -> None:
         loop.turn()
     assert rung == [1, 2, 3]
     assert len(loop._timers) < 200, "what was cancelled does not pile up"  # noqa: SLF001
+
+
+def test_one_fault_does_not_end_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = Loop()
+    faults: list[object] = []
+    monkeypatch.setattr(sys, "excepthook", lambda *fault: faults.append(fault))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        loop.watch(ours.fileno(), 1, lambda _events: 1 / 0)  # type: ignore[func-returns-value, arg-type]
+        theirs.send(b"x")
+        for _ in range(150):
+            loop.at(now(), lambda: None)
+            loop.turn()
+    assert 100 < len(faults) < 110, "what fails for ever is not listened to any more"
 
 
 def test_a_user_that_is_not_root_is_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,280 @@
+"""The door: where received messages become runs, wait, or go back.
+
+The decisions are made in waiting.py; here is what follows from them, and what they are made on: the configuration
+in use, the host's load, and what the redrive policy allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner.agent.admission import HostLoad, Terms, room, terms
+from runner.agent.execution import Execution, MessageState
+from runner.agent.run import Run
+from runner.agent.waiting import (
+    Dropped,
+    Effect,
+    Explained,
+    HandBack,
+    Line,
+    Rejected,
+    Replace,
+    Skipped,
+    Start,
+    View,
+    Waiting,
+)
+from runner.agent.yielding import Yields
+from runner.aws.backoff import pause
+from runner.protocol.message import InvalidMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runner.agent.answers import Answers
+    from runner.agent.lease import Lease
+    from runner.agent.load import HostGauge
+    from runner.agent.services import Services
+    from runner.aws.sqs import Received
+    from runner.config import Admission
+    from runner.protocol.job import Job
+
+log = structlog.get_logger()
+
+HAND_BACK_DELAY_S = (5.0, 15.0)
+LOOK_EVERY_S = 0.5
+# So many may wait for other runs of their jobs while everything else goes on.
+MOST_HELD = 100
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """What the queue knows of a waiting message."""
+
+    received: Received
+    lease: Lease
+
+
+class Door:
+    """`blocked_by` says why nothing may start although there is room."""
+
+    def __init__(self, services: Services, answers: Answers) -> None:
+        self._services = services
+        self._answers = answers
+        self._line: Line[Ticket] = Line(services.roster.ledger)
+        self._admission: Admission | None = None
+        self._on = Terms("one-at-a-time", {}, {}, 0.0)
+        self._gauge: HostGauge | None = None
+        self._measured = asyncio.Event()
+        self._looking = asyncio.Event()
+        self.load: HostLoad | None = None
+        self.yields = Yields()
+        self.blocked_by: Callable[[], str | None] = lambda: None
+        self.max_receive_count: int | None = None
+        self.redrive_known = False
+        services.pausing.changed = self._pause_changed
+
+    @property
+    def held(self) -> list[Waiting[Ticket]]:
+        """Those who wait, oldest first."""
+        return self._line.waiting
+
+    # -- what is decided on
+
+    def on(self) -> Terms:
+        """The terms of the configuration in use."""
+        admission = self._services.config.admission
+        if admission is not self._admission:
+            self._admission = admission
+            if admission.policy == "resources":
+                self._begin_measuring()
+            else:
+                self._gauge = self.load = None
+                self._measured.clear()
+            self._settle_terms()
+        return self._on
+
+    def _settle_terms(self) -> None:
+        assert self._admission is not None
+        self._on = terms(self._admission, self.load)
+        ledger = self._services.roster.ledger
+        ledger.price = self._on.asked
+        ledger.reprice()
+
+    def _begin_measuring(self) -> None:
+        from runner.agent.load import HostGauge  # noqa: PLC0415 - only for this policy
+
+        hello = self._services.link.hello
+        self._gauge = HostGauge(hello.pid if hello else None)
+        self.load = self._gauge.read()
+        self._measured.set()
+
+    def room(self) -> tuple[int, str]:
+        """How many messages may be asked for, and why none."""
+        if len(self.held) >= MOST_HELD:
+            return 0, f"{len(self.held)} held runs"
+        return room(self.on(), self._services.roster.ledger, self.load, self._line.kept)
+
+    def _view(self) -> View:
+        paused = self._services.pausing.current
+        return View(
+            on=self.on(),
+            load=self.load,
+            now=self._services.now(),
+            clock=time.monotonic(),
+            max_receive_count=self.max_receive_count,
+            redrive_known=self.redrive_known,
+            blocked=self.blocked_by(),
+            paused=None if paused is None else str(paused),
+        )
+
+    # -- in
+
+    def enter(self, arrivals: list[tuple[Job, Received, Lease]]) -> None:
+        """Decide on what was just received, behind those who wait already."""
+        for job, received, lease in arrivals:
+            self._line.join(Waiting(job, Ticket(received, lease), time.monotonic(), received.delivery))
+        self._settle()
+
+    def find(self, run_id: str) -> Waiting[Ticket] | None:
+        """The waiting message of this run."""
+        return self._line.find(run_id)
+
+    # -- on
+
+    async def run(self) -> None:
+        """Look after those who wait, and measure while the policy asks for it."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_after(), name="held")
+            tasks.create_task(self._measure(), name="load")
+
+    async def _look_after(self) -> None:
+        freed = self._services.roster.freed
+        while True:
+            if not self.held:
+                self._looking.clear()
+                await self._looking.wait()
+            await pause(LOOK_EVERY_S, freed)
+            freed.clear()
+            self._settle()
+            await asyncio.sleep(0.01)  # ends that come in quick succession are looked at together
+
+    async def _measure(self) -> None:
+        from runner.agent.load import Pace, RunGauge  # noqa: PLC0415 - only for this policy
+
+        pace, runs = Pace(), RunGauge()
+        while True:
+            await self._measured.wait()
+            await pace.wait()
+            began = time.monotonic()
+            roster = self._services.roster
+            if roster.taking_room:
+                usage = await self._services.link.usage()
+                keys = {run.execution.key: run.execution.run_id for run in roster.active()}
+                roster.ledger.measure(runs.read(usage, keys))
+            if self._gauge is None:
+                continue  # the policy has changed meanwhile
+            before, self.load = self.load, self._gauge.read()
+            pace.took(time.monotonic() - began)
+            if before is None or (before.cores, before.memory) != (self.load.cores, self.load.memory):
+                self._settle_terms()
+            roster.changed.set()
+            roster.freed.set()
+
+    def _settle(self) -> None:
+        for effect in self._line.settle(self._view()):
+            self._act(effect)
+        if self.held:
+            self._looking.set()
+
+    def _pause_changed(self) -> None:
+        roster = self._services.roster
+        roster.changed.set()
+        roster.freed.set()
+
+    # -- out
+
+    async def release(self) -> None:
+        """The agent stops: all that waits is handed back at once, for the other hosts."""
+        leases = [waiting.ticket.lease for waiting in self.held if not waiting.lost]
+        self._line.waiting = []
+        if leases:
+            log.info("messages_handed_back", messages=len(leases), reason="the agent is stopping")
+            await self._services.keeper.release(leases, 0)
+
+    def _act(self, effect: Effect[Ticket]) -> None:
+        waiting = effect.waiting
+        job, ticket, services = waiting.job, waiting.ticket, self._services
+        match effect:
+            case Start():
+                self._start(waiting)
+            case Replace(run_ids=run_ids):
+                self._cancel(run_ids, by=job.run_id)
+            case Skipped(skip=skip):
+                services.spawn(self._answers.skip(job, ticket.received, skip, ticket.lease), f"skip {job.run_id}")
+            case Rejected(detail=detail):
+                error = InvalidMessage(detail, reason="does_not_fit", job=job.job, run_id=job.run_id)
+                services.spawn(self._answers.reject(ticket.received, error, ticket.lease), f"reject {job.run_id}")
+            case HandBack():
+                self._hand_back(effect)
+            case Dropped():
+                log.warning("held_lease_lost", run_id=job.run_id, job=job.job)
+                services.keeper.drop(ticket.lease)
+            case Explained():
+                services.keeper.hold(ticket.lease)
+                log.info("run_held", run_id=job.run_id, job=job.job, reason=waiting.reason)
+
+    def _start(self, waiting: Waiting[Ticket]) -> None:
+        services, received, lease = self._services, waiting.ticket.received, waiting.ticket.lease
+        execution = Execution(
+            job=waiting.job,
+            message_id=received.message_id,
+            delivery=lease.delivery,
+            sent_at=received.sent_at,
+            accepted_at=services.now(),
+            boot_id=services.source.host.boot_id,
+            owner=services.owner,
+            supervisor=services.instance(),
+            message=MessageState.LEASED,
+            lease=lease,
+        )
+        lease.execution = execution.id
+        run = Run(services, execution)
+        services.roster.add(run)
+        services.keeper.hold(lease)
+        run.task = services.spawn(self._execute(run), f"run {execution.run_id}")
+
+    async def _execute(self, run: Run) -> None:
+        await self._services.journal.accept(run.execution)
+        await run.execute()
+
+    def _cancel(self, run_ids: tuple[str, ...], by: str) -> None:
+        for run_id in run_ids:
+            old = self._services.roster.get(run_id)
+            if old is not None and old.stopped is None:
+                self._services.spawn(old.stop("replace", f"by run {by}"), f"replace {run_id}")
+
+    def _hand_back(self, effect: HandBack[Ticket]) -> None:
+        waiting = effect.waiting
+        draw = random.random()  # noqa: S311 - jitter
+        if effect.never:
+            delay = self.yields.plan(time.monotonic(), waiting.delivery, draw)
+        else:
+            low, high = HAND_BACK_DELAY_S
+            delay = low + draw * (high - low)
+        log.info(
+            "run_handed_back",
+            run_id=waiting.job.run_id,
+            job=waiting.job.job,
+            reason=f"it does not fit this host: {effect.reason}" if effect.never else effect.reason,
+            delivery=waiting.delivery,
+            seconds=round(delay),
+        )
+        release = self._services.keeper.release([waiting.ticket.lease], delay)
+        self._services.spawn(release, f"hand back {waiting.job.run_id}")

@@ -1,0 +1,105 @@
+"""Maintenance: a paused agent receives nothing and hands back what it holds; what runs goes on.
+
+The pause is a small file beside the journal, so that it lasts over a restart of the agent or of the host.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner.errors import CronRunnerError
+from runner.protocol.units import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Who paused this host, when and why. Times are unix seconds; `until` None: until somebody resumes it."""
+
+    by: str
+    since: float
+    note: str = ""
+    until: float | None = None
+
+    def __str__(self) -> str:
+        words = f"paused by {self.by} since {format_time(self.since)}"
+        if self.until is not None:
+            words += f" until {format_time(self.until)}"
+        return f"{words}: {self.note}" if self.note else words
+
+
+class Pausing:
+    """Whether this agent is paused. `changed` is called after every change, from the caller's context."""
+
+    def __init__(self, state: Path, *, now: Callable[[], float] = time.time) -> None:
+        self._path = state / "pause.json"
+        self._now = now
+        self._pause = self._load()
+        self.changed: Callable[[], None] = lambda: None
+
+    @property
+    def current(self) -> Pause | None:
+        """The pause that holds now; one whose time is over ends here."""
+        pause = self._pause
+        if pause is not None and pause.until is not None and self._now() >= pause.until:
+            self.resume("its own end")
+            return None
+        return pause
+
+    def pause(self, by: str, note: str = "", until: float | None = None) -> Pause:
+        """Pause, or change the pause there is. Raises CronRunnerError where it cannot be kept over a restart."""
+        made = Pause(by, self._now(), note, until)
+        self._keep(made)
+        self._pause = made
+        log.warning("paused", by=by, note=note, until=None if until is None else format_time(until))
+        self.changed()
+        return made
+
+    def resume(self, by: str) -> bool:
+        """End the pause; False where there was none."""
+        if self._pause is None:
+            return False
+        self._pause = None
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.error("pause_not_forgotten", path=str(self._path), error=error.strerror)
+        log.warning("resumed", by=by)
+        self.changed()
+        return True
+
+    def _load(self) -> Pause | None:
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except OSError:
+            return None
+        try:
+            kept = json.loads(text)
+            known = {name: kept[name] for name in Pause.__slots__ if name in kept}
+            return Pause(**known)
+        except (ValueError, TypeError):
+            # Somebody wanted a pause: what cannot be read is kept until a person has looked.
+            log.error("pause_unreadable", path=str(self._path))
+            return Pause("an unreadable pause.json", self._now(), "resume, or remove the file")
+
+    def _keep(self, pause: Pause) -> None:
+        beside = self._path.with_suffix(".new")
+        try:
+            with beside.open("w", encoding="utf-8") as file:
+                json.dump(asdict(pause), file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._path)
+        except OSError as error:
+            raise CronRunnerError(f"cannot pause: {self._path}: {error.strerror}; free or repair the disk") from error

@@ -1,0 +1,109 @@
+"""Finding the host's supervisor, or starting one that outlives the agent."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import runner
+from runner.errors import SupervisorUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_START_WITHIN = 10.0
+
+
+class Finder:
+    """Knows where supervisors listen: the companion unit's first, then one under the runtime path."""
+
+    def __init__(self, runtime: Path, config_path: Path | None, arguments: Sequence[str], linger: float) -> None:
+        self._runtime = runtime
+        self._config_path = config_path
+        self._arguments = tuple(arguments)
+        self._linger = linger
+        self._child = 0
+
+    def open(self) -> socket.socket:
+        """A connected socket. Waits, so it is called in a thread. Raises SupervisorUnavailable."""
+        if self._child:  # one that this agent started and that has ended since
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._child, os.WNOHANG)
+        companion = Path(f"{self._runtime}-supervisor") / "supervisor.sock"
+        if companion.exists():
+            return _dial(companion)
+        own = self._runtime / "supervisor.sock"
+        try:
+            return _dial(own)
+        except SupervisorUnavailable:
+            return self._launch(own)
+
+    def _launch(self, path: Path) -> socket.socket:
+        try:
+            self._runtime.mkdir(mode=0o750, parents=True, exist_ok=True)
+            lock = os.open(self._runtime / "supervisor.start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SupervisorUnavailable(f"cannot start a supervisor: {error}; set [paths] runtime") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # one of several agents starts it, the others find it
+            with contextlib.suppress(SupervisorUnavailable):
+                return _dial(path)
+            log = self._runtime / "supervisor.log"
+            with log.open("ab") as stderr:
+                process = subprocess.Popen(
+                    self._command(path),
+                    stdin=subprocess.DEVNULL,
+                    stdout=stderr,
+                    stderr=stderr,
+                    cwd="/",
+                    start_new_session=True,
+                )
+            self._child = process.pid
+            return _await(process, path, log)
+        finally:
+            os.close(lock)
+
+    def _command(self, path: Path) -> list[str]:
+        root = str(Path(runner.__file__).resolve().parent.parent)
+        code = f"import sys; sys.path.insert(0, {root!r}); from runner.supervisor.__main__ import main; main()"
+        command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", code, "--socket", str(path.resolve())]
+        if self._config_path is not None:
+            command += ["--config", str(self._config_path.resolve())]
+        return [*command, "--linger", str(self._linger), *self._arguments]
+
+
+def _dial(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(5)
+        sock.connect(str(path))
+    except OSError as error:
+        sock.close()
+        raise SupervisorUnavailable(f"cannot reach the supervisor at {path}: {error.strerror or error}") from error
+    sock.setblocking(False)
+    return sock
+
+
+def _await(process: subprocess.Popen[bytes], path: Path, log: Path) -> socket.socket:
+    until = time.monotonic() + _START_WITHIN
+    while True:
+        try:
+            sock = _dial(path)
+        except SupervisorUnavailable:
+            if process.poll() is not None:
+                said = log.read_text(errors="replace")[-2000:].strip().splitlines()
+                why = said[-1] if said else f"exit status {process.returncode}"
+                raise SupervisorUnavailable(f"cannot start a supervisor: {why}") from None
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.005)
+        else:
+            process.returncode = 0  # it outlives us: nobody here waits for it
+            return sock

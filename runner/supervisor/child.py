@@ -1,0 +1,124 @@
+"""What a forked child does until it is the job: the supervisor's memory, none of its duties.
+
+Whatever fails here must end in ``_exit``: a child that returned would be a second supervisor.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import json
+import os
+import resource
+import signal
+
+from runner.supervisor import envfile
+from runner.supervisor.command import (
+    HANDLED,
+    RESET,
+    Command,
+    SpawnError,
+    candidates,
+    descriptors,
+    execute,
+    explain_cwd,
+    explain_exec,
+)
+
+TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def become(command: Command, environment: dict[bytes, bytes], report: int, *, placed: bool) -> NoReturn:
+    """In the child: turn into the job. Whatever fails is said on ``report``.
+
+    ``environment`` was built by the parent: every object that a child makes or touches is a page that is copied.
+    """
+    try:
+        try:
+            if command.cgroup is not None and not placed:
+                os.write(os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=command.cgroup), b"0")
+            _prepare(command)
+            _enter(command)
+            secrets = _read_env_files(command)
+            if secrets:
+                os.write(report, json.dumps({"secrets": secrets}).encode() + b"\n")
+            if command.env_files:
+                environment = command.environment()
+            paths = candidates(command.argv[0], environment)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            try:
+                execute(paths, lambda path: os.execve(path, command.argv, environment))  # noqa: S606 - no shell wanted
+            except OSError as error:
+                raise explain_exec(error, command.name, paths) from error
+        except SpawnError as error:
+            os.write(report, json.dumps({"error": [error.number, str(error)]}).encode() + b"\n")
+        except OSError as error:
+            text = f"cannot prepare the process: {error}"
+            os.write(report, json.dumps({"error": [error.errno or errno.EIO, text]}).encode() + b"\n")
+    finally:
+        os._exit(127)
+
+
+def _prepare(command: Command) -> None:
+    os.setsid()
+    # The supervisor's handlers would tell the supervisor, through the pipe that wakes it, of the child's signals.
+    signal.set_wakeup_fd(-1)
+    for number in (*RESET, *HANDLED):
+        signal.signal(number, signal.SIG_DFL)
+    stdin = command.stdin if command.stdin is not None else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(stdin, 0)
+    os.dup2(command.output, 1)
+    os.dup2(command.output, 2)
+    if command.umask is not None:
+        os.umask(command.umask)
+    if command.nice is not None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, command.nice)
+        except OSError as error:
+            text = f"cannot set nice {command.nice}: {error.strerror}"
+            raise SpawnError(error.errno or errno.EPERM, text) from error
+    descriptors.lower()
+    if command.processes is not None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (command.processes, command.processes))
+    if command.uid is not None:
+        os.setgroups(command.groups)
+        os.setresgid(command.gid, command.gid, command.gid)
+        os.setresuid(command.uid, command.uid, command.uid)
+
+
+def _enter(command: Command) -> None:
+    try:
+        os.chdir(command.cwd)
+    except OSError as error:
+        raise explain_cwd(error, command.cwd) from error
+
+
+def _read_env_files(command: Command) -> list[str]:
+    secrets = []
+    for path in command.env_files:
+        try:
+            found = envfile.read(path)
+        except OSError as error:
+            text = f"cannot read the environment file {path!r}: {error.strerror}"
+            number = errno.EIO if error.errno in (None, errno.ENOENT) else error.errno
+            raise SpawnError(number or errno.EIO, text) from error
+        except ValueError as error:
+            raise SpawnError(errno.EINVAL, f"cannot use the environment file {error}") from error
+        command.env |= found
+        secrets += [
+            value for name, value in found.items() if any(fnmatch.fnmatchcase(name, glob) for glob in command.redact)
+        ]
+    return secrets
+
+
+def read_report(data: bytes) -> tuple[list[str], SpawnError | None]:
+    """What the child said before it was the job: the secrets of its environment files, and why it failed."""
+    secrets: list[str] = []
+    for line in data.splitlines():
+        said = json.loads(line)
+        secrets += said.get("secrets", [])
+        if "error" in said:
+            return secrets, SpawnError(*said["error"])
+    return secrets, None
