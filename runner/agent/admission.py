@@ -53,7 +53,7 @@ class Terms:
     """On what terms this host admits: the configuration applied to the host's size.
 
     `offered` holds only what limits the policy; `default` is what a job counts for that declares nothing.
-    `reserve` is the measured memory in bytes that no job may have, None where memory is not measured.
+    `measured`: whether memory that somebody else uses is missing from what is offered.
     """
 
     policy: Literal["one-at-a-time", "resources", "free-for-all"]
@@ -61,17 +61,18 @@ class Terms:
     default: Amounts
     hold: float
     max_load: float = 1.0
-    reserve: float | None = None
+    measured: bool = False
 
     def asked(self, resources: Resources) -> Amounts:
         """What a run of these declared resources counts for."""
         asked = dict(self.default)
         if resources.cpu is not None:
-            asked[CPU] = resources.cpu
+            asked[CPU] = exact(resources.cpu)
         if resources.memory is not None:
             asked[MEMORY] = resources.memory
-        asked.update(resources.named)
-        return {name: exact(amount) for name, amount in asked.items()}
+        for name, amount in resources.named.items():
+            asked[name] = exact(amount)
+        return asked
 
 
 def terms(admission: Admission, host: HostLoad | None) -> Terms:
@@ -88,15 +89,14 @@ def terms(admission: Admission, host: HostLoad | None) -> Terms:
     }
     if admission.max_jobs:
         offered[JOBS] = admission.max_jobs
-    # Who offers more memory than there is means to over-commit it: what is free of the real one is no limit then.
-    measured = wanted.memory is None or wanted.memory <= host.memory
     return Terms(
         policy="resources",
         offered={name: exact(amount) for name, amount in offered.items()},
         default={name: min(amount, offered.get(name, amount)) for name, amount in default.items()},
         hold=admission.hold,
         max_load=wanted.max_load,
-        reserve=(wanted.reserve_memory if wanted.memory is None else 0.0) if measured else None,
+        # Who offers more memory than there is means to over-commit it: what is free of the real one is no limit then.
+        measured=wanted.memory is None or wanted.memory <= host.memory,
     )
 
 
@@ -202,10 +202,11 @@ def free(on: Terms, running: Ledger, load: HostLoad | None, without: tuple[str, 
     if without:
         back = running.counted(without)
         left = {name: plus({name: amount}, {name: back.get(name, 0.0)})[name] for name, amount in left.items()}
-    if on.reserve is not None and load is not None and load.available is not None:
-        # What is asked for and not used yet looks free to the kernel, and will not be.
+    if on.measured and load is not None and load.available is not None:
+        # What is asked for and not used yet looks free to the kernel, and will not be. The reserve is not taken off
+        # once more: what the system and the agent use is just what it is for.
         returned = running.counted(without).get(MEMORY, 0.0) if without else 0.0
-        left[MEMORY] = min(left[MEMORY], load.available - on.reserve - running.untouched + returned)
+        left[MEMORY] = min(left[MEMORY], load.available - running.untouched + returned)
     return left
 
 

@@ -18,6 +18,7 @@ from runner.agent.departure import Departure
 from runner.agent.disk import Disk
 from runner.agent.health import HealthWatch
 from runner.agent.intake import Intake
+from runner.agent.memory import keep_small
 from runner.agent.notify import Notifier
 from runner.agent.reconcile import Reconciler, take_over_dead
 from runner.agent.stopping import manner
@@ -42,6 +43,7 @@ FLUSH_WITHIN_S = 5.0
 
 def main(config: Config) -> int:
     """Run the daemon until it is told to stop. Returns the exit status. Raises CronRunnerError."""
+    keep_small()
     return asyncio.run(_main(config))
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+SMALL_BATCH_BYTES = 256 << 10
+"""What a batch holds at most that takes one place at the gate; no event of any sink is larger."""
 GATHER_S = 0.2
 """The first output after a pause waits so long for more, if the sink's flush is not shorter."""
 
@@ -118,8 +120,9 @@ class Channel:
         self._forget_settled()
         while self._dirty or self._partial:
             # The batch is cut when its turn has come, and again after a failure: none is held by those who wait.
-            async with self._gate.turn(self._closing):
-                packer = self._pack()
+            large = self._large()
+            async with self._gate.turn(self._closing, large=large):
+                packer = self._pack(large=large)
                 self._sent_at = asyncio.get_running_loop().time()
                 wait, refused = await self._send(packer.batch)
             if wait is None:
@@ -176,10 +179,23 @@ class Channel:
             self._drop(run.key)
             self._moved(run)
 
-    def _pack(self) -> Packer:
+    def _large(self) -> bool:
+        """Whether there is more than fits into a small batch."""
+        name, left = self._sink.name, SMALL_BATCH_BYTES
+        for followed in self._dirty.values():
+            offset = followed.readers[name].offset
+            left -= followed.limit(offset)[0] - offset
+            if left < 0:
+                return True
+        return False
+
+    def _pack(self, *, large: bool) -> Packer:
         now = asyncio.get_running_loop().time()
+        limits = self._sink.limits
+        if not large:
+            limits = replace(limits, batch_bytes=min(limits.batch_bytes, SMALL_BATCH_BYTES))
         # Strictly rising between batches: lines of one millisecond come back in the order in which they were sent.
-        packer = Packer(self._sink.limits, self._stream, max(int(self._clock() * 1000), self._ms + 1))
+        packer = Packer(limits, self._stream, max(int(self._clock() * 1000), self._ms + 1))
         for key, due in list(self._partial.items()):
             if due <= now:
                 self._dirty.setdefault(key, self._runs[key])

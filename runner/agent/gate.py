@@ -28,21 +28,35 @@ class Gate:
 
     def __init__(self, parallel: int, *, draw: Callable[[], float] = random.random) -> None:
         self._free = asyncio.Semaphore(parallel)
+        self._entering = asyncio.Lock()  # two that wait for two places each would wait for each other
+        self._of_large = min(2, parallel)
         self._trying = asyncio.Lock()
         self._failures = 0
         self._until = 0.0
         self._draw = draw
 
     @contextlib.asynccontextmanager
-    async def turn(self, closing: asyncio.Event) -> AsyncIterator[None]:
-        """Wait for a place, and while the sink is away for the next try; `closing` cuts that wait short."""
-        async with self._free:
+    async def turn(self, closing: asyncio.Event, *, large: bool = False) -> AsyncIterator[None]:
+        """Wait for a place, and while the sink is away for the next try; `closing` cuts that wait short.
+
+        A large batch takes two places: it is the batches in flight that make up the agent's memory.
+        """
+        places = self._of_large if large else 1
+        taken = 0
+        try:
+            async with self._entering:
+                while taken < places:
+                    await self._free.acquire()
+                    taken += 1
             if not self.away:
                 yield
                 return
             async with self._trying:
                 await self._wait(closing)
                 yield
+        finally:
+            for _ in range(taken):
+                self._free.release()
 
     async def _wait(self, closing: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):

@@ -188,6 +188,8 @@ class Door:
             roster.freed.set()
 
     def _settle(self) -> None:
+        for waiting in self.held:
+            waiting.lost = waiting.ticket.lease.lost
         for effect in self._line.settle(self._view()):
             self._act(effect)
         if self.held:
@@ -202,7 +204,7 @@ class Door:
 
     async def release(self) -> None:
         """The agent stops: all that waits is handed back at once, for the other hosts."""
-        leases = [waiting.ticket.lease for waiting in self.held if not waiting.lost]
+        leases = [waiting.ticket.lease for waiting in self.held if not waiting.ticket.lease.lost]
         self._line.waiting = []
         if leases:
             log.info("messages_handed_back", messages=len(leases), reason="the agent is stopping")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runner.agent.amounts import JOBS, MEMORY, NOTHING, Amounts, less, plus
+from runner.agent.amounts import JOBS, MEMORY, Amounts, exact, less, plus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -94,10 +94,11 @@ class Ledger:
 
     def counted(self, run_ids: Iterable[str]) -> Amounts:
         """What these runs take together."""
-        total: Amounts = NOTHING
+        total: dict[str, float] = {}
         for run_id in run_ids:
-            total = plus(total, self._entries[run_id].counted)
-        return total
+            for name, amount in self._entries[run_id].counted.items():
+                total[name] = total.get(name, 0.0) + amount
+        return {name: exact(amount) for name, amount in total.items()}
 
     def untouched_by(self, run_ids: Iterable[str]) -> float:
         """Memory that these have asked for and do not use yet, in bytes."""

@@ -11,12 +11,10 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from runner.agent.redact import Masks, Span, joined, whole
+from runner.sinks import SPLIT_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-SPLIT_MARK = " [cron-runner: line continues]"
-"""Ends every piece of a line that had to be split but the last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ SHORTEST_SPAN_S = 0.5
 
 
 class HostGauge:
-    """Reads the host's size and load. Each reading costs well under a millisecond.
+    """Reads the host's size and load. Each reading costs about a millisecond.
 
     `pid` is a process in the control group that the jobs are in: the supervisor's. None: our own.
     """

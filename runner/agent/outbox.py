@@ -44,12 +44,12 @@ class Outbox:
         queue: Queue | None,
         *,
         now: Callable[[], float] = time.time,
-        patience: float = PATIENCE_S,
+        patience: float | None = None,
     ) -> None:
         self._journal = journal
         self._queue = queue
         self._now = now
-        self._patience = patience
+        self._patience = PATIENCE_S if patience is None else patience
         self._position = 0
         self._window: deque[Unsent] = deque()
         self._wake = asyncio.Event()

@@ -279,7 +279,7 @@ class Run:
         execution.verdict = verdict
         execution.outcome = verdict.outcome
         execution.reason = verdict.reason
-        if execution.lease_lost and (record is None or record.cause != "lost_lease"):
+        if execution.lease_lost and record is not None and record.cause != "lost_lease":
             execution.reason += "; its lease was lost meanwhile and the job was left running"
         return verdict
 

@@ -101,9 +101,8 @@ class Services:
             names.append("a variable of run.env_files")
         if new := sorted(set(names) - self.short_secrets):
             self.short_secrets.update(new)
-            log.warning(
-                "secret_not_masked", names=new, detail=f"a value of fewer than {SHORTEST_SECRET} characters is not masked"
-            )
+            detail = f"a value of fewer than {SHORTEST_SECRET} characters is not masked"
+            log.warning("secret_not_masked", names=new, detail=detail)
 
     async def settle_output(self, key: str) -> None:
         """Wait until every sink has all of this output; then nothing of it has to be remembered."""

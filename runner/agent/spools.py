@@ -25,6 +25,7 @@ class SpoolRow:
     secrets: tuple[str, ...]
     rules: Rules
     end: OutputEnd | None
+    settled: bool = False
 
 
 class Spools:
@@ -128,4 +129,5 @@ def row_of(text: str, record: str | None) -> SpoolRow:
         secrets=tuple(described["secrets"]),
         rules=Rules(tuple(described["fail_on"]), tuple(described["require"])),
         end=OutputEnd.from_json(end) if "bytes_total" in end else None,
+        settled=bool(end.get("settled")),
     )

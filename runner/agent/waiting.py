@@ -50,7 +50,7 @@ class View:
     """What a decision is made on. `now` is unix seconds, `clock` monotonic ones.
 
     `max_receive_count` is None where messages may be received without end; `redrive_known` is False until SQS
-    has said so: until then only a first delivery is handed back. `blocked`: why nothing may start at all.
+    has said so: until then nothing is handed back. `blocked`: why nothing may start at all.
     `paused`: why nothing may start or wait here.
     """
 
@@ -64,9 +64,7 @@ class View:
     paused: str | None = None
 
     def may_go_back(self, delivery: int) -> bool:
-        if not self.redrive_known:
-            return delivery == 1
-        return hand_back(delivery, self.max_receive_count)
+        return self.redrive_known and hand_back(delivery, self.max_receive_count)
 
 
 @dataclass(frozen=True, slots=True)

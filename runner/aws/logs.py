@@ -6,6 +6,7 @@ caller's: this module sends what it is given. Sequence tokens are ignored by AWS
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,6 +40,22 @@ class LogPage:
 
     events: tuple[tuple[int, str], ...]
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPage:
+    """Names of streams. Ask again with ``token``, which is None at the end."""
+
+    names: tuple[str, ...]
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPage:
+    """Found events as (unix milliseconds, text, stream). Ask again with ``token``, which is None at the end."""
+
+    events: tuple[tuple[int, str, str], ...]
+    token: str | None
 
 
 class Logs:
@@ -101,6 +118,27 @@ class Logs:
             where["nextToken"] = token
         return await self._call(action, lambda logs: logs.get_log_events(**where), _read_page)
 
+    async def streams(self, group: str, *, prefix: str = "", token: str | None = None) -> StreamPage:
+        """Up to 50 names of streams: those with a prefix by name, or all, the last written to first."""
+        where: Any = {"logGroupName": group, "limit": 50}
+        # AWS orders by time only where no prefix is given.
+        where |= {"logStreamNamePrefix": prefix} if prefix else {"orderBy": "LastEventTime", "descending": True}
+        if token is not None:
+            where["nextToken"] = token
+        return await self._call("DescribeLogStreams", lambda logs: logs.describe_log_streams(**where), _read_streams)
+
+    async def find_events(self, group: str, *, prefix: str, words: str, token: str | None = None) -> FoundPage:
+        """A page of the events that hold `words`, in all streams whose names begin with `prefix` ("" for all).
+
+        A page may be empty with more to come: the end is where its token is None.
+        """
+        where: Any = {"logGroupName": group, "filterPattern": json.dumps(words)}
+        if prefix:
+            where["logStreamNamePrefix"] = prefix
+        if token is not None:
+            where["nextToken"] = token
+        return await self._call("FilterLogEvents", lambda logs: logs.filter_log_events(**where), _read_found)
+
     async def _create(self, action: str, do: Callable[[CloudWatchLogsClient], object]) -> bool:
         try:
             await self._call(action, lambda logs: _metadata(do(logs)), _nothing)
@@ -147,3 +185,15 @@ def _read_rejected(answer: Mapping[str, Any]) -> Rejected | None:
 def _read_page(answer: Mapping[str, Any]) -> LogPage:
     events = tuple((int(event["timestamp"]), str(event["message"])) for event in answer["events"])
     return LogPage(events, str(answer["nextForwardToken"]))
+
+
+def _read_streams(answer: Mapping[str, Any]) -> StreamPage:
+    names = tuple(str(stream["logStreamName"]) for stream in answer["logStreams"])
+    return StreamPage(names, answer.get("nextToken") or None)
+
+
+def _read_found(answer: Mapping[str, Any]) -> FoundPage:
+    events = tuple(
+        (int(event["timestamp"]), str(event["message"]), str(event["logStreamName"])) for event in answer["events"]
+    )
+    return FoundPage(events, answer.get("nextToken") or None)

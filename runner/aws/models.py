@@ -31,6 +31,8 @@ OPERATIONS = {
             # The agent's own log goes through watchtower, which asks for these two besides.
             "DescribeLogGroups",
             "TagResource",
+            "DescribeLogStreams",
+            "FilterLogEvents",
             "GetLogEvents",
             "PutLogEvents",
             "PutRetentionPolicy",

@@ -46,6 +46,7 @@ COMMANDS: Final = (
     Command("run", "runner.cli.run", "the daemon, in the foreground"),
     Command("run-once", "runner.cli.run_once", "receive one message and run it here and now"),
     Command("send", "runner.cli.send", "put a job on the group's queue"),
+    Command("logs", "runner.cli.logs", "a run's output, from this host or from CloudWatch"),
     Command("demo", "runner.cli.demo", "the whole loop on an embedded AWS stand-in"),
 )
 

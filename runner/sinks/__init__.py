@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+SPLIT_MARK = " [cron-runner: line continues]"
+"""Ends every piece of a line that had to be split but the last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tag:
     """Whose output it is. Must be the same after a restart of the agent: it names the log stream and the file."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from runner.errors import AwsUnavailable
-from runner.sinks import Batch, Limits, NoNewStream, Tag
+from runner.sinks import SPLIT_MARK, Batch, Limits, NoNewStream, Tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +37,13 @@ RETENTION_CAP_S = 3600.0
 CLOCK_REFUSED_MS = 2 * 3600 * 1000
 """An event further in the future than this is refused as too new."""
 _FORBIDDEN = str.maketrans({":": "-", "*": "-"})
+
+
+def readable(text: str) -> str:
+    """An event's text as the job wrote it, with its line end; a piece of a line that was split has none."""
+    if text.endswith(SPLIT_MARK):
+        return text.removesuffix(SPLIT_MARK)
+    return "\n" if text == " " else f"{text}\n"
 
 
 class LogsApi(Protocol):

@@ -144,6 +144,7 @@ def _send_file(sock: socket.socket, data: bytes) -> None:
     try:
         with contextlib.closing(os.fdopen(os.dup(descriptor), "wb")) as file:
             file.write(data)
+        os.lseek(descriptor, 0, os.SEEK_SET)  # the place in the file goes along with the descriptor
         seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
         socket.send_fds(sock, [b""], [descriptor])

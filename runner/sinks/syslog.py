@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import select
 import socket
 import struct
 import termios
@@ -146,10 +147,12 @@ def _connect_unix(path: str) -> socket.socket:
 
 def _hung_up(sock: socket.socket) -> bool:
     """Whether the other side has closed: what is sent then is taken by the kernel and lost."""
-    try:
-        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    if not poll.poll(0):
         return False
+    try:
+        return sock.recv(1, socket.MSG_PEEK) == b""
     except OSError:
         return True
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+_LOOKS = 4  # a parent may also be one that we are not shown: then looking again is no help
 _CHILDREN = f"/proc/self/task/{os.getpid()}/children"
 
 
@@ -65,9 +66,24 @@ def start_ticks(pid: int) -> int:
 
 
 def everything() -> dict[int, Process]:
-    """All living processes; zombies are left out, they only wait for their parent."""
-    found = (process(int(name)) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - hot, and no Path is wanted
-    return {item.pid: item for item in found if item is not None and item.alive}
+    """All living processes; zombies are left out, they only wait for their parent.
+
+    /proc is read one by one while the world goes on: a process may be seen with a parent that is gone by the time
+    that one is read. It has been adopted since, so it is read again.
+    """
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - hot, and no Path is wanted
+    table: dict[int, Process] = {}
+    for _ in range(_LOOKS):
+        for pid in pids:
+            found = process(pid)
+            if found is not None and found.alive:
+                table[pid] = found
+            else:
+                table.pop(pid, None)
+        pids = [item.pid for item in table.values() if item.parent and item.parent not in table]
+        if not pids:
+            break
+    return table
 
 
 def own_children() -> set[int]:

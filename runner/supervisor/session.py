@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 
+# A daemon may fork and end between the listing of /proc and the look at it, and so escape one look.
+_LOOKS = 3
+
+
 class SessionPlace:
     """Where one run lives. ``main`` is its main process's pid, 0 once that has been reaped."""
 
@@ -50,8 +54,13 @@ class SessionPlace:
         """Whether no process of it is left."""
         if self.main:
             return False
-        # Every survivor is below a child of ours that is nobody's main process: mostly there is none.
-        return not (processes.own_children() - self._others()) or not self.members()
+        for _ in range(_LOOKS):
+            # Every survivor is below a child of ours that is nobody's main process: mostly there is none.
+            if not processes.own_children() - self._others():
+                return True
+            if self.members():
+                return False
+        return True  # the orphans that there are belong to others
 
     def kill(self) -> None:
         """SIGKILL to all that are found; to be repeated until `gone`, as they may be forking."""

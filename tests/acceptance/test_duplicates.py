@@ -86,7 +86,7 @@ def test_a_message_of_an_ended_run_is_answered_from_the_journal(fleet: Fleet, ho
     fleet.send(body)
     [first] = fleet.events.wait_ended(["r"])
     fleet.wait_empty()
-    host.kill()
+    assert host.stop() == 0  # not killed: SQS would give the message to the poll of the dead
     host.start()  # what has ended is remembered by the journal, not by the agent
     fleet.send(body)
     told = [event for event in fleet.events.seen if event["id"] == first["id"]]
@@ -121,7 +121,9 @@ def test_an_interrupted_run_runs_again(fleet: Fleet) -> None:
         lambda: fleet.events.collect() or len(fleet.events.of("r", "finished")) == 2, "it ran again", detail=host.log
     )
     again = next(event for event in fleet.events.of("r", "finished") if event["id"] != interrupted["id"])
-    assert (again["data"]["outcome"], again["data"]["delivery"]) == ("succeeded", 2)
+    assert again["data"]["outcome"] == "succeeded"
+    # The poll that was under way may have received the message once more, and handed it back.
+    assert again["data"]["delivery"] in {2, 3}
     assert again["data"]["execution"] != interrupted["data"]["execution"]
     fleet.wait_empty()
 

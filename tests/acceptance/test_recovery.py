@@ -202,3 +202,49 @@ def test_agent_and_supervisor_killed_together(fleet: Fleet, host: Host) -> None:
     wait_for(lambda: sorted(fleet.lines("both", "r")) == ["first", "second"], "the output of both")
     fleet.wait_empty()
     assert not list(Path(host.runtime).glob("*.records"))
+
+
+def test_twelve_hours(fleet: Fleet, host: Host) -> None:
+    """Before SQS would give the message away it is deleted, and this host answers for the run alone."""
+    go = fleet.directory / "go"
+    fleet.send({"job": "long", "run_id": "r", "command": f"while [ ! -e {go} ]; do sleep 0.1; done; echo done"})
+    fleet.events.wait("r", "started")
+    host.kill()
+    journal(host, "UPDATE runs SET lease_taken = lease_taken - 41700")  # received 11 h 35 min ago
+    host.start()
+    wait_for(lambda: fleet.aws.depth(fleet.queue) == 0, "the message is deleted", detail=host.log)
+    assert journal(host, "SELECT message, state FROM runs") == [("taken_over", "running")]
+    assert not go.exists()
+    host.kill()
+    host.start()  # and so does the next agent
+    go.touch()
+    [event] = fleet.events.wait_ended(["r"])
+    assert event["data"]["outcome"] == "succeeded"
+    fleet.wait_lines("long", "r", ["done"])
+    assert fleet.aws.depth(fleet.queue) == 0
+
+
+@pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
+@pytest.mark.parametrize("policy", ["continue", "kill"])
+def test_a_lost_lease_is_a_decision(fleet: Fleet, policy: str) -> None:
+    host = fleet.host(visibility="10s", more=f'queue.on_lost_lease = "{policy}"\n')
+    host.start()
+    go = fleet.directory / "go"
+    mark = f"20{uuid.uuid4().int % 10**9}"
+    command = f"while [ ! -e {go} ]; do sleep 0.1; done" if policy == "continue" else f"sleep {mark}"
+    fleet.send({"job": "held", "run_id": "r", "command": command})
+    fleet.events.wait("r", "started")
+    [(receipt,)] = journal(host, "SELECT receipt FROM runs")
+    fleet.aws.sqs.delete_message(QueueUrl=fleet.queue, ReceiptHandle=receipt)
+    wait_for(lambda: "lease_lost" in host.log(), "the lease is lost", detail=host.log)
+    go.touch()
+    [event] = fleet.events.wait_ended(["r"])
+    data = event["data"]
+    assert data["lease_lost"] is True
+    if policy == "continue":
+        assert (data["outcome"], data["exit_code"]) == ("succeeded", 0)
+        assert data["reason"].startswith("exit code 0; its lease was lost")
+    else:
+        assert data["outcome"] == "interrupted"
+        assert "SQS refused the renewal" in data["reason"]
+        assert not processes_of(mark)

@@ -7,13 +7,12 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
+from scripted import ScriptedQueue, away
 
 from runner.agent import lease as lease_module
 from runner.agent.lease import SQS_LIMIT_S, TAKE_OVER_S, Lease, LeaseKeeper
 from runner.aws.messages import Received
 from runner.aws.sqs import Failed
-
-from scripted import ScriptedQueue, away
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,13 +18,12 @@ from strict_logs import StrictLogs, StrictLogsServer
 
 from runner.agent import gate as gate_module
 from runner.agent import spool
-from runner.agent.lines import SPLIT_MARK
 from runner.agent.offsets import Committed
 from runner.agent.output import OutputEnd, OutputReport, Rules, Shipper
 from runner.aws.logs import Logs, Rejected
 from runner.aws.session import Session
 from runner.errors import AwsUnavailable
-from runner.sinks import Tag
+from runner.sinks import SPLIT_MARK, Tag
 from runner.sinks.cloudwatch import CloudWatch
 from runner.sinks.stdout import Stdout
 from runner.sinks.terminal import Terminal
@@ -52,6 +51,7 @@ class Offsets:
 
     async def removed(self, keys: Sequence[str]) -> None:
         await asyncio.sleep(0)
+        assert keys
 
 
 def tag(run_id: str = "run-1", **changes: Any) -> Tag:

@@ -54,14 +54,14 @@ def mixed_jobs(policy: str, seed: int = 7) -> list[dict[str, Any]]:
     """Forty messages, from very small ones to such as take the whole host."""
     draw = random.Random(seed)
     # One after the other takes as long as all together.
-    longest = 0.1 if policy == "one-at-a-time" else 0.4
+    longest = 0.06 if policy == "one-at-a-time" else 0.3
     jobs = []
     for number in range(JOBS):
         needs = {"cpu": draw.choice([0.25, 0.5, 1, 1, 2, 4]), "memory": draw.choice([16, 64, 128, 256, 512]) * M}
         if draw.random() < 0.3:
             needs["slots"] = draw.choice([1, 2])
         run = {"job": f"job-{number % 7}", "run_id": f"{policy}-{number}", "resources": needs}
-        jobs.append(run | {"command": ["sleep", f"{draw.uniform(0.05, longest):.2f}"]})
+        jobs.append(run | {"command": ["sleep", f"{draw.uniform(0.03, longest):.2f}"]})
     return jobs
 
 

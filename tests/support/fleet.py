@@ -66,12 +66,12 @@ class Host:
         assert self.process is not None, "the host's agent was not started"
         return self.process
 
-    def start(self, **environment: str) -> None:
+    def start(self, *, program: Sequence[str] = (COMMAND,), **environment: str) -> None:
         """Start ``cron-runner run``, with more environment variables than the host's where they are given."""
         path = self.directory / f"agent-{len(self._logs)}.log"
         with path.open("wb") as log:
             self.process = subprocess.Popen(
-                [COMMAND, "--config", str(self.config), "run"],
+                [*program, "--config", str(self.config), "run"],
                 env=self.environment | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

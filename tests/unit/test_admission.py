@@ -148,7 +148,7 @@ def test_a_host_smaller_than_the_reserve_offers_half_of_itself_and_takes_one_def
     on = resources(tiny, reserve_memory=64 * M)
     assert on.offered == {"cpu": 0.25, "memory": 192 * M}
     assert on.default == {"cpu": 0.25, "memory": 192 * M, "(jobs)": 1}
-    assert decide(on, JOB, running(on), replace(tiny, available=None), NOW) == Admit()
+    assert decide(on, JOB, running(on), tiny, NOW) == Admit()
     assert room(on, running(on), None) == (1, "")
 
 
@@ -195,11 +195,18 @@ def test_memory_that_others_use_is_not_free_nor_what_is_declared_and_not_touched
     on = resources(reserve_memory=G)
     taken = running(on, OTHER, cpu=1, memory=2 * G)
     load = replace(HOST, available=5 * G)
-    # 5G available, less 1G in reserve, less 2G that the run beside it has not touched yet.
-    assert decide(on, asks(memory=3 * G), taken, load, NOW) == Hold("memory", "memory 3G asked, 2G free")
-    # Once touched, the kernel counts it: 3G available, less the reserve.
+    # 5G available, less 2G that the run beside it has not touched yet.
+    assert decide(on, asks(memory=4 * G), taken, load, NOW) == Hold("memory", "memory 4G asked, 3G free")
+    # Once touched, the kernel counts it.
     taken.measure({"r-1": {"cpu": 0.0, "memory": 2 * G}})
-    assert decide(on, asks(memory=2 * G), taken, replace(HOST, available=3 * G), NOW) == Admit()
+    assert decide(on, asks(memory=3 * G), taken, replace(HOST, available=3 * G), NOW) == Admit()
+
+
+def test_what_the_system_uses_is_what_the_reserve_is_for() -> None:
+    # A container of 256M: its other half is used by the agent and the supervisor.
+    tiny = HostLoad(cores=0.5, memory=256 * M, busy=0.1, available=150 * M)
+    on = resources(tiny)
+    assert decide(on, JOB, running(on), tiny, NOW) == Admit()
 
 
 def test_more_memory_on_offer_than_there_is_means_that_it_is_over_committed() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.agent.lines import SPLIT_MARK, Cut, Room, Window, cut_lines
+from runner.agent.lines import Cut, Room, Window, cut_lines
 from runner.agent.redact import Masks
+from runner.sinks import SPLIT_MARK
 
 NONE = Masks()
 WIDE = Room(batch_bytes=1 << 20, events=10_000, event_bytes=262_118, overhead=26)

@@ -1,0 +1,278 @@
+"""The sinks beside CloudWatch, over real sockets: all lines arrive, in order, under the names of their run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.sinks import SPLIT_MARK, Batch, Piece, SinkUnavailable, Tag
+from runner.sinks.journald import Journald
+from runner.sinks.stdout import Stdout
+from runner.sinks.syslog import MESSAGE_BYTES, Syslog
+
+from waiting import wait_for
+
+TAG = Tag("exec1", 2, "job", 'run "1"]\\', 0.0, host="host a")
+LINES = ["plain", " ", "tab\tand \x00 nul", "é\u20ac\U0001f600 \ufffd", "x" * 7000] + [f"line {n}" for n in range(3000)]
+
+
+def batches(lines: list[str], most: int = 1000) -> list[Batch]:
+    return [Batch("s", (Piece(TAG, 1_700_000_000_123, lines[n : n + most]),)) for n in range(0, len(lines), most)]
+
+
+class Receiver:
+    """Takes what arrives on a socket, on a thread; `one` reads once and returns what it read."""
+
+    def __init__(self, sock: socket.socket, one: Callable[[socket.socket], bytes]) -> None:
+        self.socket = sock
+        self.messages: list[bytes] = []
+        self._one = one
+        self._closing = False
+        sock.settimeout(0.05)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while not self._closing:
+            with contextlib.suppress(TimeoutError):
+                self.messages.append(self._one(self.socket))
+
+    def close(self) -> None:
+        self._closing = True
+        self._thread.join(5)
+        self.socket.close()
+
+
+def datagram(sock: socket.socket) -> bytes:
+    data, descriptors, _, _ = socket.recv_fds(sock, 1 << 20, 4)
+    for descriptor in descriptors:
+        with os.fdopen(descriptor, "rb") as file:
+            data += file.read()
+    return data
+
+
+@contextlib.contextmanager
+def receiving(kind: int, address: str | tuple[str, int]) -> Iterator[Receiver]:
+    sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET, kind)
+    sock.bind(address)
+    receiver = Receiver(sock, datagram)
+    try:
+        yield receiver
+    finally:
+        receiver.close()
+
+
+async def send_all(sink: Journald | Syslog, lines: list[str]) -> None:
+    for batch in batches(lines):
+        assert await sink.send(batch) == 0
+    await sink.close()
+
+
+# -- the journal
+
+
+def entries(data: bytes) -> Iterator[dict[str, str]]:
+    """The fields of each entry of a datagram, read as systemd-journald reads them."""
+    entry: dict[str, str] = {}
+    while data:
+        line, _, rest = data.partition(b"\n")
+        if not line:
+            yield entry
+            entry = {}
+        elif b"=" in line:
+            name, _, value = line.partition(b"=")
+            entry[name.decode()] = value.decode()
+        else:
+            (size,) = struct.unpack("<Q", rest[:8])
+            entry[line.decode()] = rest[8 : 8 + size].decode()
+            assert rest[8 + size : 9 + size] == b"\n"
+            rest = rest[9 + size :]
+        data = rest
+    if entry:
+        yield entry
+
+
+def test_journald_gets_every_line_with_the_fields_of_its_run(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    lines = [*LINES, "z" * 250_000, "two\nlines"]
+    with receiving(socket.SOCK_DGRAM, str(path)) as receiver:
+        asyncio.run(send_all(Journald("web", path), lines))
+        wait_for(lambda: sum(m.count(b"\nMESSAGE\n") for m in receiver.messages) == len(lines), "all entries")
+    found = [entry for message in receiver.messages for entry in entries(message)]
+    assert [entry["MESSAGE"] for entry in found] == lines
+    assert found[0] == {
+        "MESSAGE": "plain",
+        "PRIORITY": "6",
+        "SYSLOG_IDENTIFIER": "job",
+        "CRON_RUNNER_JOB": "job",
+        "CRON_RUNNER_RUN_ID": TAG.run_id,
+        "CRON_RUNNER_ATTEMPT": "2",
+        "CRON_RUNNER_EXECUTION": "exec1",
+        "CRON_RUNNER_GROUP": "web",
+    }
+    assert max(map(len, receiver.messages)) > 250_000, "a large entry came in a memory file"
+
+
+def test_journald_comes_back_after_the_journal_was_restarted(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+
+    async def scene() -> None:
+        sink = Journald("web", path)
+        with pytest.raises(SinkUnavailable, match="systemd-journald"):
+            await sink.send(batches(["early"])[0])
+        for text in ("one", "two"):
+            with receiving(socket.SOCK_DGRAM, str(path)) as receiver:
+                # The first datagram to a journal that went away fails, and the batch is sent again.
+                with contextlib.suppress(SinkUnavailable):
+                    await sink.send(batches([text])[0])
+                if not receiver.messages:
+                    await sink.send(batches([text])[0])
+                await asyncio.to_thread(wait_for, lambda r=receiver: r.messages, "an entry")
+            path.unlink()
+        await sink.close()
+
+    asyncio.run(scene())
+
+
+# -- syslog
+
+MESSAGE = re.compile(
+    r"<78>1 2023-11-14T22:13:20\.123Z host_a job - - "
+    r'\[cron-runner@32473 job="job" run_id="run \\"1\\"\\]\\\\" attempt="2" execution="exec1" group="web"\] (.*)',
+    re.DOTALL,
+)
+
+
+def texts(messages: list[bytes]) -> list[str]:
+    assert all(len(message) <= MESSAGE_BYTES for message in messages)
+    matches = [MESSAGE.fullmatch(message.decode()) for message in messages]
+    return [match[1] for match in matches if match]
+
+
+def counted(data: bytes) -> list[bytes]:
+    """RFC 6587's octet counting."""
+    found = []
+    while data:
+        size, _, data = data.partition(b" ")
+        found.append(data[: int(size)])
+        assert len(found[-1]) == int(size)
+        data = data[int(size) :]
+    return found
+
+
+def test_syslog_over_udp() -> None:
+    with receiving(socket.SOCK_DGRAM, ("127.0.0.1", 0)) as receiver:
+        receiver.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        port = receiver.socket.getsockname()[1]
+        asyncio.run(send_all(Syslog(f"udp://127.0.0.1:{port}", "web"), LINES))
+        wait_for(lambda: len(receiver.messages) == len(LINES), "all messages")
+    assert texts(receiver.messages) == LINES
+
+
+def test_syslog_over_a_unix_socket(tmp_path: Path) -> None:
+    with receiving(socket.SOCK_DGRAM, str(tmp_path / "log")) as receiver:
+        asyncio.run(send_all(Syslog(f"unix://{tmp_path}/log", "web"), LINES))
+        wait_for(lambda: len(receiver.messages) == len(LINES), "all messages")
+    assert texts(receiver.messages) == LINES
+
+
+@contextlib.contextmanager
+def accepting(address: str | tuple[str, int]) -> Iterator[tuple[socket.socket, list[bytes]]]:
+    """A server that reads every connection to its end; what each has brought."""
+    server = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET, socket.SOCK_STREAM)
+    server.bind(address)
+    server.listen()
+    brought: list[bytes] = []
+
+    def one(sock: socket.socket) -> bytes:
+        connection, _ = sock.accept()
+        connection.settimeout(20)
+        with connection:
+            data = b""
+            while part := connection.recv(1 << 16):
+                data += part
+                if data.endswith(b"hang up"):
+                    break
+        brought.append(data)
+        return data
+
+    receiver = Receiver(server, one)
+    try:
+        yield server, brought
+    finally:
+        receiver.close()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_syslog_over_a_stream_counts_octets(tmp_path: Path, kind: str) -> None:
+    address = ("127.0.0.1", 0) if kind == "tcp" else str(tmp_path / "log")
+    with accepting(address) as (server, brought):
+        url = f"unix://{tmp_path}/log" if kind == "unix" else f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        asyncio.run(send_all(Syslog(url, "web"), LINES))
+        wait_for(lambda: brought, "the connection's end")
+    assert texts(counted(brought[0])) == LINES
+
+
+def test_syslog_over_tcp_connects_again_when_the_server_has_hung_up() -> None:
+    async def scene(port: int, brought: list[bytes]) -> None:
+        sink = Syslog(f"tcp://127.0.0.1:{port}", "web")
+        with contextlib.suppress(SinkUnavailable):
+            await sink.send(batches(["first", "hang up"])[0])
+        await asyncio.to_thread(wait_for, lambda: brought, "the hang-up")
+        await sink.send(batches(["second"])[0])
+        await sink.close()
+        await asyncio.to_thread(wait_for, lambda: len(brought) == 2, "the second connection")
+
+    with accepting(("127.0.0.1", 0)) as (server, brought):
+        asyncio.run(scene(server.getsockname()[1], brought))
+    assert [texts(counted(data)) for data in brought] == [["first", "hang up"], ["second"]]
+
+
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+def test_syslog_that_nobody_serves_is_unavailable(scheme: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        taken.close()
+
+    async def scene() -> None:
+        sink = Syslog(f"{scheme}://127.0.0.1:{port}", "web")
+        with pytest.raises(SinkUnavailable, match=r"\[output.syslog\] address"):
+            await sink.send(batches(["lost"])[0])
+        await sink.close()
+
+    asyncio.run(scene())
+
+
+def test_no_event_of_a_sink_is_longer_than_its_message() -> None:
+    assert Syslog.limits.event_bytes + 1000 < MESSAGE_BYTES
+    assert len(SPLIT_MARK) < 64
+
+
+def test_a_standard_output_that_nobody_reads_keeps_no_process_from_ending() -> None:
+    reader, writer = os.pipe()
+
+    async def scene() -> None:
+        sink = Stdout(writer)
+        sending = asyncio.create_task(sink.send(batches(["x" * 60_000] * 10)[0]))
+        await asyncio.sleep(0)
+        await sink.close()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+    asyncio.run(scene())
+    threads = [thread for thread in threading.enumerate() if thread.name == "stdout"]
+    assert all(thread.daemon for thread in threads)
+    os.close(reader)
+    for thread in threads:
+        thread.join(5)
+    os.close(writer)
