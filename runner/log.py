@@ -51,25 +51,33 @@ class Secrets:
         self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._pattern: re.Pattern[str] | None = None
+        self._stale = False
 
     def add(self, values: Iterable[str]) -> None:
         """Mask these from now on; values of fewer than `SHORTEST_SECRET` characters are left."""
         with self._lock:
+            before = len(self._held)
             self._held.update(value for value in values if len(value) >= SHORTEST_SECRET)
-            self._compile()
+            self._stale |= len(self._held) != before
 
     def discard(self, values: Iterable[str]) -> None:
         """Take back one `add` of each value."""
         with self._lock:
             self._held.subtract(value for value in values if len(value) >= SHORTEST_SECRET)
+            before = len(self._held)
             self._held = +self._held
-            self._compile()
+            self._stale |= len(self._held) != before
 
     def mask(self, line: str) -> str:
         """The line with every secret as ``***``, also where a renderer has escaped the secret."""
+        if self._stale:
+            with self._lock:
+                self._compile()
         return self._pattern.sub("***", line) if self._pattern else line
 
     def _compile(self) -> None:
+        # Not at each add: many runs hold the same few values, and most lines are far between.
+        self._stale = False
         forms = {form for value in self._held for form in _escaped(value)}
         # The longest first, or a secret that begins with another one would leave its end in sight.
         ordered = sorted(forms, key=len, reverse=True)

@@ -122,8 +122,8 @@ class Hold:
 
     @property
     def for_room(self) -> bool:
-        """Whether it waits for room, and not for another run of its job."""
-        return self.kind != "overlap"
+        """Whether it waits for room, and not for what is before it."""
+        return self.kind not in ("overlap", "returned")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,13 +59,18 @@ class CloudOutput:
                 break
         return []
 
-    async def read(self, stream: str, token: str | None) -> tuple[list[Line], str]:
-        """A page from the stream's beginning, or from where the last one ended, and where this one ends."""
+    async def read(self, run_id: str, stream: str, token: str | None) -> tuple[list[Line], str]:
+        """A page from the stream's beginning, or from where the last one ended, and where this one ends.
+
+        Of a stream that many runs share, the run's own lines.
+        """
         try:
             page = await self._logs.get_events(self._group, stream, token)
         except AwsUnavailable as error:
             raise self._explained(error) from error
-        return [Line(ms, readable(text)) for ms, text in page.events], page.token
+        mark = f"{run_id} " if self._is_shared(stream) else ""
+        lines = [Line(ms, readable(text.removeprefix(mark))) for ms, text in page.events if text.startswith(mark)]
+        return lines, page.token
 
     async def shared(self, run_id: str) -> AsyncIterator[Line]:
         """The run's lines in streams that many runs share, where each line begins with its run id."""
@@ -91,6 +96,9 @@ class CloudOutput:
             token = page.token
             if token is None:
                 return
+
+    def _is_shared(self, stream: str) -> bool:
+        return "{run_id}" not in self._template or stream.startswith(_beginning(SHARED_STREAM, {}))
 
     async def _exists(self, stream: str) -> bool:
         try:

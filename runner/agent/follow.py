@@ -91,8 +91,8 @@ class Followed:
         self.told = False  # where its output is has been told, and stays so
         self.settled = asyncio.Event()
         self.readers = {name: Reader(name) for name in sinks}
-        self._secrets = set(secrets)
-        self.masks = Masks(self._secrets)
+        self.secrets = set(secrets)
+        self.masks = Masks(self.secrets)
         self._rules = rules
         self.watch = Watch(rules)
         self._watched = 0
@@ -100,8 +100,8 @@ class Followed:
         self._punched = 0
 
     def learn(self, secrets: Iterable[str]) -> None:
-        self._secrets.update(secrets)
-        self.masks = Masks(self._secrets)
+        self.secrets.update(secrets)
+        self.masks = Masks(self.secrets)
 
     def restore(self, committed: Iterable[Committed]) -> None:
         """Go on where an earlier agent has come to."""

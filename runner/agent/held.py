@@ -64,8 +64,9 @@ class Ticket:
 class Door:
     """`blocked_by` says why nothing may start although there is room."""
 
-    def __init__(self, services: Services, answers: Answers) -> None:
+    def __init__(self, services: Services, answers: Answers, *, fifo: bool = False) -> None:
         self._services = services
+        self._fifo = fifo
         self._answers = answers
         self._line: Line[Ticket] = Line(services.roster.ledger)
         self._admission: Admission | None = None
@@ -73,6 +74,7 @@ class Door:
         self._gauge: HostGauge | None = None
         self._measured = asyncio.Event()
         self._looking = asyncio.Event()
+        self._releasing: asyncio.Task[None] | None = None
         self.load: HostLoad | None = None
         self.yields = Yields()
         self.blocked_by: Callable[[], str | None] = lambda: None
@@ -139,7 +141,11 @@ class Door:
     def enter(self, arrivals: list[tuple[Job, Received, Lease]]) -> None:
         """Decide on what was just received, behind those who wait already."""
         for job, received, lease in arrivals:
-            self._line.join(Waiting(job, Ticket(received, lease), time.monotonic(), received.delivery))
+            ticket = Ticket(received, lease)
+            # On a standard queue a group only says whose message it is, and orders nothing.
+            group = received.group_id if self._fifo else None
+            waiting = Waiting(job, ticket, time.monotonic(), received.delivery, group)
+            self._line.join(waiting)
         self._settle()
 
     def find(self, run_id: str) -> Waiting[Ticket] | None:
@@ -202,13 +208,18 @@ class Door:
 
     # -- out
 
-    async def release(self) -> None:
+    def release(self) -> None:
         """The agent stops: all that waits is handed back at once, for the other hosts."""
         leases = [waiting.ticket.lease for waiting in self.held if not waiting.ticket.lease.lost]
         self._line.waiting = []
         if leases:
             log.info("messages_handed_back", messages=len(leases), reason="the agent is stopping")
-            await self._services.keeper.release(leases, 0)
+            self._releasing = self._services.spawn(self._services.keeper.release(leases, 0), "hand back the held")
+
+    async def released(self) -> None:
+        """What was held when the agent was told to stop is on the queue again."""
+        if self._releasing is not None:
+            await asyncio.wait({self._releasing})
 
     def _act(self, effect: Effect[Ticket]) -> None:
         waiting = effect.waiting

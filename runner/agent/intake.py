@@ -44,7 +44,7 @@ class Intake:
         self._queue = queue
         self._answers = answers
         self._stop = asyncio.Event()
-        self.door = Door(services, answers)
+        self.door = Door(services, answers, fifo=queue.fifo)
         self.last_receive: float | None = None  # CLOCK_MONOTONIC of the last answered receive
         self.asking_since: float | None = None  # since when there has been room to receive
         self.progress = time.monotonic()  # the last time the loop went round; the watchdog follows it
@@ -76,8 +76,9 @@ class Intake:
         self.door.redrive_known = True
 
     def stop(self) -> None:
-        """Receive no more. A receive under way is finished, and what it brings is handed back."""
+        """Receive no more, and hand back what is held. A receive under way is finished, and what it brings goes too."""
         self._stop.set()
+        self.door.release()
         self._services.roster.changed.set()
 
     async def run(self) -> None:
@@ -97,7 +98,7 @@ class Intake:
                 else:
                     await self._take(received)
             waiting.cancel()
-        await self.door.release()
+            await self.door.released()
 
     # -- receiving
 
@@ -170,7 +171,11 @@ class Intake:
             if not self._here(job, message):
                 fresh.append((job, message))
         arrivals: dict[str, tuple[Job, Received, Lease]] = {}
-        for job, message in await self._answers.unanswered(fresh):
+        unanswered = await self._answers.unanswered(fresh)
+        if self._stop.is_set():
+            await self._hand_back_all([message for _, message in unanswered])
+            return
+        for job, message in unanswered:
             # Two copies may have come in one batch.
             if job.run_id in arrivals:
                 arrivals[job.run_id][2].adopt(message, message.asked_at, self._services.config.queue.visibility)

@@ -53,6 +53,9 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, run_id: object) -> bool:
+        return run_id in self._entries
+
     def add(self, run_id: str, job: str, resources: Resources) -> None:
         """From now on it takes room. A run that is known already stays as it is."""
         if run_id in self._entries:

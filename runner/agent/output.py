@@ -23,6 +23,7 @@ from runner.agent.gate import Gate
 from runner.agent.offsets import Committed, OffsetStore
 from runner.agent.retention import trim
 from runner.agent.rules import Rules
+from runner.log import secrets as masked_in_log
 from runner.sinks import Sink, Tag
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ class Shipper:
     def learn(self, key: str, secrets: Iterable[str] = ()) -> None:
         """The run was started: these are the secrets of its env files, and its output may be shipped from now on."""
         followed = self._runs[key]
-        followed.learn(secrets)
+        new = set(secrets) - followed.secrets
+        masked_in_log.add(new)
+        followed.learn(new)
         followed.held = False
         self._wake(followed)
 
@@ -150,7 +153,9 @@ class Shipper:
 
     def forget(self, key: str) -> None:
         """The run is settled and reported; its file falls under the quota of kept files."""
-        self._runs.pop(key, None)
+        followed = self._runs.pop(key, None)
+        if followed is not None:
+            masked_in_log.discard(followed.secrets)
         self._grown.set()
 
     def backlog(self) -> int:
@@ -158,8 +163,7 @@ class Shipper:
         now = time.monotonic()
         if now >= self._backlog_due:
             self._backlog = sum(followed.backlog() for followed in self._runs.values())
-            # Asked for at every poll: with 100,000 small runs that wait for AWS it is not added up each time.
-            took = time.monotonic() - now
+            took = time.monotonic() - now  # with 100,000 small runs that wait for AWS it is not added up each time
             self._backlog_due = now + (20 * took if took > 0.002 else 0.0)
         return self._backlog
 
@@ -208,6 +212,7 @@ class Shipper:
     def _follow(self, tag: Tag, path: Path, secrets: Iterable[str], rules: Rules) -> Followed:
         followed = Followed(tag, path, sinks=[sink.name for sink in self._sinks], secrets=secrets, rules=rules)
         self._runs[tag.key] = followed
+        masked_in_log.add(followed.secrets)
         return followed
 
     def _wake(self, followed: Followed, *, urgent: bool = False) -> None:
@@ -268,8 +273,7 @@ class Shipper:
     def _report(self, followed: Followed, tail: str) -> OutputReport:
         followed.told = True
         first = followed.readers[self._sinks[0].name] if self._sinks else None
-        watch = followed.watch
-        ended = followed.ended
+        watch, ended = followed.watch, followed.ended
         return OutputReport(
             bytes=ended.bytes_total if ended is not None else followed.size,
             shipped_bytes=followed.shipped(first) if first is not None else 0,

@@ -39,6 +39,7 @@ class Waiting(Generic[T]):
     ticket: T
     since: float
     delivery: int
+    group: str | None = None  # of a FIFO queue: its messages run one after the other
     lost: bool = False
     kind: str = ""
     reason: str = ""
@@ -62,6 +63,12 @@ class View:
     redrive_known: bool = True
     blocked: str | None = None
     paused: str | None = None
+
+    def shut(self) -> Hold | None:
+        """Why nothing may start, whatever it is."""
+        if self.paused is not None:
+            return Hold("paused", self.paused)
+        return None if self.blocked is None else Hold("blocked", self.blocked)
 
     def may_go_back(self, delivery: int) -> bool:
         return self.redrive_known and hand_back(delivery, self.max_receive_count)
@@ -124,6 +131,24 @@ class Explained(Generic[T]):
 Effect = Start[T] | Replace[T] | Skipped[T] | Rejected[T] | HandBack[T] | Dropped[T] | Explained[T]
 
 
+@dataclass(slots=True)
+class _Ahead:
+    """Who stands before the one that is decided on: held runs by job, active or held ones by group."""
+
+    groups: dict[str, str]
+    jobs: dict[str, str] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)  # groups that have handed a message back in this round
+
+    def in_group(self, group: str | None) -> Hold | None:
+        """Why the group's next message may not start."""
+        if group is None:
+            return None
+        if group in self.gone:
+            return Hold("returned", f"the message before it of group {group} was handed back")
+        before = self.groups.get(group)
+        return None if before is None else Hold("overlap", f"overlap: waits for run {before} of group {group}")
+
+
 class Line(Generic[T]):
     """Those who wait, oldest first, and the room that is kept for the one who has lacked it longest."""
 
@@ -131,6 +156,7 @@ class Line(Generic[T]):
         self._running = running
         self.waiting: list[Waiting[T]] = []
         self.kept: Kept | None = None
+        self._started: dict[str, str] = {}  # the active run of each group of a FIFO queue
         self._first = False  # whether room is kept for the one who lacks it longest
 
     def join(self, waiting: Waiting[T]) -> None:
@@ -143,37 +169,46 @@ class Line(Generic[T]):
     def settle(self, view: View) -> list[Effect[T]]:
         """Decide on all of them, in order. What starts takes its room in the ledger at once."""
         self.kept, self._first = None, False
+        self._started = {group: run_id for group, run_id in self._started.items() if run_id in self._running}
+        ahead = _Ahead(groups=dict(self._started))
         effects: list[Effect[T]] = []
         staying: list[Waiting[T]] = []
-        held_jobs: dict[str, str] = {}
         for waiting in self.waiting:
-            decision = self._decide(waiting, view, held_jobs)
+            decision = self._decide(waiting, view, ahead)
             before = waiting.kind
             for effect in self._act(waiting, decision, view):
                 effects.append(effect)
                 if not isinstance(effect, Replace):
+                    self._left(waiting, effect, ahead)
                     break
             else:
                 staying.append(waiting)
-                held_jobs.setdefault(waiting.job.job, waiting.job.run_id)
+                ahead.jobs.setdefault(waiting.job.job, waiting.job.run_id)
+                if waiting.group is not None:
+                    ahead.groups[waiting.group] = waiting.job.run_id
                 if waiting.kind != before:
                     effects.append(Explained(waiting))
         self.waiting = staying
         return effects
 
-    def _decide(self, waiting: Waiting[T], view: View, held_jobs: dict[str, str]) -> Decision | None:
+    def _left(self, waiting: Waiting[T], effect: Effect[T], ahead: _Ahead) -> None:
+        """It waits no more; what that means for the rest of its group."""
+        if waiting.group is None:
+            return
+        if isinstance(effect, Start):
+            self._started[waiting.group] = ahead.groups[waiting.group] = waiting.job.run_id
+        elif isinstance(effect, HandBack):
+            ahead.gone.add(waiting.group)
+
+    def _decide(self, waiting: Waiting[T], view: View, ahead: _Ahead) -> Decision | None:
         """The decision on one; None when it is not ours any more."""
         if waiting.lost:
             return None
-        late = stale(waiting.job, view.now)
-        if late is not None:
-            return late
-        if view.paused is not None:
-            return Hold("paused", view.paused)
-        if view.blocked is not None:
-            return Hold("blocked", view.blocked)
+        sooner = stale(waiting.job, view.now) or view.shut() or ahead.in_group(waiting.group)
+        if sooner is not None:
+            return sooner
         decision = decide(view.on, waiting.job, self._running, view.load, view.now, self.kept)
-        before = held_jobs.get(waiting.job.job)
+        before = ahead.jobs.get(waiting.job.job)
         if before is not None and waiting.job.overlap == "wait" and isinstance(decision, Admit | Hold):
             return Hold("overlap", f"overlap: waits for run {before} of {waiting.job.job}, held before it")
         return decision
@@ -215,7 +250,7 @@ class Line(Generic[T]):
             yield Replace(waiting, new)
 
     def _hold(self, waiting: Waiting[T], hold: Hold, view: View) -> Iterator[Effect[T]]:
-        over = view.clock - waiting.since >= view.on.hold or hold.kind == "paused"
+        over = view.clock - waiting.since >= view.on.hold or hold.kind in ("paused", "returned")
         if over and view.may_go_back(waiting.delivery):
             yield HandBack(waiting, hold.reason)
             return

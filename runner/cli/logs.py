@@ -25,6 +25,7 @@ cron-runner logs nightly-2030-01-31 --job backup --json
 """
 _LOOK_HERE_S: Final = 0.2
 _LOOK_THERE_S: Final = 1.0
+_SEARCH_S: Final = 3.0  # a search counts for more than a read, against a quota of 5 a second in some regions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,15 +143,18 @@ class _Logs:
             )
         job = self._job or (known.job if known else None)
         streams = [self._stream] if self._stream else await cloud.streams(self._run_id, job)
-        while self._follow and not streams and not (known and known.ended):
-            await asyncio.sleep(_LOOK_THERE_S)
-            known = self._kept.known(self._run_id) if known else None
-            streams = await cloud.streams(self._run_id, job)
-        if not streams:
+        shown, over = 0, False
+        while not streams:
             found = [line async for line in cloud.shared(self._run_id)]
-            self._printer.lines(found)
-            # A run of this host that has written nothing has no stream.
-            return bool(found) or known is not None
+            self._printer.lines(found[shown:])
+            shown = len(found)
+            if not self._follow or over:
+                # A run of this host that has written nothing has no stream.
+                return bool(found) or known is not None
+            await asyncio.sleep(_SEARCH_S)
+            known = self._kept.known(self._run_id) if known else None
+            over = _is_over(known)
+            streams = await cloud.streams(self._run_id, job)
         for stream in streams:
             await self._read_stream(cloud, stream, known, last=stream == streams[-1])
         return True
@@ -161,7 +165,7 @@ class _Logs:
         token: str | None = None
         over = False
         while True:
-            lines, after = await cloud.read(stream, token)
+            lines, after = await cloud.read(self._run_id, stream, token)
             self._printer.lines(lines)
             at_end, token = after == token, after
             if not at_end:
@@ -171,7 +175,11 @@ class _Logs:
             await asyncio.sleep(_LOOK_THERE_S)
             known = self._kept.known(self._run_id) if known else None
             # Read once more after the end: what was on its way has arrived by then.
-            over = known is not None and known.ended and all(row.settled for row in known.attempts)
+            over = _is_over(known)
+
+
+def _is_over(known: Known | None) -> bool:
+    return known is not None and known.ended and all(row.settled for row in known.attempts)
 
 
 class _Printer:

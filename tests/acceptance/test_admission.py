@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,11 +17,12 @@ import pytest
 from runner.agent.pausing import Pausing
 
 import admission_trace
-from fleet import python
+from fleet import Fleet, python
 from waiting import wait_for
 
 if TYPE_CHECKING:
-    from fleet import Fleet, Host
+    from aws import Aws
+    from fleet import Host
 
 pytestmark = pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
 
@@ -170,6 +174,25 @@ def test_overlap_on_one_host(fleet: Fleet) -> None:
     in_order = sorted(spans[run_id] for run_id in turns)
     assert all(end <= start for (_, end), (start, _) in pairwise(in_order))
     fleet.wait_empty()
+
+
+def test_a_fifo_queue_orders_the_runs_of_a_group(aws: Aws) -> None:
+    # A unix socket's address is short, so not tmp_path.
+    directory = Path(tempfile.mkdtemp(prefix="crt-"))
+    directory.chmod(0o755)
+    fleet = Fleet(aws, directory, suffix=".fifo")
+    try:
+        started(fleet)
+        ids = [f"r{number}" for number in range(4)]
+        for run_id in ids:
+            body = {"job": "ledger", "run_id": run_id, "command": "sleep 0.2"}
+            aws.send(fleet.queue, body, MessageGroupId="ledger", MessageDeduplicationId=run_id)
+        spans = [span(event) for event in fleet.events.wait_ended(ids)]
+        assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+        fleet.wait_empty()
+    finally:
+        fleet.remove()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def test_a_run_that_replaces_another(fleet: Fleet) -> None:

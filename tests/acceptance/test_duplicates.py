@@ -143,7 +143,6 @@ def dead_letters(fleet: Fleet, queue: str, count: int) -> list[str]:
     return found
 
 
-@BOTH
 @pytest.mark.parametrize("where", ["configured", "redrive", "nowhere"])
 def test_a_rejected_message_goes_to_the_dead_letters_once(fleet: Fleet, where: str) -> None:
     own = fleet.aws.queue("own-dead")
@@ -190,7 +189,7 @@ def test_fifo_queues(aws: Aws, fleet: Fleet) -> None:
     fleet.queue = aws.queue("jobs.fifo")
     fleet.results = aws.queue("results.fifo")
     fleet.events = Events(aws, fleet.results)
-    host = fleet.host()
+    host = fleet.host(max_jobs=1)  # SQS may give several messages of a group to one receive
     host.start()
     order = fleet.directory / "order"
     for number in range(4):

@@ -1,7 +1,7 @@
 """AWS is away: how long that is borne, what health says meanwhile, and that nothing is owed afterwards.
 
-What the wire does on a bad day, call by call, is in `test_bad_days`. OUTAGE_S makes the outages here longer; CI keeps
-them short by shortening the agent's own patience, which is a minute.
+What the wire does on a bad day, call by call, is in `test_bad_days`. OUTAGE_S makes the outages here longer, and of
+every kind (tests/crash.sh); CI has one kind, kept short by shortening the agent's own patience, which is a minute.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def calls_in(proxy: Proxy, actions: tuple[str, ...], began: float, ended: float)
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("how", ["refused", "reset", "swallowed", "throttled"])
+@pytest.mark.parametrize("how", ["reset", "refused", "swallowed", "throttled"] if OUTAGE_S else ["reset"])
 def test_health_says_since_when_and_nothing_spins(fleet: Fleet, proxy: Proxy, how: str) -> None:
     host, listen = hasty(fleet, proxy)
     go = fleet.directory / "go"
@@ -119,7 +119,7 @@ def test_health_says_since_when_and_nothing_spins(fleet: Fleet, proxy: Proxy, ho
     assert host.agent.poll() is None
     proxy.heal()
     wait_health(listen, 200, "", host)
-    for event in fleet.events.wait_ended(ids, within=60):
+    for event in fleet.events.wait_ended(ids, within=120):
         assert event["data"]["outcome"] == "succeeded"
     fleet.wait_empty(60)
     for run_id in ids:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def host(fleet: Fleet) -> Host:
-    """A host whose agent runs."""
-    made = fleet.host()
+    """A host whose agent runs. A message that SQS gives to the poll of a killed one is back after ten seconds."""
+    made = fleet.host(visibility="10s")
     made.start()
     return made
 
@@ -50,7 +50,8 @@ def twice(fleet: Fleet, mark: str) -> str:
     pid = fleet.directory / "pid"
     return (
         f"if [ ! -e {pid} ]; then echo $$ > {pid}; exec sleep {mark}; fi; "
-        f"if [ -n \"$(tr -d '\\0' < /proc/$(cat {pid})/cmdline 2>/dev/null)\" ]; then echo beside; else echo alone; fi"
+        f"if [ -n \"$(cat /proc/$(cat {pid})/cmdline 2>/dev/null | tr -d '\\0')\" ]; "
+        "then echo beside; else echo alone; fi"
     )
 
 

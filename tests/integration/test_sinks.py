@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
+import shutil
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,6 +145,69 @@ def test_journald_comes_back_after_the_journal_was_restarted(tmp_path: Path) -> 
         await sink.close()
 
     asyncio.run(scene())
+
+
+JOURNALD = Path("/lib/systemd/systemd-journald")
+# A journal of its own, in a mount namespace where /run is empty; what it holds in the end is printed.
+IN_OWN_RUN = """
+set -e
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/journal /run/log/journal
+: > "$OUT"
+"$1" >/dev/null 2>&1 &
+trap 'kill $!' EXIT
+shift
+"$@" >&2
+for n in $(seq 200); do
+    journalctl -D /run/log/journal -o json --all CRON_RUNNER_RUN_ID=run-1 > "$OUT" 2>/dev/null || true
+    [ "$(wc -l < "$OUT")" -lt "$LINES" ] || exit 0
+    sleep 0.1
+done
+"""
+SENDER = """
+import asyncio, json, os, sys, time
+from pathlib import Path
+from runner.sinks import Batch, Piece, SinkUnavailable, Tag
+from runner.sinks.journald import Journald
+async def main():
+    sink, tag = Journald("web"), Tag("exec1", 2, "job", "run-1", 0.0)
+    deadline = time.monotonic() + 20
+    batch = Batch("s", (Piece(tag, 0, json.load(sys.stdin)),))
+    while True:
+        try:
+            await sink.send(batch)
+            break
+        except SinkUnavailable:
+            if time.monotonic() > deadline: raise
+            await asyncio.sleep(0.05)
+    await sink.close()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0
+    or not JOURNALD.exists()
+    or not Path("/etc/machine-id").exists()
+    or not shutil.which("journalctl"),
+    reason="needs root and systemd-journald",
+)
+def test_a_real_journal_holds_every_line(tmp_path: Path) -> None:
+    lines = [*LINES, "z" * 250_000, "two\nlines"]
+    out = tmp_path / "journal.json"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", IN_OWN_RUN, "sh", str(JOURNALD), sys.executable, "-c", SENDER],
+        input=json.dumps(lines),
+        env={**os.environ, "OUT": str(out), "LINES": str(len(lines))},
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    if not out.exists():
+        pytest.skip(f"no journal can be started here: {done.stderr.strip()[-200:]}")
+    values = [json.loads(line)["MESSAGE"] for line in out.read_text().splitlines()]
+    assert [bytes(value).decode() if isinstance(value, list) else value for value in values] == lines
 
 
 # -- syslog

@@ -291,6 +291,35 @@ def test_small_ones_pass_a_large_one_where_they_do_not_delay_it() -> None:
     assert slots not in world.running
 
 
+def test_messages_of_one_fifo_group_run_one_after_the_other_and_go_back_together() -> None:
+    world = World(terms(POLICIES["without a cap"], None))
+    for number in range(3):
+        job = Job(f"job-{number}", f"g-{number}", ("true",), "true")
+        world.line.join(Waiting(job, job.run_id, 0.0, 1, "group"))
+    other = world.arrive("other", "allow", Resources())
+    world.settle()
+    assert set(world.running) == {"g-0", other}
+    assert world.line.waiting[1].reason == "overlap: waits for run g-1 of group group"
+    world.end("g-0")
+    world.settle()
+    assert set(world.running) == {"g-1", other}
+    world.end("g-1")
+    world.paused = "paused"
+    assert [type(effect) for effect in world.settle()] == [HandBack]
+    world.paused = None
+
+    # One that goes back takes those behind it along, or they would overtake it.
+    for number, cpu in enumerate((64, 1)):
+        job = Job("a", f"h-{number}", ("true",), "true", resources=Resources(cpu=cpu))
+        world.line.join(Waiting(job, job.run_id, 0.0, 1, "group"))
+    world.on = terms(POLICIES["resources"], HOST)
+    first, second = world.line.settle(world.view())
+    assert isinstance(first, HandBack)
+    assert isinstance(second, HandBack)
+    assert first.never
+    assert not second.never
+
+
 def test_a_replacing_run_gets_the_room_of_the_one_it_replaces() -> None:
     world = World(terms(POLICIES["one-at-a-time"], None))
     old = world.arrive("a", "allow", Resources())
