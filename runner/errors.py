@@ -35,7 +35,7 @@ class ConfigError(CronRunnerError):
         return f"cannot use the configuration: {len(self.faults)} faults{lines}"
 
 
-class SupervisorUnavailable(CronRunnerError):  # noqa: N818 - says what is the case
+class SupervisorUnavailable(CronRunnerError):
     """The supervisor cannot be reached or started, or speaks another version of its protocol."""
 
 
@@ -43,7 +43,7 @@ class JournalError(CronRunnerError):
     """The journal cannot be opened, read or committed; nothing may be accepted while that lasts."""
 
 
-class AwsUnavailable(CronRunnerError):  # noqa: N818 - says what is the case
+class AwsUnavailable(CronRunnerError):
     """An AWS call failed. Most failures are waited out; ``kind`` tells those that need an operator.
 
     Args:

@@ -16,6 +16,7 @@ import structlog
 
 from runner.agent.supervision import StartRefused
 from runner.agent.supervision_types import ExitRecord, Started
+from runner.aws.backoff import pause
 from runner.errors import SupervisorUnavailable
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ REFUSED_FOR_NOW = frozenset({"stopping", "full"})
 
 class Lost(Exception):
     """The supervisor that was told to start this attempt is gone, and with it whatever it knew."""
+
+
+class NotStarted(Exception):
+    """The attempt is not wanted any more, and no supervisor has started it."""
 
 
 class Link:
@@ -118,10 +123,11 @@ class Link:
     def known_keys(self) -> list[str]:
         return list(self._known)
 
-    async def start(self, spec: StartSpec, spool_fd: int) -> Started:
-        """Start an attempt, across lost connections. Raises Lost when its supervisor went away meanwhile.
+    async def start(self, spec: StartSpec, spool_fd: int, stopping: asyncio.Event) -> Started:
+        """Start an attempt, across lost connections.
 
-        A start that was sent and not answered is repeated: the supervisor starts one key once.
+        A start that was sent and not answered is repeated: the supervisor starts one key once. Raises Lost when the
+        supervisor went away meanwhile, NotStarted when `stopping` is set while the start is put off.
         """
         sent_to: str | None = None
         self._starting.add(spec.key)
@@ -145,7 +151,8 @@ class Link:
                     # It said that it did not start it, so any supervisor may.
                     sent_to = None
                     log.warning("start_put_off", key=spec.key, error=str(error), retry_in=RECONNECT_S)
-                    await asyncio.sleep(RECONNECT_S)
+                    if await pause(RECONNECT_S, stopping):
+                        raise NotStarted(spec.key) from error
                     continue
                 if started.exit is None:
                     self._ends.setdefault(spec.key, asyncio.get_running_loop().create_future())

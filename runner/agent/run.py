@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.environment import environment_of
+from runner.agent.attempt import judge, spec_of, tag_of
 from runner.agent.events import finished_event, heartbeat_event, secrets_in, started_event
 from runner.agent.execution import MessageState, State
-from runner.agent.link import Lost
+from runner.agent.link import Lost, NotStarted
 from runner.agent.output import OutputEnd, OutputReport, Rules
-from runner.agent.supervision_types import ExitRecord, Started, StartSpec
+from runner.agent.supervision_types import ExitRecord, Started
 from runner.aws.backoff import pause
-from runner.protocol.outcome import Ending, Outcome, RuleFacts, Verdict, decide, lost
-from runner.sinks import Tag
+from runner.protocol.outcome import Outcome
 
 if TYPE_CHECKING:
     from runner.agent.execution import Execution
     from runner.agent.services import Services
+    from runner.sinks import Tag
 
 log = structlog.get_logger()
 
@@ -135,9 +135,12 @@ class Run:
         execution.started_at = services.now()
         try:
             self._live = True
-            started = await services.link.start(self._spec(), spool_fd)
+            spec = spec_of(execution, services.config, os.environ, tied=services.tied)
+            started = await services.link.start(spec, spool_fd, self._stopping)
         except Lost:
             return None
+        except NotStarted:
+            return self._unstarted()
         finally:
             os.close(spool_fd)
         if started.exit is not None and started.exit.start_error is not None:
@@ -214,22 +217,20 @@ class Run:
 
     async def _end_unstarted(self) -> asyncio.Future[None]:
         """Stopped before its command could be started: that is an end too, and is told as one."""
-        assert self.stopped is not None
-        now = self._services.now()
-        self.execution.pid, self.execution.ended_at = None, now
-        record = ExitRecord(
-            self.execution.key,
-            cause=self.stopped.cause,
-            cause_detail=self.stopped.detail,
-            started_at=now,
-            finished_at=now,
-        )
+        record = self._unstarted()
+        self.execution.pid, self.execution.ended_at = None, record.finished_at
         self._services.roster.process_ended(self)
         return await self._tell_end(record, NO_OUTPUT)
 
+    def _unstarted(self) -> ExitRecord:
+        stop, now = self.stopped or Stop("shutdown"), self._services.now()
+        return ExitRecord(
+            self.execution.key, cause=stop.cause, cause_detail=stop.detail, started_at=now, finished_at=now
+        )
+
     async def _tell_end(self, record: ExitRecord | None, report: OutputReport) -> asyncio.Future[None]:
         execution, services = self.execution, self._services
-        verdict = self._judge(record, report)
+        verdict = judge(execution, record, report, services.why_lost(execution))
         will_retry = (
             verdict.outcome in RETRIED and execution.attempt <= execution.job.retries.max and self.stopped is None
         )
@@ -257,31 +258,6 @@ class Run:
             will_retry=will_retry,
         )
         return accepted
-
-    def _judge(self, record: ExitRecord | None, report: OutputReport) -> Verdict:
-        execution = self.execution
-        if record is None:
-            verdict = lost(self._services.why_lost(execution))
-        else:
-            verdict = decide(
-                execution.job,
-                Ending(
-                    exit_code=record.exit_code,
-                    signal=record.signal,
-                    cause=record.cause,
-                    cause_detail=record.cause_detail,
-                    start_error=record.start_error,
-                    oom=record.oom,
-                    duration=record.duration_s,
-                ),
-                RuleFacts(failed_on=report.failed_on, missing=report.missing),
-            )
-        execution.verdict = verdict
-        execution.outcome = verdict.outcome
-        execution.reason = verdict.reason
-        if execution.lease_lost and record is not None and record.cause != "lost_lease":
-            execution.reason += "; its lease was lost meanwhile and the job was left running"
-        return verdict
 
     async def _backoff(self) -> None:
         """Wait until the next attempt is due, or the run is stopped.
@@ -355,19 +331,10 @@ class Run:
         if policy == "kill" and execution.state is not State.ENDED:
             self._services.spawn(self.stop("lost_lease", why), f"stop {execution.run_id}")
 
-    # -- what the supervisor and the shipper need
+    # -- what the shipper needs
 
     def tag(self) -> Tag:
-        execution, services = self.execution, self._services
-        return Tag(
-            execution=execution.id,
-            attempt=execution.attempt,
-            job=execution.job.job,
-            run_id=execution.run_id,
-            started_at=execution.accepted_at,
-            host=services.source.host.name,
-            max_bytes=services.config.output.max_bytes,
-        )
+        return tag_of(self.execution, self._services.config, self._services.source)
 
     def secrets(self) -> tuple[str, ...]:
         """Values of its environment that nobody may see, as far as the agent knows them."""
@@ -376,30 +343,3 @@ class Run:
     def rules(self) -> Rules:
         success = self.execution.job.success
         return Rules(fail_on=success.fail_on, require=success.require)
-
-    def _spec(self) -> StartSpec:
-        execution, config = self.execution, self._services.config
-        job = execution.job
-        return StartSpec(
-            key=execution.key,
-            job=job.job,
-            run_id=job.run_id,
-            argv=job.argv,
-            env=environment_of(execution, config, os.environ),
-            env_files=config.run.env_files,
-            user=job.user,
-            group=job.unix_group,
-            umask=job.umask,
-            nice=job.nice,
-            cwd=job.cwd,
-            stdin=job.stdin,
-            timeout=job.timeout,
-            grace=job.grace,
-            stop_signal=job.stop_signal,
-            no_output_timeout=job.no_output_timeout,
-            max_bytes=config.output.max_bytes,
-            limits={"memory": job.limits.memory, "cpu": job.limits.cpu, "pids": job.limits.pids},
-            leftovers=config.run.leftovers,
-            redact=config.output.redact,
-            tied=self._services.tied,
-        )

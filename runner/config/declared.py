@@ -46,9 +46,7 @@ class DeclaredJobs:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            self.fault(
-                str(folder), "", f"cannot list the folder: {error.strerror}; make it readable for this user"
-            )
+            self.fault(str(folder), "", f"cannot list the folder: {error.strerror}; make it readable for this user")
             return
         for file in files:
             # Editors and package managers leave hidden files beside the real ones.
@@ -70,16 +68,12 @@ class DeclaredJobs:
                 self.fault(str(file), "job", str(expected("a text in quotes", name)))
             return
         for other in content.keys() - {"jobs"}:
-            self.fault(
-                str(file), other, "stands beside [jobs.NAME]: a file holds either one job or such tables"
-            )
+            self.fault(str(file), other, "stands beside [jobs.NAME]: a file holds either one job or such tables")
         self.read_tables(content["jobs"], str(file))
 
     def _declare(self, name: str, table: Mapping[str, object], origin: str, key: str) -> None:
         if name in self._origins:
-            self.fault(
-                origin, key, f'the job "{name}" is declared a second time, first in {self._origins[name]}'
-            )
+            self.fault(origin, key, f'the job "{name}" is declared a second time, first in {self._origins[name]}')
             return
         self._origins[name] = origin
         fields = {field: value for field, value in table.items() if field != "job"}

@@ -36,9 +36,7 @@ def queue_url(value: str) -> None:
         return
     parts = _split(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.strip("/"):
-        raise ValueError(
-            f'"{value}" is not a queue URL, such as https://sqs.eu-west-1.amazonaws.com/123456789012/cron'
-        )
+        raise ValueError(f'"{value}" is not a queue URL, such as https://sqs.eu-west-1.amazonaws.com/123456789012/cron')
 
 
 def _split(address: str) -> SplitResult:
@@ -52,9 +50,7 @@ def _split(address: str) -> SplitResult:
 
 def queue_name(value: str) -> None:
     if value and not _QUEUE_NAME.fullmatch(value):
-        raise ValueError(
-            f'"{value}" is not a queue name: up to 80 of A-Z a-z 0-9 _ -, with .fifo at the end for FIFO'
-        )
+        raise ValueError(f'"{value}" is not a queue name: up to 80 of A-Z a-z 0-9 _ -, with .fifo at the end for FIFO')
 
 
 def _fields_of(template: str) -> Iterator[str]:
@@ -94,9 +90,7 @@ def log_stream(value: str) -> None:
 
 def plain_log_group(value: str) -> None:
     if value and not _LOG_GROUP.fullmatch(value):
-        raise ValueError(
-            f'"{value}" cannot be a log group: use A-Z a-z 0-9 . _ / # - only, up to 512 of them'
-        )
+        raise ValueError(f'"{value}" cannot be a log group: use A-Z a-z 0-9 . _ / # - only, up to 512 of them')
 
 
 def retention(value: int) -> None:
@@ -113,9 +107,7 @@ def syslog_address(value: str) -> None:
     else:
         good = parts.scheme in ("udp", "tcp") and bool(parts.hostname) and bool(parts.port)
     if not good:
-        raise ValueError(
-            f'"{value}" is not an address: expected udp://HOST:PORT, tcp://HOST:PORT or unix:///PATH'
-        )
+        raise ValueError(f'"{value}" is not an address: expected udp://HOST:PORT, tcp://HOST:PORT or unix:///PATH')
 
 
 def listen_address(value: str) -> None:

@@ -175,9 +175,7 @@ def _unknown_key(section: str, name: str) -> str:
         near = nearest(name, known)
         return f'unknown key, did you mean "{near}"?' if near else "unknown key"
     if not elsewhere[0].section:
-        return (
-            f'unknown key in [{section}]: "{name}" belongs at the top of the file, before the first [table]'
-        )
+        return f'unknown key in [{section}]: "{name}" belongs at the top of the file, before the first [table]'
     return f'unknown key here: "{name}" belongs to [{elsewhere[0].section}]'
 
 

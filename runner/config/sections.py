@@ -37,12 +37,8 @@ if TYPE_CHECKING:
 class Queue:
     """The group's job queue."""
 
-    url: str = setting(
-        "", TEXT, "The queue's URL. Set either this or name; FIFO queues work too.", fixed=True
-    )
-    name: str = setting(
-        "", TEXT, "The queue's name, looked up in the host's own account and region.", fixed=True
-    )
+    url: str = setting("", TEXT, "The queue's URL. Set either this or name; FIFO queues work too.", fixed=True)
+    name: str = setting("", TEXT, "The queue's name, looked up in the host's own account and region.", fixed=True)
     wait: float = setting("20s", DURATION, "How long one poll waits for a message, 0s to 20s.", fixed=True)
     visibility: float = setting(
         "2m",
@@ -79,18 +75,14 @@ class Results:
         fixed=True,
     )
     name: str = setting("", TEXT, "The name of that queue, in the host's own account and region.", fixed=True)
-    heartbeat: float = setting(
-        "0s", DURATION, "Send a heartbeat event this often for each running job; 0s sends none."
-    )
+    heartbeat: float = setting("0s", DURATION, "Send a heartbeat event this often for each running job; 0s sends none.")
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionResources:
     """What the host offers under the policy "resources"."""
 
-    cpu: float | None = setting(
-        "auto", AUTO_NUMBER, 'Cores on offer; "auto" is all of the host\'s, less reserve_cpu.'
-    )
+    cpu: float | None = setting("auto", AUTO_NUMBER, 'Cores on offer; "auto" is all of the host\'s, less reserve_cpu.')
     memory: int | None = setting(
         "auto", AUTO_SIZE, 'Memory on offer, such as "8G"; "auto" is all of the host\'s, less reserve_memory.'
     )
@@ -171,8 +163,7 @@ class Run:
     commands: Literal["any", "declared"] = setting(
         "any",
         one_of("any", "declared"),
-        '"any": who may send to the queue may run any command. "declared":'
-        " only the jobs declared on this host.",
+        '"any": who may send to the queue may run any command. "declared": only the jobs declared on this host.',
     )
     leftovers: Literal["kill", "keep"] = setting(
         "kill",
@@ -226,9 +217,7 @@ class Output:
         'Where the output goes: any of "cloudwatch", "journald", "syslog", "stdout".',
         fixed=True,
     )
-    max_bytes: int = setting(
-        "1G", SIZE, "The most output kept of one run; of more, the head and the tail are kept."
-    )
+    max_bytes: int = setting("1G", SIZE, "The most output kept of one run; of more, the head and the tail are kept.")
     spool_max_bytes: int = setting(
         "4G",
         SIZE,
@@ -256,9 +245,7 @@ class Agent:
     drain_timeout: float = setting(
         "10m", DURATION, "How long a drain waits; then the jobs are stopped and reported as interrupted."
     )
-    listen: str = setting(
-        "127.0.0.1:9747", TEXT, 'HOST:PORT of /healthz and /metrics; "" turns them off.', fixed=True
-    )
+    listen: str = setting("127.0.0.1:9747", TEXT, 'HOST:PORT of /healthz and /metrics; "" turns them off.', fixed=True)
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info",
         one_of("debug", "info", "warning", "error"),

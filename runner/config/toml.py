@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _PLACE = re.compile(r"\s*\(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
 
 
-class Unreadable(ValueError):  # noqa: N818 - says what is the case
+class Unreadable(ValueError):
     """The file cannot be read at all. ``origin`` is the file, with the line where one is known."""
 
     def __init__(self, origin: str, text: str) -> None:

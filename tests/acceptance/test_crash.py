@@ -62,11 +62,22 @@ class Load:
             assert event["data"]["exit_code"] == code, event
             assert event["data"]["outcome"] == ("succeeded" if code == 0 else "failed"), event
             expected = [f"line {number}" for number in range(lines)] + ["end"]
-            fleet_lines = fleet.lines("crash", run_id)
+            fleet_lines = output(fleet, run_id)
             assert first_of_each(fleet_lines) == expected, f"{run_id}: {len(fleet_lines)} lines"
         times = Counter(self.ran.read_text().split())
         assert {run_id: count for run_id, count in times.items() if count != 1} == {}
         assert set(times) == set(self.jobs)
+
+
+def output(fleet: Fleet, run_id: str) -> list[str]:
+    """A run's output where its finished event says that it is: its own stream, or one that it shares."""
+    ended = fleet.events.ended(run_id)
+    stream = ended["data"]["log"]["stream"] if ended else f"crash/{run_id}"
+    if stream == f"crash/{run_id}":
+        return fleet.lines("crash", run_id)
+    mark = f"{run_id} "
+    lines = fleet.aws.lines(fleet.log_group, stream)
+    return [line.removeprefix(mark) for line in lines if line.startswith(mark)]
 
 
 def first_of_each(lines: list[str]) -> list[str]:
@@ -90,7 +101,7 @@ def await_ends(fleet: Fleet, load: Load) -> None:
     for run_id, (lines, _, _) in load.jobs.items():
         expected = [f"line {number}" for number in range(lines)] + ["end"]
         deadline = time.monotonic() + 60
-        while first_of_each(fleet.lines("crash", run_id)) != expected and time.monotonic() < deadline:
+        while first_of_each(output(fleet, run_id)) != expected and time.monotonic() < deadline:
             time.sleep(0.1)
 
 

@@ -99,9 +99,7 @@ async def test_a_faulty_write_fails_alone(tmp_path: Path) -> None:
     await database.close()
 
 
-async def test_a_full_disk_is_waited_out_and_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_full_disk_is_waited_out_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "RETRY_S", 0.02)
     database = Database(tmp_path / "journal.db")
     journal = Journal(database, "agent")

@@ -173,9 +173,7 @@ def test_a_fault_is_one_printable_line_whatever_the_file_holds(file: Path) -> No
 
 
 def test_a_secret_of_the_wrong_type_is_not_shown(file: Path) -> None:
-    assert faults(file, f"{MINIMAL}[run]\nenv = {{ PIN = 80211 }}\n") == [
-        "run.env: PIN: expected a text in quotes"
-    ]
+    assert faults(file, f"{MINIMAL}[run]\nenv = {{ PIN = 80211 }}\n") == ["run.env: PIN: expected a text in quotes"]
 
 
 def test_a_single_fault_is_one_line(file: Path) -> None:
@@ -198,8 +196,7 @@ def test_a_single_fault_is_one_line(file: Path) -> None:
         ),
         (
             '[run]\ngroup = "x"',
-            'run.group: unknown key in [run]: "group" belongs at the top of the file,'
-            " before the first [table]",
+            'run.group: unknown key in [run]: "group" belongs at the top of the file, before the first [table]',
         ),
         ("[zzz]\nx = 1", "zzz: unknown key"),
     ],
@@ -440,14 +437,10 @@ def test_an_unreadable_file_says_what_to_do(file: Path, request: pytest.FixtureR
 def test_an_unreadable_folder_of_jobs_is_a_fault(file: Path) -> None:
     (file.parent / "jobs.d").symlink_to("jobs.d")
     [fault] = faults(file, MINIMAL)
-    assert fault.startswith(
-        f"{file.parent}/jobs.d: cannot list the folder: Too many levels of symbolic links"
-    )
+    assert fault.startswith(f"{file.parent}/jobs.d: cannot list the folder: Too many levels of symbolic links")
 
 
-def test_without_the_default_file_the_environment_is_enough(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_default_file_the_environment_is_enough(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_module, "DEFAULT_PATH", file)
     config = load(None, {"CRON_RUNNER__GROUP": "web", "CRON_RUNNER_QUEUE__NAME": "cron"})
 
