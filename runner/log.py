@@ -172,6 +172,12 @@ def configure(
     _take_in_standard_logging(lines, [*shared, *renderer], max(_LEVELS[level], logging.WARNING))
 
 
+def set_level(level: str) -> None:
+    """Change the level and nothing else, after `configure`: a reload of the configuration."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]))
+    logging.getLogger().setLevel(max(_LEVELS[level], logging.WARNING))
+
+
 def _processors() -> list[Any]:
     return [
         structlog.processors.add_log_level,

@@ -25,6 +25,7 @@ from runner.agent.stopping import manner
 from runner.aws.backoff import retrying
 from runner.config import load, not_acted_on, reload_differences
 from runner.errors import ConfigError, JournalError, explained
+from runner.log import set_level
 from runner.protocol.event import agent_event
 
 if TYPE_CHECKING:
@@ -217,6 +218,7 @@ class Agent:
             log.error("reload_refused", keys=fixed, detail="these need a restart; the configuration in use stays")
             return
         services.config = new
+        set_level(new.agent.log_level)
         services.roster.changed.set()
         log.info("reloaded", changed=changed)
 

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 # Keys that are read and checked, and whose behaviour the agent does not have yet: the whole key (None),
 # or some of its values. An entry is taken out when its behaviour is built.
-NOT_YET_ACTED_ON: Mapping[str, frozenset[str] | None] = {
-    "agent.listen": None,
-}
+NOT_YET_ACTED_ON: Mapping[str, frozenset[str] | None] = {}
 
 
 def reload_differences(old: Config, new: Config) -> tuple[list[str], list[str]]:

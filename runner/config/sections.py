@@ -245,7 +245,7 @@ class Agent:
     drain_timeout: float = setting(
         "10m", DURATION, "How long a drain waits; then the jobs are stopped and reported as interrupted."
     )
-    listen: str = setting("127.0.0.1:9747", TEXT, 'HOST:PORT of /healthz and /metrics; "" turns them off.', fixed=True)
+    listen: str = setting("127.0.0.1:9747", TEXT, 'HOST:PORT of /healthz; "" turns it off.', fixed=True)
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info",
         one_of("debug", "info", "warning", "error"),

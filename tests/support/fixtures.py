@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory of the test's own in place of pytest's, whose paths are too long: the address of a unix socket
+    holds 107 bytes. Nor is it below a directory that is closed to the users that jobs run as."""
+    directory = Path(tempfile.mkdtemp(prefix="crt-"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def aws_server(request: pytest.FixtureRequest) -> Iterator[str]:
     """The endpoint of a stand-in for AWS, one process for all tests that use its kind.

@@ -140,3 +140,15 @@ def test_a_reader_that_went_away_breaks_nothing() -> None:
     stream.close()
     structlog.get_logger().info("still here")
     assert "still here" in copied[0]
+
+
+def test_a_reload_changes_the_level_and_nothing_else() -> None:
+    stream = io.StringIO()
+    log.configure("info", stream=stream, environ={})
+    logger = structlog.get_logger()
+    logger.debug("unseen")
+    log.set_level("debug")
+    logger.debug("seen")
+    log.set_level("error")
+    logger.info("unseen_again")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["seen"]
