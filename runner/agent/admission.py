@@ -215,7 +215,7 @@ def _lack(
 ) -> Hold | None:
     """Why it does not fit now."""
     if on.policy == "resources" and load is not None and load.busy is not None and load.cores > 0:
-        share = load.busy / load.cores
+        share = min(1.0, load.busy / load.cores)  # two clocks make it a little more than all at times
         if share > on.max_load:
             return Hold("load", f"load {share:.0%} of the cores busy, above max_load {on.max_load:.0%}")
     name = lacking(asked, left)

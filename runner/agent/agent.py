@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PRUNE_EVERY_S = 600.0
+TAKE_OVER_EVERY_S = 15.0
 FLUSH_WITHIN_S = 5.0
 
 
@@ -108,8 +109,8 @@ class Agent:
         watch = HealthWatch(services, intake, self._notifier)
         with self._handled_signals(services):
             self._start_tasks(parts, intake, watch, disk)
-            await take_over_dead(services)
             await Reconciler(services).run()
+            self._background.append(self._tasks.create_task(self._take_over(services), name="take over"))
             await self._say("started", services, "started")
             log.info(
                 "agent_started",
@@ -164,6 +165,11 @@ class Agent:
                         target = await parts.queue.url_of_arn(facts.redrive.target_arn)
                     parts.dead_letters.settle(target)
             await asyncio.sleep(PRUNE_EVERY_S)
+
+    async def _take_over(self, services: Services) -> None:
+        while True:
+            await take_over_dead(services)
+            await asyncio.sleep(TAKE_OVER_EVERY_S)
 
     async def _prune(self, services: Services, disk: Disk) -> None:
         while True:

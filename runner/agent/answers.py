@@ -90,7 +90,7 @@ class Answers:
             await self._dead_letters.send(message)
             await self._delete_after(message, None, lease)
             return
-        job = _unreadable(error.job or "", error.run_id or message.message_id)
+        job = _unreadable(error, message.message_id)
         execution = self._ended(job, message, "rejected", error.detail)
         body, sha256 = rejected_body(message.body)
         event = rejected_event(
@@ -121,7 +121,6 @@ class Answers:
             boot_id=self._services.source.host.boot_id,
             owner=self._services.owner,
             state=State.ENDED,
-            attempt=0 if outcome == "rejected" else 1,
             message=MessageState.GONE,
             outcome=outcome,
             reason=reason,
@@ -175,6 +174,13 @@ def _runs_again(row: RunRow) -> bool:
     return row.state == State.ENDED and (row.outcome is None or row.outcome in HANDED_BACK)
 
 
-def _unreadable(job: str, run_id: str) -> Job:
-    """What stands in the journal for a message that is no job."""
-    return Job(job=job, run_id=run_id, argv=(), command="")
+def _unreadable(error: InvalidMessage, message_id: str) -> Job:
+    """What stands in the journal, and is told, of a message that is no job: what could be read of it."""
+    return Job(
+        job=error.job or "",
+        run_id=error.run_id or message_id,
+        argv=(),
+        command="",
+        labels=error.labels,
+        scheduled_at=error.scheduled_at,
+    )

@@ -8,6 +8,7 @@ waited out: nothing that was handed in is dropped, and `blocked_since` says sinc
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
@@ -43,6 +44,8 @@ _WAITED_OUT = (
 
 def open_connection(path: Path) -> sqlite3.Connection:
     """Open and migrate a journal file. Raises sqlite3.DatabaseError or JournalTooNew."""
+    # The journal holds environments of jobs. SQLite gives the files beside it the mode of this one.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
     try:
         # FULL: a commit is on disk before the world is told, so it survives a power cut, not only a crash.
@@ -68,7 +71,7 @@ def open_or_put_aside(path: Path, now: float) -> sqlite3.Connection:
             f"cannot open the journal {path}: it was written by a later cron-runner ({error}); "
             "install that version again, or move the file away"
         ) from error
-    except sqlite3.OperationalError as error:
+    except (sqlite3.OperationalError, OSError) as error:
         raise JournalError(
             f"cannot open the journal {path}: {error}; check that {path.parent} exists and can be written"
         ) from error

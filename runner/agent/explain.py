@@ -79,7 +79,7 @@ def _admission(config: Config, job: Job) -> str:
 
 
 def peek(config: Config, wait: float) -> Given | None:
-    """One message of the queue, handed back at once. SQS counts it as a receive all the same."""
+    """One message of the queue, handed back at once: SQS counts a receive all the same. None: none came in time."""
     return asyncio.run(_peek(config, wait))
 
 
@@ -90,9 +90,12 @@ async def _peek(config: Config, wait: float) -> Given | None:
     session = Session(queue_url=config.queue.url)
     try:
         queue = Queue(session, url=config.queue.url, name="" if config.queue.url else config.queue.name)
-        received = await queue.receive(1, min(20.0, wait), config.queue.visibility)
-        if not received:
-            return None
+        deadline = time.monotonic() + wait
+        left = wait
+        while not (received := await queue.receive(1, min(20.0, left), config.queue.visibility)):
+            if left <= 0:
+                return None
+            left = max(0.0, deadline - time.monotonic())
         await queue.extend([(received[0].receipt, 0)])
         return Given(received[0].body, received[0].message_id)
     except AwsUnavailable as error:

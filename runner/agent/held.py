@@ -232,7 +232,14 @@ class Door:
             case Skipped(skip=skip):
                 services.spawn(self._answers.skip(job, ticket.received, skip, ticket.lease), f"skip {job.run_id}")
             case Rejected(detail=detail):
-                error = InvalidMessage(detail, reason="does_not_fit", job=job.job, run_id=job.run_id)
+                error = InvalidMessage(
+                    detail,
+                    reason="does_not_fit",
+                    job=job.job,
+                    run_id=job.run_id,
+                    labels=job.labels,
+                    scheduled_at=job.scheduled_at,
+                )
                 services.spawn(self._answers.reject(ticket.received, error, ticket.lease), f"reject {job.run_id}")
             case HandBack():
                 self._hand_back(effect)

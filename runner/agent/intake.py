@@ -188,6 +188,9 @@ class Intake:
         run, held = self._services.roster.get(job.run_id), self.door.find(job.run_id)
         if run is not None:
             self._adopt(run, message)
+        elif held is not None and held.ticket.lease.message_id != message.message_id:
+            # A second message of the run: two that took turns as its message would wear out their deliveries.
+            self._services.spawn(self._answers.delete(message), f"delete {message.message_id}")
         elif held is not None:
             held.ticket.lease.adopt(message, message.asked_at, self._services.config.queue.visibility)
             held.delivery = message.delivery

@@ -189,13 +189,13 @@ class Journal:
 
     # -- what was before
 
-    def unfinished(self) -> asyncio.Future[list[RunRow]]:
-        """Executions of this owner that have not ended, or whose message is still ours, in the order of acceptance."""
+    def unfinished(self, owner: str | None = None) -> asyncio.Future[list[RunRow]]:
+        """Executions of an owner (this one) that have not ended, or whose message is still ours, oldest first."""
         sql = (
             f"SELECT {_COLUMNS} FROM runs WHERE (state != 'ended' OR message = 'leased') AND owner = ? "  # noqa: S608
             "ORDER BY accepted_at"
         )
-        return self._rows(sql, (self.owner,))
+        return self._rows(sql, (owner or self.owner,))
 
     def latest(self, run_ids: Sequence[str]) -> asyncio.Future[list[RunRow]]:
         """The last accepted execution of each of these runs, of any owner; rejected messages are no runs."""

@@ -7,28 +7,31 @@ import contextlib
 import os
 import pwd
 import signal
-import tempfile
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from runner.agent.admission import stale
 from runner.agent.answers import Answers
 from runner.agent.assembly import Parts, assemble
 from runner.agent.execution import Execution, MessageState
 from runner.agent.lease import Lease
+from runner.agent.own_paths import own_paths
 from runner.agent.reconcile import own_name
-from runner.agent.run import Run
+from runner.agent.refusal import reject, tell_rejected
+from runner.agent.told import Told, say
 from runner.errors import CronRunnerError, MessageRejected, explained
 from runner.protocol.message import InvalidMessage, parse_message, resolve
-from runner.protocol.outcome import exit_status
+from runner.protocol.outcome import RUNNER_FAILED, Outcome, exit_status
+from runner.protocol.units import format_duration
 from runner.sinks.terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
 
+    from runner.agent.run import Run
     from runner.agent.services import Services
     from runner.aws.sqs import Received
     from runner.config import Config
@@ -40,6 +43,9 @@ NO_MESSAGE = 75
 # What is still on its way at the end is waited for this long; the agent beside us delivers the rest.
 DELIVER_WITHIN_S = 30.0
 SHIP_WITHIN_S = 30.0
+# And this long once a signal has told us to leave.
+LEAVE_WITHIN_S = 2.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,103 +58,118 @@ class Given:
 
 def once(config: Config, *, given: Given | None, wait: float, offline: bool) -> int:
     """Run one message and return the exit status of the contract, section 6. Raises CronRunnerError."""
-    with _own_paths(config, temporary=offline) as usable:
-        return asyncio.run(_in_group(usable, given, wait, offline=offline))
+    with own_paths(config, temporary=offline) as usable:
+        kept = usable.paths.state == config.paths.state
+        return asyncio.run(_in_group(usable, given, wait, offline=offline, kept=kept))
 
 
-async def _in_group(config: Config, given: Given | None, wait: float, *, offline: bool) -> int:
+async def _in_group(config: Config, given: Given | None, wait: float, *, offline: bool, kept: bool) -> int:
     try:
         async with asyncio.TaskGroup() as tasks:
-            return await Once(config, tasks, offline=offline).run(given, wait)
+            return await Once(config, tasks, offline=offline, kept=kept).run(given, wait)
     except BaseExceptionGroup as group:
         raise explained(group) from None
 
 
-@contextlib.contextmanager
-def _own_paths(config: Config, *, temporary: bool) -> Iterator[Config]:
-    """The host's own directories where they may be used, else temporary ones that are removed at the end."""
-    with contextlib.ExitStack() as stack:
-        state, runtime = config.paths.state, config.paths.runtime
-        if temporary or not _usable(state):
-            state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cron-runner-once-")))
-        if not _reachable(runtime):
-            runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cron-runner-once-")))
-        yield replace(config, paths=replace(config.paths, state=state, runtime=runtime))
-
-
-def _usable(directory: Path) -> bool:
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(directory, os.W_OK | os.X_OK)
-
-
-def _reachable(runtime: Path) -> bool:
-    """Whether a supervisor is, or can be, at home in this runtime directory."""
-    companion = Path(f"{runtime}-supervisor", "supervisor.sock")
-    return (companion.exists() and os.access(companion, os.W_OK)) or _usable(runtime)
-
-
 class Once:
-    """One life of a run-once inside a task group."""
+    """One life of a run-once inside a task group. `kept`: its journal outlives it, on the host's own disk."""
 
-    def __init__(self, config: Config, tasks: asyncio.TaskGroup, *, offline: bool) -> None:
+    def __init__(self, config: Config, tasks: asyncio.TaskGroup, *, offline: bool, kept: bool) -> None:
         self._config = config
         self._tasks = tasks
         self._offline = offline
+        self._kept = kept
         self._run: Run | None = None
+        self._services: Services | None = None
         self._signals = 0
+        self._leaving = asyncio.Event()
 
     async def run(self, given: Given | None, wait: float) -> int:
         parts = await assemble(
             self._config, self._tasks, owner=own_name(), extra_sinks=(Terminal(),), offline=self._offline
         )
-        services = parts.services
+        services = self._services = parts.services
         background: list[asyncio.Task[None]] = []
-        try:
-            hello = await services.link.connect()
-            if not self._config.run.user and hello.default_user is None and hello.default_user_error:
-                raise CronRunnerError(f"cannot run jobs: {hello.default_user_error}")
-            for name, work in (
-                ("link", services.link.run()),
-                ("renewals", services.keeper.renew_forever()),
-                ("deletions", services.keeper.delete_forever()),
-                ("outbox", services.outbox.run()),
-                ("shipper", services.shipper.run()),
-            ):
-                background.append(self._tasks.create_task(work, name=name))
-            with self._handled_signals():
-                return await self._one(parts, given, wait)
-        finally:
-            await self._wind_up(services)
-            services.abandon()
-            for task in background:
-                task.cancel()
-            await services.link.close()
-            await services.journal.database.close()
-            parts.session.close()
+        with self._handled_signals():
+            try:
+                await services.link.connect()
+                for name, work in (
+                    ("link", services.link.run()),
+                    ("renewals", services.keeper.renew_forever()),
+                    ("deletions", services.keeper.delete_forever()),
+                    ("outbox", services.outbox.run()),
+                    ("shipper", services.shipper.run()),
+                ):
+                    background.append(self._tasks.create_task(work, name=name))
+                return await (self._of_queue(parts, wait) if given is None else self._of_file(services, given))
+            finally:
+                await self._wind_up(services)
+                services.abandon()
+                for task in background:
+                    task.cancel()
+                await services.link.close()
+                await services.journal.database.close()
+                parts.session.close()
 
-    async def _one(self, parts: Parts, given: Given | None, wait: float) -> int:
-        services = parts.services
-        if given is not None:
+    # -- the message
+
+    async def _of_file(self, services: Services, given: Given) -> int:
+        try:
             job = self._resolve(given.body, given.message_id)
-            return await self._execute(services, job, None)
-        message = await self._receive(parts, wait)
-        if message is None:
+        except MessageRejected as error:
+            if not self._offline:
+                await tell_rejected(services, given.body, given.message_id, error.fault)
+            raise
+        late = stale(job, services.now())
+        if late is not None:
+            say(f"skipped: {late.detail}")
             return NO_MESSAGE
-        answers = Answers(services, parts.dead_letters)
+        return await self._execute(services, job, None)
+
+    async def _of_queue(self, parts: Parts, wait: float) -> int:
+        """Receive until there is something to run, or the wait is over."""
+        answers = Answers(parts.services, parts.dead_letters)
+        deadline = time.monotonic() + wait
+        came = False
+        while not self._leaving.is_set():
+            left = max(0.0, deadline - time.monotonic())
+            for message in await parts.queue.receive(1, min(20.0, left), self._config.queue.visibility):
+                came = True
+                status = await self._received(parts, answers, message)
+                if status is not None:
+                    return status
+            if left <= 0:
+                break
+        if self._leaving.is_set():
+            say("stopped by a signal before a message came")
+        elif not came:
+            say(f"no message came within {format_duration(wait)}")
+        return NO_MESSAGE
+
+    async def _received(self, parts: Parts, answers: Answers, message: Received) -> int | None:
+        """The exit status; None: it was answered without a run, and the next message may come."""
+        services = parts.services
         try:
             job = self._resolve(message.body, message.message_id)
         except MessageRejected as error:
-            facts = await parts.queue.facts()
-            redrive = facts.redrive
-            parts.dead_letters.settle(await parts.queue.url_of_arn(redrive.target_arn) if redrive else None)
-            await answers.reject(message, error.fault)
+            await self._unless_leaving(reject(parts, answers, message, error.fault))
             raise
         if not await answers.unanswered([(job, message)]):
-            log.warning("run_ended_before", run_id=job.run_id)
+            say(f"run {job.run_id} was taken by this host before: its message starts nothing")
+            await self._unless_leaving(_all_of(services))
+            return None
+        if self._leaving.is_set():
+            await parts.queue.extend([(message.receipt, 0)])
+            return None
+        late = stale(job, services.now())
+        if late is not None:
+            say(f"skipped: {late.detail}")
+            await self._unless_leaving(answers.skip(job, message, late))
             return NO_MESSAGE
+        fault = self._no_user(services, job)
+        if fault is not None:
+            await parts.queue.extend([(message.receipt, 0)])
+            raise fault
         return await self._execute(services, job, message)
 
     def _resolve(self, body: str, message_id: str) -> Job:
@@ -162,17 +183,19 @@ class Once:
         except InvalidMessage as error:
             raise MessageRejected(error) from error
 
-    async def _receive(self, parts: Parts, wait: float) -> Received | None:
-        deadline = time.monotonic() + wait
-        while True:
-            left = max(0.0, deadline - time.monotonic())
-            received = await parts.queue.receive(1, min(20.0, left), self._config.queue.visibility)
-            if received:
-                return received[0]
-            if left <= 0 or self._signals:
-                return None
+    def _no_user(self, services: Services, job: Job) -> CronRunnerError | None:
+        """Why there is nobody to run this job as: only one that names no user needs the default one."""
+        hello = services.link.hello
+        if job.user or hello is None or hello.default_user is not None or not hello.default_user_error:
+            return None
+        return CronRunnerError(f"cannot run jobs: {hello.default_user_error}")
+
+    # -- the run
 
     async def _execute(self, services: Services, job: Job, message: Received | None) -> int:
+        fault = self._no_user(services, job)
+        if fault is not None:
+            raise fault
         execution = Execution(
             job=job,
             message_id=message.message_id if message else None,
@@ -187,12 +210,17 @@ class Once:
         if message is not None:
             execution.lease = self._lease(message, execution)
             services.keeper.hold(execution.lease)
-        self._run = Run(services, execution)
+        self._run = Told(services, execution)
         services.roster.add(self._run)
         await services.journal.accept(execution)
-        await self._run.execute()
+        await self._unless_leaving(self._run.execute())
         verdict = execution.verdict
-        return exit_status(verdict) if verdict is not None else 125
+        if verdict is None:
+            return RUNNER_FAILED
+        itself = verdict.outcome is Outcome.FAILED and execution.reason == f"exit code {verdict.exit_code}"
+        if verdict.outcome is not Outcome.SUCCEEDED and not itself:
+            say(f"{verdict.outcome}: {execution.reason}")
+        return exit_status(verdict)
 
     def _lease(self, message: Received, execution: Execution) -> Lease:
         visibility = self._config.queue.visibility
@@ -207,28 +235,69 @@ class Once:
             execution=execution.id,
         )
 
+    # -- the end
+
     async def _wind_up(self, services: Services) -> None:
-        await services.shipper.close(within=SHIP_WITHIN_S)
-        if not self._offline and not await services.outbox.flush(DELIVER_WITHIN_S):
-            log.warning("events_not_delivered", detail="the results queue did not take them in time")
+        """Give the rest of output and events some time to arrive; a signal cuts it short."""
+        await self._unless_leaving(_all_of(services, SHIP_WITHIN_S))
+        await services.shipper.close(within=LEAVE_WITHIN_S)
+        if not self._offline:
+            await self._unless_leaving(_flush(services))
+
+    async def _unless_leaving(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it, or what can be done of it within a moment once we are told to leave."""
+        # No task of the group: that takes none while it ends, and this is for its last moments too.
+        task = asyncio.create_task(work)
+        leaving = asyncio.create_task(self._leaving.wait())
+        try:
+            await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await asyncio.wait({task}, timeout=LEAVE_WITHIN_S)
+        finally:
+            leaving.cancel()
+            task.cancel()
+            await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
 
     @contextlib.contextmanager
     def _handled_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        # SIGHUP is a closed terminal, but under nohup it is ignored, and stays so.
+        handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in handled:
             loop.add_signal_handler(number, self._asked_to_stop)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in handled:
                 loop.remove_signal_handler(number)
 
     def _asked_to_stop(self) -> None:
-        """The first signal asks the job to end, the second one kills it."""
+        """The first signal asks the job to end, the second one kills it; without a job we leave."""
         self._signals += 1
-        if self._run is not None:
+        services, run = self._services, self._run
+        if services is None:
+            return
+        if run is not None and run.active:
             grace = None if self._signals == 1 else 0.0
-            self._tasks.create_task(self._run.stop("cancel", f"by {_user_name()}", grace), name="stop")
+            services.spawn(run.stop("cancel", f"by {_user_name()}", grace), "stop")
+            return
+        self._leaving.set()
+        if self._kept:
+            # The journal is enough to delete a message: whoever comes after us delivers the event.
+            services.outbox.hurry()
+
+
+async def _all_of(services: Services, within: float | None = None) -> None:
+    """Wait for the work in the background, but not for its failure: that is the task group's to report."""
+    if services.spawned:
+        await asyncio.wait(set(services.spawned), timeout=within)
+
+
+async def _flush(services: Services) -> None:
+    if not await services.outbox.flush(DELIVER_WITHIN_S):
+        log.warning("events_not_delivered", detail="the results queue did not take them in time")
 
 
 def _user_name() -> str:

@@ -51,6 +51,7 @@ class Outbox:
         self._now = now
         self._patience = PATIENCE_S if patience is None else patience
         self._position = 0
+        self._behind = False
         self._window: deque[Unsent] = deque()
         self._wake = asyncio.Event()
         self._waiting: dict[str, asyncio.Future[None]] = {}
@@ -122,7 +123,15 @@ class Outbox:
             await asyncio.sleep(0.05)
         return False
 
+    def rescan(self) -> None:
+        """Older events than those already read have become ours."""
+        self._behind = True
+        self._wake.set()
+
     async def _fill(self) -> bool:
+        if self._behind and not self._window:
+            # Nothing is in flight here, and what was accepted is marked before this is read.
+            self._behind, self._position = False, 0
         if len(self._window) < WINDOW:
             fresh = await self._journal.unsent(self._position, WINDOW - len(self._window))
             if fresh:

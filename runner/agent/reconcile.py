@@ -32,11 +32,10 @@ OUTCOMES = frozenset(str(outcome) for outcome in Outcome)
 
 
 async def take_over_dead(services: Services) -> None:
-    """Rows of run-once processes that are gone become ours."""
+    """What run-once processes that are gone have left becomes ours: their runs, messages, events and output."""
     for owner in await services.journal.owners():
         if owner != services.owner and not owner_alive(owner):
-            log.warning("taken_over_from", owner=owner)
-            await services.journal.take_over_from(owner)
+            await Reconciler(services).adopt(owner)
 
 
 def own_name() -> str:
@@ -60,7 +59,7 @@ def _start_ticks(pid: int) -> str:
 
 
 class Reconciler:
-    """Called once, connected to the supervisor and before anything is received."""
+    """Used when the agent is connected to the supervisor: `run` once, before anything is received."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -85,6 +84,29 @@ class Reconciler:
             # Ended and committed, but the agent died before it said so to the supervisor.
             log.info("supervisor_told", runs=len(known))
             await services.link.acknowledge(sorted(known))
+
+    async def adopt(self, owner: str) -> None:
+        """Answer for a process that is gone. Its job was tied to it, so it has ended, and nobody knows how."""
+        services = self._services
+        rows = await services.journal.unfinished(owner)
+        spools = {row.tag.key: row for row in await services.spools.unsettled(owner)}
+        log.warning("taken_over_from", owner=owner, runs=len(rows))
+        await services.journal.take_over_from(owner)
+        for row in rows:
+            execution = self._execution(row)
+            execution.owner = services.owner
+            if row.state == State.ENDED:
+                services.spawn(self._forget_message(execution), f"forget {row.run_id}")
+                continue
+            execution.state = State.RUNNING
+            run = Run(services, execution)
+            await self._follow(run, spools.pop(execution.key, None))
+            services.roster.add(run)
+            self._keep(execution)
+            run.task = services.spawn(run.resume(), f"run {row.run_id}")
+        for spool in spools.values():
+            await self._ship_rest(spool)
+        services.outbox.rescan()
 
     def _execution(self, row: RunRow) -> Execution:
         services, lease = self._services, None

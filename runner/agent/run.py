@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.attempt import judge, spec_of, tag_of
+from runner.agent.environment import environment_of
 from runner.agent.events import finished_event, heartbeat_event, secrets_in, started_event
 from runner.agent.execution import MessageState, State
 from runner.agent.link import Lost, NotStarted
@@ -338,7 +339,8 @@ class Run:
 
     def secrets(self) -> tuple[str, ...]:
         """Values of its environment that nobody may see, as far as the agent knows them."""
-        return secrets_in(self.execution.job.env, self._services.config.output.redact)
+        config = self._services.config
+        return secrets_in(environment_of(self.execution, config, os.environ), config.output.redact)
 
     def rules(self) -> Rules:
         success = self.execution.job.success

@@ -81,6 +81,8 @@ class Services:
     def why_lost(self, execution: Execution) -> str:
         if execution.boot_id != self.source.host.boot_id:
             return "the host was restarted under it"
+        if execution.supervisor is not None and execution.supervisor == self.instance():
+            return "the process that ran it went away"
         return "the supervisor went away under it"
 
     def output_bytes(self, key: str) -> int:

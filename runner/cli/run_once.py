@@ -38,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--offline", action="store_true", help="with --message: no AWS at all, the output goes to the terminal only"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="show what would run, as whom and with what, and run nothing"
+        "--dry-run",
+        action="store_true",
+        help="show what would run, as whom and with what, and run nothing; a message of the queue is handed back at "
+        "once, and SQS counts that as one receive (towards the redrive policy's maxReceiveCount)",
     )
     parser.add_argument("--json", action="store_true", help="with --dry-run: show it as JSON")
 
@@ -63,10 +66,7 @@ def execute(args: argparse.Namespace) -> int:
         return _dry_run(settings, given, wait, as_json=args.json)
     from runner.agent.once import once  # noqa: PLC0415
 
-    status = once(settings, given=given, wait=wait, offline=args.offline)
-    if status == NO_MESSAGE and given is None:
-        print(f"cron-runner: no message came within {args.wait}", file=sys.stderr)  # noqa: T201
-    return status
+    return once(settings, given=given, wait=wait, offline=args.offline)
 
 
 def _given(name: str) -> Given:
@@ -84,21 +84,25 @@ def _captured(text: str) -> tuple[str, str]:
     """The body, also out of what ``aws sqs receive-message`` prints."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text, ""
     messages = value.get("Messages") if isinstance(value, dict) else None
-    if isinstance(messages, list) and len(messages) == 1 and isinstance(messages[0].get("Body"), str):
-        return messages[0]["Body"], str(messages[0].get("MessageId", ""))
-    return text, ""
+    if not isinstance(messages, list) or len(messages) != 1 or not isinstance(messages[0], dict):
+        return text, ""
+    [message] = messages
+    if not isinstance(message.get("Body"), str):
+        return text, ""
+    return message["Body"], str(message.get("MessageId", ""))
 
 
 def _dry_run(settings: Config, given: Given | None, wait: float, *, as_json: bool) -> int:
     from runner.agent.explain import explain, peek  # noqa: PLC0415
+    from runner.protocol.units import format_duration  # noqa: PLC0415
 
     if given is None:
         given = peek(settings, wait)
         if given is None:
-            print("cron-runner: no message came in time", file=sys.stderr)  # noqa: T201
+            print(f"cron-runner: no message came within {format_duration(wait)}", file=sys.stderr)  # noqa: T201
             return NO_MESSAGE
     try:
         lines = explain(settings, given.body, given.message_id)

@@ -6,6 +6,7 @@ defaults. Whatever a body holds, the one error is InvalidMessage.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from runner.protocol import fields
@@ -52,7 +53,9 @@ def parse_message(body: str | bytes) -> Message:
         if "job" not in said:
             fields.refuse("job", "is missing; every message names its job")
     except InvalidMessage as error:
-        error.job, error.run_id = _readable(table, "job"), _readable(table, "run_id")
+        read = _readable(table)
+        error.job, error.run_id = read.get("job"), read.get("run_id")
+        error.labels, error.scheduled_at = read.get("labels") or {}, read.get("scheduled_at")
         raise
     return Message(**said)
 
@@ -74,10 +77,11 @@ def _parse(table: Mapping[str, object], parsers: Mapping[str, fields.Parser]) ->
     return {name: parsers[name](name, value) for name, value in table.items()}
 
 
-def _readable(table: Mapping[str, object], name: str) -> str | None:
-    """The job or run id of a message that is refused for something else, for the event that says so."""
-    try:
-        value = OF_MESSAGES[name](name, table.get(name))
-    except InvalidMessage:
-        return None
-    return value if isinstance(value, str) else None
+def _readable(table: Mapping[str, object]) -> dict[str, Any]:
+    """What says which run it was, of a message refused for something else, for the event that says so."""
+    read: dict[str, Any] = {}
+    for name in ("job", "run_id", "labels", "scheduled_at"):
+        with suppress(InvalidMessage):
+            if name in table:
+                read[name] = OF_MESSAGES[name](name, table[name])
+    return read

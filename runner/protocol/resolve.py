@@ -32,17 +32,25 @@ def resolve(message: Message, *, message_id: str, defaults: Defaults, declaratio
     the host refuses what another might run, else "invalid".
     """
     run_id = message.run_id or fields.run_id("run_id", message_id)
+    declaration = declarations.get(message.job)
+    labels = {**((declaration and declaration.labels) or {}), **(message.labels or {})}
     try:
-        declaration = declarations.get(message.job)
         if declaration is None:
-            return _undeclared(message, run_id, defaults, declarations)
-        return _declared(message, run_id, defaults, declaration)
+            return _undeclared(message, run_id, labels, defaults, declarations)
+        return _declared(message, run_id, labels, defaults, declaration)
     except InvalidMessage as error:
         error.job, error.run_id = message.job, run_id
+        error.labels, error.scheduled_at = labels, message.scheduled_at
         raise
 
 
-def _undeclared(message: Message, run_id: str, defaults: Defaults, declarations: Mapping[str, Declaration]) -> Job:
+def _undeclared(
+    message: Message,
+    run_id: str,
+    labels: Mapping[str, str],
+    defaults: Defaults,
+    declarations: Mapping[str, Declaration],
+) -> Job:
     if defaults.commands == "declared":
         _refuse(
             "not_allowed",
@@ -62,10 +70,12 @@ def _undeclared(message: Message, run_id: str, defaults: Defaults, declarations:
     argv = _argv(message.command, (), message.job, defaults.shell)
     user = _user(message, defaults)
     env = {**defaults.env, **message.env} if message.env else defaults.env
-    return _job(message, message, run_id, argv, env, user, message.labels or {}, defaults)
+    return _job(message, message, run_id, argv, env, user, labels, defaults)
 
 
-def _declared(message: Message, run_id: str, defaults: Defaults, declaration: Declaration) -> Job:
+def _declared(
+    message: Message, run_id: str, labels: Mapping[str, str], defaults: Defaults, declaration: Declaration
+) -> Job:
     _check_declared(message, declaration)
     if declaration.command is None:
         _refuse("invalid", "command", f"is missing in [jobs.{declaration.name}] on this host")
@@ -74,7 +84,6 @@ def _declared(message: Message, run_id: str, defaults: Defaults, declaration: De
     argv = _argv(declaration.command, args, message.job, defaults.shell)
     user = _user(declaration, defaults)
     env = {**defaults.env, **(declaration.env or {}), **(message.env or {})}
-    labels = {**(declaration.labels or {}), **(message.labels or {})}
     return _job(message, declaration, run_id, argv, env, user, labels, defaults)
 
 

@@ -16,7 +16,12 @@ import sys
 
 from runner.supervisor import command, handover, options, users
 from runner.supervisor.loop import now
+from runner.supervisor.policy import NOTHING_INHERITED, Policy, PolicyError
 from runner.supervisor.server import Supervisor
+
+TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
+if TYPE_CHECKING:
+    from typing import Any
 
 EX_OK, EX_USAGE, EX_TEMPFAIL, EX_CONFIG = 0, 64, 75, 78
 _SETTLE_EVERY = 0.05
@@ -32,15 +37,17 @@ def main(arguments: list[str] | None = None) -> None:
         chosen = options.Options(given)
         if chosen.probe:
             sys.exit(EX_OK)
-        policy = users.load(chosen.config, os.environ)
+        state = handover.load(chosen.state_fd) if chosen.state_fd is not None else None
+        inherited = None if state is None else state.get("policy", NOTHING_INHERITED)
+        policy = Policy(chosen.config, os.environ, inherited=inherited)
     except options.UsageError as error:
         sys.stderr.write(options.USAGE)
         _say(str(error))
         sys.exit(EX_USAGE)
-    except users.PolicyError as error:
+    except PolicyError as error:
         _say(str(error))
         sys.exit(EX_CONFIG)
-    sys.exit(Program(chosen, policy).run())
+    sys.exit(Program(chosen, policy).run(state))
 
 
 def _say(text: str) -> None:
@@ -51,7 +58,7 @@ def _say(text: str) -> None:
 class Program:
     """The process around the `Supervisor`: lock, socket, signals, the agent of a container."""
 
-    def __init__(self, chosen: options.Options, policy: users.Users) -> None:
+    def __init__(self, chosen: options.Options, policy: Policy) -> None:
         self._options = chosen
         self._policy = policy
         self._path = os.path.abspath(chosen.socket)  # noqa: PTH100 - pathlib would cost most of a megabyte
@@ -61,10 +68,10 @@ class Program:
         self._probe = 0
         self._supervisor: Supervisor
 
-    def run(self) -> int:
+    def run(self, state: dict[str, Any] | None) -> int:
+        """Serve; ``state`` is what a predecessor in this process handed over. Returns the exit code."""
         while os.open("/dev/null", os.O_RDWR) <= 2:  # 0, 1 and 2 must not become somebody's pipe
             pass
-        state = handover.load(self._options.state_fd) if self._options.state_fd is not None else None
         if state is None:
             if not self._take_lock():
                 _say(f"cannot serve {self._path}: another supervisor does; stop that one first")
@@ -165,6 +172,7 @@ class Program:
         fd = handover.save(
             {
                 "lock": self._lock, "agent": self._agent, "instance": supervisor.instance,
+                "policy": self._policy.state(),
                 "listener": supervisor.listener.fileno(), "supervisor": supervisor.state(),
             }
         )  # fmt: skip

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runner.supervisor.placement import Placement
+    from runner.supervisor.policy import Policy
     from runner.supervisor.run import Host
-    from runner.supervisor.users import Identity, Users
+    from runner.supervisor.users import Identity
 
 # Moving a process between cgroups waits for an RCU grace period (about 8 ms), but not again within the next one.
 _BUSY_WITHIN = 0.02
@@ -32,7 +33,7 @@ _BUSY_WITHIN = 0.02
 class Launcher:
     """Starts runs. Whether a forked child works is known only when it has become the job, or has said why not."""
 
-    def __init__(self, host: Host, users: Users, placement: Placement, identity: str) -> None:
+    def __init__(self, host: Host, users: Policy, placement: Placement, identity: str) -> None:
         self._host = host
         self._users = users
         self._placement = placement

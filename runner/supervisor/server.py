@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runner.supervisor.options import Options
+    from runner.supervisor.policy import Policy
     from runner.supervisor.run import Run
-    from runner.supervisor.users import Users
     from runner.supervisor.wire import Connection
 
     Operation = Callable[[Connection, dict[str, Any], list[int]], dict[str, Any] | None]
@@ -41,7 +41,7 @@ _PAGE = 500  # runs in one answer to list
 class Supervisor:
     """Everything there is; one thread, driven by `serve`."""
 
-    def __init__(self, listener: socket.socket, users: Users, options: Options, home: str, instance: str) -> None:
+    def __init__(self, listener: socket.socket, users: Policy, options: Options, home: str, instance: str) -> None:
         self.loop = Loop()
         self.instance = instance
         self.listener = listener
@@ -160,12 +160,14 @@ class Supervisor:
                 "protocol_version",
             )
         client.owner = requests.text(message, "owner", "agent", most=128) or "agent"
+        self._users.refresh(now())
         error = self._users.default_error()
         return {
             "protocol": PROTOCOL, "version": __version__, "pid": os.getpid(), "boot_id": self._boot_id,
             "instance": self.instance, "uid": os.geteuid(), "default_user": None if error else self._users.default,
             "default_user_error": error, "placement": self.placement.name,
-            "controllers": self.placement.controllers, "warnings": self.placement.warnings,
+            "controllers": self.placement.controllers,
+            "warnings": [*self.placement.warnings, *self._users.warnings],
         }  # fmt: skip
 
     def _start(self, client: Connection, message: dict[str, Any], fds: list[int]) -> dict[str, Any] | None:

@@ -7,26 +7,15 @@ write. What the agent says is only a choice among them.
 from __future__ import annotations
 
 import grp
-import json
 import os
 import pwd
-import stat
 
 from runner.supervisor.request import BadRequest
-
-TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import BinaryIO, NoReturn
 
 DEFAULT_USER = "cron-runner-job"
 AGENT_NAME = "cron-runner"
 _PATH_ROOT = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PATH_USER = "/usr/local/bin:/usr/bin:/bin"
-
-
-class PolicyError(Exception):
-    """The configuration cannot be trusted or read; the text says what to do."""
 
 
 class Identity:
@@ -142,89 +131,3 @@ def agent_gid() -> int | None:
         return grp.getgrnam(AGENT_NAME).gr_gid
     except KeyError:
         return None
-
-
-def load(path: str | None, environ: Mapping[str, str]) -> Users:
-    """The policy of a configuration file and of ``CRON_RUNNER_RUN__*``. Raises PolicyError.
-
-    Only a supervisor that is root needs the file: another one can run jobs as nobody but itself.
-    """
-    user = ""
-    allowed: tuple[str, ...] = ()
-    if os.geteuid() == 0:
-        table = _run_table(path) if path else {}
-        user = environ.get("CRON_RUNNER_RUN__USER", _string(table.get("user", "")))
-        override = environ.get("CRON_RUNNER_RUN__ALLOWED_USERS")
-        allowed = _names(table.get("allowed_users", []) if override is None else _listed(override))
-    return Users(user, allowed)
-
-
-def _listed(text: str) -> object:
-    if text.lstrip().startswith("["):
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise PolicyError(f"cannot use CRON_RUNNER_RUN__ALLOWED_USERS: {error}") from error
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _string(value: object) -> str:
-    if not isinstance(value, str):
-        raise PolicyError("cannot use the configuration: [run] user must be a string")
-    return value
-
-
-def _names(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise PolicyError("cannot use the configuration: [run] allowed_users must be a list of names")
-    return tuple(value)
-
-
-def _run_table(path: str) -> Mapping[str, object]:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise PolicyError(f"cannot read {path}: {error.strerror}") from error
-    with os.fdopen(fd, "rb") as file:
-        facts = os.fstat(fd)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != 0 or facts.st_mode & 0o022:
-            raise PolicyError(
-                f"cannot trust {path}: it decides whom jobs run as; make it a file of root's that nobody else can "
-                f"write (chown root {path}; chmod go-w {path})"
-            )
-        found = _parsed(file)
-    if "error" in found:
-        raise PolicyError(f"cannot read {path}: {found['error']}")
-    table = found.get("run")
-    return table if isinstance(table, dict) else {}
-
-
-def _parsed(file: BinaryIO) -> Mapping[str, object]:
-    """``{"run": table}`` or ``{"error": text}``, parsed in a child: the parser's megabyte is not kept."""
-    ours, theirs = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
-    if pid == 0:
-        _parse(file, theirs)
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as answer:
-        data = answer.read()
-    os.waitpid(pid, 0)
-    parsed: Mapping[str, object] = json.loads(data or b'{"error": "its parser died"}')
-    return parsed
-
-
-def _parse(file: BinaryIO, answer: int) -> NoReturn:
-    try:
-        import tomllib  # noqa: PLC0415 - that megabyte
-
-        said: dict[str, object]
-        try:
-            run = tomllib.load(file).get("run", {})
-            said = {"run": {name: run[name] for name in ("user", "allowed_users") if name in run}}
-        except (ValueError, RecursionError, TypeError) as error:
-            said = {"error": str(error)}
-        os.write(answer, json.dumps(said, default=str).encode())
-    finally:
-        os._exit(0)

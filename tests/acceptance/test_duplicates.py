@@ -226,3 +226,23 @@ def test_events_that_the_results_queue_finds_too_large(aws: Aws, fleet: Fleet) -
     fleet.wait_empty()
     assert host.stop() == 0, host.log()
     assert "event_refused" not in host.log()
+
+
+@pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
+def test_a_second_message_of_a_held_run_goes_and_the_first_is_kept(fleet: Fleet) -> None:
+    host = fleet.host()
+    host.start()
+    release = fleet.directory / "release"
+    until = f"until [ -e {release} ]; do sleep 0.1; done"
+    fleet.send({"job": "j", "run_id": "one", "command": until})
+    fleet.events.wait("one", "started")
+    body = {"job": "j", "run_id": "two", "command": "true", "overlap": "wait"}
+    fleet.send(body)
+    wait_for(lambda: "run_held" in host.log(), "the second run waits", detail=host.log)
+    fleet.send(body)
+    wait_for(lambda: fleet.aws.depth(fleet.queue) == 2, "its second message is gone")
+    release.touch()
+    fleet.events.wait_ended(["one", "two"])
+    fleet.wait_empty()
+    assert len(fleet.events.of("two", "finished")) == 1
+    assert host.stop() == 0, host.log()

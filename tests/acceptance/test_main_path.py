@@ -352,3 +352,13 @@ def test_the_agents_own_log_is_copied_to_cloudwatch_where_that_is_asked_for(flee
     events = [json.loads(line)["event"] for line in fleet.aws.lines("/ops/agents", stream)]
     assert "agent_started" in events
     assert "run_finished" in events
+
+
+def test_inherited_secrets_are_masked(fleet: Fleet) -> None:
+    host = fleet.host(more='run.inherit_env = ["SHOP_TOKEN"]\n', SHOP_TOKEN="s3cret-of-the-shop")
+    host.start()
+    fleet.send({"job": "leaky", "run_id": "leaky", "command": "echo the token is $SHOP_TOKEN"})
+    [event] = fleet.events.wait_ended(["leaky"])
+    assert event["data"]["output"]["tail"] == "the token is ***\n"
+    fleet.wait_lines("leaky", "leaky", ["the token is ***"])
+    assert host.stop() == 0, host.log()

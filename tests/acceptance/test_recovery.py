@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import subprocess
 import time
 import uuid
 from contextlib import closing
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet import processes_of
+from fleet import COMMAND, processes_of
 from waiting import wait_for
 
 if TYPE_CHECKING:
@@ -249,3 +250,36 @@ def test_a_lost_lease_is_a_decision(fleet: Fleet, policy: str) -> None:
         assert data["outcome"] == "interrupted"
         assert "SQS refused the renewal" in data["reason"]
         assert not processes_of(mark)
+
+
+def test_what_a_killed_run_once_left_is_taken_over_by_the_agent_beside_it(fleet: Fleet) -> None:
+    """Its job ends with it; the agent tells that it was lost, and runs it again."""
+    host = fleet.host(max_jobs=1)
+    host.start()
+    release, first = fleet.directory / "release", fleet.directory / "first"
+    # The agent is full, so the next message is the run-once's.
+    fleet.send({"job": "busy", "run_id": "busy", "command": f"until [ -e {release} ]; do sleep 0.1; done"})
+    fleet.events.wait("busy", "started")
+    once = subprocess.Popen(
+        [COMMAND, "--config", str(host.config), "run-once"],
+        env=host.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    fleet.send(
+        {"job": "left", "run_id": "left", "command": f"if [ ! -e {first} ]; then touch {first}; exec sleep 300; fi"}
+    )
+    wait_for(first.exists, "the run-once's job runs")
+    once.kill()
+    once.wait()
+    lost = fleet.events.wait("left", "finished", within=60)
+    assert (lost["data"]["outcome"], lost["data"]["reason"]) == ("lost", "the process that ran it went away")
+    release.touch()
+
+    def succeeded() -> bool:
+        fleet.events.collect()
+        return any(event["data"]["outcome"] == "succeeded" for event in fleet.events.of("left", "finished"))
+
+    wait_for(succeeded, "it ran again", within=60, detail=host.log)
+    fleet.wait_empty()
+    assert host.stop() == 0, host.log()

@@ -205,3 +205,15 @@ async def test_what_a_dead_process_left_is_taken_over(tmp_path: Path) -> None:
     assert len(await journal.unfinished()) == 1
     assert len(await journal.unsent(0, 10)) == 1
     await database.close()
+
+
+async def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    """It holds the environments of jobs."""
+    database = Database(tmp_path / "journal.db")
+    await Journal(database, "agent").accept(execution())
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        "journal.db": 0o600,
+        "journal.db-wal": 0o600,
+        "journal.db-shm": 0o600,
+    }
+    await database.close()

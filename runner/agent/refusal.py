@@ -1,0 +1,56 @@
+"""How a `run-once` refuses a message that cannot be a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.agent.events import rejected_event
+from runner.agent.execution import Execution, MessageState, State
+from runner.protocol.job import Job
+from runner.protocol.message import rejected_body
+
+if TYPE_CHECKING:
+    from runner.agent.answers import Answers
+    from runner.agent.assembly import Parts
+    from runner.agent.services import Services
+    from runner.aws.sqs import Received
+    from runner.protocol.message import InvalidMessage
+
+
+async def reject(parts: Parts, answers: Answers, message: Received, fault: InvalidMessage) -> None:
+    """The queue's message can never be a run: as the agent does it."""
+    redrive = (await parts.queue.facts()).redrive
+    parts.dead_letters.settle(await parts.queue.url_of_arn(redrive.target_arn) if redrive else None)
+    await answers.reject(message, fault)
+
+
+async def tell_rejected(services: Services, body: str, message_id: str, fault: InvalidMessage) -> None:
+    """A message without a queue: its rejection is an event, and there is nothing to delete or to bury."""
+    now = services.now()
+    shown, sha256 = rejected_body(body)
+    execution = Execution(
+        job=Job(
+            job=fault.job or "",
+            run_id=fault.run_id or message_id,
+            argv=(),
+            command="",
+            labels=fault.labels,
+            scheduled_at=fault.scheduled_at,
+        ),
+        message_id=message_id,
+        delivery=1,
+        sent_at=None,
+        accepted_at=now,
+        ended_at=now,
+        boot_id=services.source.host.boot_id,
+        owner=services.owner,
+        state=State.ENDED,
+        message=MessageState.NONE,
+        outcome="rejected",
+        reason=fault.detail,
+    )
+    event = rejected_event(
+        services.source, execution, reason=fault.reason, detail=fault.detail, body=shown, body_sha256=sha256, now=now
+    )
+    await services.journal.accept(execution, event, terminal=True)
+    services.outbox.committed()
