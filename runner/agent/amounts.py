@@ -55,8 +55,12 @@ def times(asked: Amounts, free: Amounts, most: int) -> int:
 
 
 def shown(name: str, amount: float) -> str:
-    """An amount as people read it: "3.1G" of memory, "0.5" of anything else."""
-    return format_size(max(0, int(amount))) if name == MEMORY else f"{max(0.0, amount):.3g}"
+    """An amount as people read it: "3.1G" of memory, "0.5" or "1000" of anything else, never "1e+03"."""
+    if name == MEMORY:
+        return format_size(max(0, int(amount)))
+    if 0 < amount < 0.001:
+        return f"{amount:.6f}".rstrip("0").rstrip(".")
+    return f"{max(0.0, amount):.3f}".rstrip("0").rstrip(".")
 
 
 def exact(amount: float) -> float:

@@ -14,8 +14,8 @@ from runner.agent.events import MASK, secrets_in, shown
 from runner.agent.execution import Execution
 from runner.agent.ledger import Ledger
 from runner.agent.once import Given
-from runner.errors import AwsUnavailable, CronRunnerError, MessageRejected
-from runner.protocol.message import InvalidMessage, parse_message, resolve
+from runner.agent.refusal import job_of
+from runner.errors import AwsUnavailable, CronRunnerError
 from runner.protocol.units import format_duration, format_time
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ Line = tuple[str, object]
 
 def explain(config: Config, body: str, message_id: str) -> list[Line]:
     """Name and value of everything that decides how this message would run. Raises MessageRejected."""
-    try:
-        job = resolve(parse_message(body), message_id=message_id, defaults=config.defaults(), declarations=config.jobs)
-    except InvalidMessage as error:
-        raise MessageRejected(error) from error
+    job = job_of(config, body, message_id)
     secrets = secrets_in(job.env, config.output.redact)
     return [
         ("job", job.job),

@@ -20,10 +20,9 @@ from runner.agent.execution import Execution, MessageState
 from runner.agent.lease import Lease
 from runner.agent.own_paths import own_paths
 from runner.agent.reconcile import own_name
-from runner.agent.refusal import reject, tell_rejected
+from runner.agent.refusal import job_of, reject, tell_rejected
 from runner.agent.told import Told, say
 from runner.errors import CronRunnerError, MessageRejected, explained
-from runner.protocol.message import InvalidMessage, parse_message, resolve
 from runner.protocol.outcome import RUNNER_FAILED, Outcome, exit_status
 from runner.protocol.units import format_duration
 from runner.sinks.terminal import Terminal
@@ -115,7 +114,7 @@ class Once:
 
     async def _of_file(self, services: Services, given: Given) -> int:
         try:
-            job = self._resolve(given.body, given.message_id)
+            job = job_of(self._config, given.body, given.message_id)
         except MessageRejected as error:
             if not self._offline:
                 await tell_rejected(services, given.body, given.message_id, error.fault)
@@ -150,7 +149,7 @@ class Once:
         """The exit status; None: it was answered without a run, and the next message may come."""
         services = parts.services
         try:
-            job = self._resolve(message.body, message.message_id)
+            job = job_of(self._config, message.body, message.message_id)
         except MessageRejected as error:
             await self._unless_leaving(reject(parts, answers, message, error.fault))
             raise
@@ -171,17 +170,6 @@ class Once:
             await parts.queue.extend([(message.receipt, 0)])
             raise fault
         return await self._execute(services, job, message)
-
-    def _resolve(self, body: str, message_id: str) -> Job:
-        try:
-            return resolve(
-                parse_message(body),
-                message_id=message_id,
-                defaults=self._config.defaults(),
-                declarations=self._config.jobs,
-            )
-        except InvalidMessage as error:
-            raise MessageRejected(error) from error
 
     def _no_user(self, services: Services, job: Job) -> CronRunnerError | None:
         """Why there is nobody to run this job as: only one that names no user needs the default one."""

@@ -1,4 +1,4 @@
-"""How a `run-once` refuses a message that cannot be a run."""
+"""The job in a message that a command was given, or the message's refusal."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ from typing import TYPE_CHECKING
 
 from runner.agent.events import rejected_event
 from runner.agent.execution import Execution, MessageState, State
+from runner.errors import MessageRejected
 from runner.protocol.job import Job
-from runner.protocol.message import rejected_body
+from runner.protocol.message import InvalidMessage, parse_message, rejected_body, resolve
 
 if TYPE_CHECKING:
     from runner.agent.answers import Answers
     from runner.agent.assembly import Parts
     from runner.agent.services import Services
     from runner.aws.sqs import Received
-    from runner.protocol.message import InvalidMessage
+    from runner.config import Config
+
+
+def job_of(config: Config, body: str, message_id: str) -> Job:
+    """The job as this host would run it. Raises MessageRejected."""
+    try:
+        return resolve(parse_message(body), message_id=message_id, defaults=config.defaults(), declarations=config.jobs)
+    except InvalidMessage as error:
+        raise MessageRejected(error) from error
 
 
 async def reject(parts: Parts, answers: Answers, message: Received, fault: InvalidMessage) -> None:

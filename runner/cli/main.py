@@ -4,7 +4,8 @@ A command is a module of this package with
 
 - ``EXAMPLE: str``: one or more command lines, shown at the end of its ``--help``;
 - ``add_arguments(parser)``: its own options; ``args.config`` (a `Path` or None) is there already, and so is
-  ``args.after_dashes``, the words behind ``--`` (None where there was no ``--``);
+  ``args.after_dashes``, the words behind ``--`` (None where there was no ``--``), which are refused unless the
+  command says ``parser.set_defaults(takes_command=True)``;
 - ``execute(args) -> int``: its exit status.
 
 The module is imported only when its command is asked for, so that ``cron-runner --version`` costs nothing.
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # cron-runner itself failed, as against the job that it ran: env(1), timeout(1) and docker-run(1) use it so.
 FAILED: Final = 125
+USAGE: Final = 2
 INTERRUPTED: Final = 130
 
 
@@ -61,7 +63,15 @@ class CommandModule(Protocol):
     def execute(self, args: argparse.Namespace) -> int: ...
 
 
-class _CommandParser(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all errors of cron-runner are."""
+
+    def error(self, message: str) -> NoReturn:
+        one_line = " ".join(message.split())
+        self.exit(USAGE, f"cron-runner: {one_line}; see `{self.prog} --help`\n")
+
+
+class _CommandParser(_Parser):
     """The parser of one command, which fetches the command's module when it is needed."""
 
     command: Command
@@ -73,7 +83,11 @@ class _CommandParser(argparse.ArgumentParser):
         _add_config(self, default=argparse.SUPPRESS)
         module.add_arguments(self)
         self.set_defaults(execute=module.execute)
-        return super().parse_known_args(args, namespace)
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            # Refused here and not by the parser above, which would name its own help.
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
 
 def _add_config(parser: argparse.ArgumentParser, default: Any) -> None:
@@ -88,7 +102,7 @@ def _add_config(parser: argparse.ArgumentParser, default: Any) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; a command's own options are added when it is met."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="cron-runner",
         description="Runs the jobs that arrive on an SQS queue as supervised processes of this host.",
         epilog="`cron-runner COMMAND --help` shows a command's options and an example.",
@@ -113,7 +127,10 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line without the program's name, and return the exit status."""
     # Cut here and not by argparse, which takes a second `--` out of a job's own command line.
     words, dashes, after = _cut_at_dashes(argv)
-    args = build_parser().parse_args(words)
+    parser = build_parser()
+    args = parser.parse_args(words)
+    if after and not getattr(args, "takes_command", False):
+        parser.error(f"unrecognized arguments: -- {' '.join(after)}")
     args.after_dashes = after if dashes else None
     try:
         status = int(args.execute(args))

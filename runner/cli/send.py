@@ -26,10 +26,13 @@ cron-runner send backup --print > backup.json
 
 # A queue that is away for a moment is asked again; a person or a script that waits longer wants to be told.
 _TRIES: Final = 3
+_BESIDE_MESSAGE: Final = frozenset({"message", "print", "json", "config", "execute", "takes_command"})
+_SPELT: Final = {"job": "JOB", "args": "--arg", "labels": "--label", "after_dashes": "-- COMMAND"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The message's fields that a person types, and where the message goes."""
+    parser.set_defaults(takes_command=True)
     parser.usage = "cron-runner send JOB [options] [-- COMMAND ...]"
     parser.add_argument("job", nargs="?", metavar="JOB", help="the job's name (not needed with --message)")
     what = parser.add_argument_group("what runs")
@@ -66,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     message.add_argument(
         "--message",
         metavar="FILE",
-        help="send this message (- is standard input)",
+        help="send this message (- is standard input), without JOB, command or any option of a job",
     )
     message.add_argument("--print", action="store_true", help="show the message and send nothing")
     message.add_argument("--json", action="store_true", help="print what was sent as JSON")
@@ -80,7 +83,7 @@ def execute(args: argparse.Namespace) -> int:
         parse_message,
     )
 
-    body = _read(args.message) if args.message else _build(args)
+    body = _build(args) if args.message is None else _captured(args)
     try:
         message = parse_message(body)
     except InvalidMessage as error:
@@ -117,6 +120,21 @@ def _read(name: str) -> str:
         return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CronRunnerError(f"cannot read {name}: {error}") from error
+
+
+def _captured(args: argparse.Namespace) -> str:
+    """The message of ``--message FILE``, which says everything itself."""
+    others = [
+        _SPELT.get(name, f"--{name.replace('_', '-')}")
+        for name, value in vars(args).items()
+        if name not in _BESIDE_MESSAGE and value is not None and value != []
+    ]
+    if others:
+        raise CronRunnerError(
+            f"cannot send --message {args.message} with {', '.join(others)}: the file says all of the message; "
+            "change it there, or leave --message out"
+        )
+    return _read(args.message)
 
 
 def _build(args: argparse.Namespace) -> str:

@@ -1,4 +1,4 @@
-"""What a rejected message's event shows of its body: its beginning, without the values of `env`."""
+"""What a rejected message's event shows of its body: its beginning as it was sent, without the values of `env`."""
 
 from __future__ import annotations
 
@@ -10,77 +10,168 @@ from typing import Final
 SHOWN: Final = 1024  # bytes
 MASK: Final = "***"
 _DEEPEST: Final = 8  # JSON within strings of JSON, as envelopes have it
+_ENVELOPES: Final = ("Message", "detail")  # fields that hold a message, whatever it is written in
 
-# Where JSON cannot be parsed: everything after a key that may be env, escaped or quoted however often.
-# The bounds keep the search linear.
-_LETTERS: Final = r"(?:e|\\{1,16}u00[46]5)(?:n|\\{1,16}u00[46]e)(?:v|\\{1,16}u00[57]6)"
-_ENV_KEY: Final = re.compile(rf"{_LETTERS}\w{{0,32}}[\\\"'\s]{{0,64}}[:=]", re.IGNORECASE)
+# Where JSON cannot be parsed: everything after a key that may be env, escaped or quoted however often, also as a
+# form, a command line or XML has it: env[A]=, env%5BA%5D=, env.A=, --env A=, <env>. The bounds keep the search linear.
+_LETTERS: Final = r"(?:(?:e|\\{1,16}u00[46]5)(?:n|\\{1,16}u00[46]e)(?:v|\\{1,16}u00[57]6)|evn|nev)"
+_ENV_KEY: Final = re.compile(
+    rf"{_LETTERS}\w{{0,32}}(?:[\\\"'\s]{{0,64}}[:=\[({{<>.%]|\s{{1,64}}[\w.-]{{1,64}}\s{{0,16}}[:=])", re.IGNORECASE
+)
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+# The text of a JSON string: runs of characters, and escapes that stand for one character each.
+_PIECE: Final = re.compile(r"[^\\]+|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.", re.DOTALL)
+
+Span = tuple[int, int, str]
+"""Where something begins and ends in a text, and what is shown instead."""
 
 
 def rejected_body(body: str | bytes) -> tuple[str, str]:
     """The first 1 KiB of a body with every env value masked, and the SHA-256 (hex) of the whole original.
 
-    Also inside envelopes. A body in which nothing is masked is shown as it came; what is no JSON is cut
-    off after the first key that looks like env.
+    Also inside envelopes. All but the values is shown as it came; what is no JSON is cut off after the first
+    key that looks like env.
     """
     raw = body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass")
     text = raw.decode("utf-8", "replace")
-    beginning = _masked(text).encode("utf-8", "replace")[:SHOWN].decode("utf-8", "ignore")
+    beginning = _replaced(text, _spans(text, 0)).encode("utf-8", "replace")[:SHOWN].decode("utf-8", "ignore")
     return beginning, hashlib.sha256(raw).hexdigest()
 
 
-def _masked(text: str, depth: int = 0) -> str:
-    reader = _Reader()
+def _replaced(text: str, spans: list[Span]) -> str:
+    parts: list[str] = []
+    at = 0
+    for start, end, instead in spans:
+        parts += (text[at:start], instead)
+        at = end
+    return "".join((*parts, text[at:]))
+
+
+def _spans(text: str, depth: int) -> list[Span]:
+    """What to replace in a text, in order, as far as it is shown."""
+    if depth > _DEEPEST:
+        return [(0, len(text), MASK)]
+    scan = _Scan(text, depth)
     try:
-        value = _in_strings(reader.decoder.decode(text.removeprefix("\ufeff")), reader, depth)
+        scan.whole()
+    except _Enough:
+        pass
     except (ValueError, RecursionError):
-        return _cut_off(text)
-    if not reader.changed:
-        return text
-    return json.dumps(value, ensure_ascii=False)
+        # A key that begins after what is shown hides nothing of it.
+        found = _ENV_KEY.search(text[: SHOWN * 4])
+        return [(found.end(), len(text), f" {MASK}")] if found else []
+    return scan.spans
 
 
-def _cut_off(text: str) -> str:
-    # A key that begins after what is shown hides nothing of it.
-    beginning = text[: SHOWN * 4]
-    found = _ENV_KEY.search(beginning)
-    return f"{beginning[: found.end()]} {MASK}" if found else beginning
+class _Enough(Exception):
+    """The rest of the text is not shown."""
 
 
-class _Reader:
-    """A JSON decoder that masks env where it meets it, and remembers whether it changed anything."""
+class _Scan:
+    """Finds the values of env in a JSON text, at their places there. Raises ValueError where it is no JSON."""
 
-    def __init__(self) -> None:
-        self.changed = False
-        self.decoder = json.JSONDecoder(object_pairs_hook=self._object)
+    # Numbers stay text: Python refuses to make one of thousands of digits.
+    _DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str)
 
-    def _object(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
-        table: dict[str, object] = {}
-        for name, value in pairs:
-            # A key given twice would still be in the original text, so that is not shown either.
-            self.changed = self.changed or name in table
-            table[name] = self._mask(value) if _may_be_env(name) else value
-        return table
+    def __init__(self, text: str, depth: int) -> None:
+        self.spans: list[Span] = []
+        self._text = text
+        self._depth = depth
+        self._removed = 0
 
-    def _mask(self, value: object) -> object:
-        self.changed = True
-        return dict.fromkeys(value, MASK) if isinstance(value, dict) else MASK
+    def whole(self) -> None:
+        end = self._value(self._after_space(1 if self._text.startswith("\ufeff") else 0), may_be_message=True)
+        if self._after_space(end) != len(self._text):
+            raise ValueError("more than one value")
+
+    def _value(self, at: int, *, may_be_message: bool = False) -> int:
+        """Where the value that begins at `at` ends."""
+        if at - self._removed > SHOWN:
+            raise _Enough
+        match self._text[at : at + 1]:
+            case "{":
+                return self._object(at, is_env=False)
+            case "[":
+                return self._array(at)
+            case '"':
+                return self._string(at, may_be_message)
+        return self._DECODER.raw_decode(self._text, at)[1]
+
+    def _object(self, at: int, *, is_env: bool) -> int:
+        at = self._after_space(at + 1)
+        if self._text[at : at + 1] == "}":
+            return at + 1
+        while True:
+            self._expect(at, '"')
+            name, at = self._DECODER.raw_decode(self._text, at)
+            at = self._after_space(at)
+            at = self._after_space(self._expect(at, ":"))
+            if is_env:
+                at = self._hide(at)
+            elif _may_be_env(name):
+                at = self._object(at, is_env=True) if self._text[at : at + 1] == "{" else self._hide(at)
+            else:
+                at = self._value(at, may_be_message=name in _ENVELOPES)
+            at = self._after_space(at)
+            if self._expect(at, ",}") and self._text[at] == "}":
+                return at + 1
+            at = self._after_space(at + 1)
+
+    def _array(self, at: int) -> int:
+        at = self._after_space(at + 1)
+        if self._text[at : at + 1] == "]":
+            return at + 1
+        while True:
+            at = self._after_space(self._value(at))
+            if self._expect(at, ",]") and self._text[at] == "]":
+                return at + 1
+            at = self._after_space(at + 1)
+
+    def _string(self, at: int, may_be_message: bool) -> int:
+        """A string may hold JSON itself, as an SNS notification's Message does."""
+        value, end = self._DECODER.raw_decode(self._text, at)
+        if may_be_message or value.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
+            spans = _spans(value, self._depth + 1)
+            places = self._places([place for span in spans for place in span[:2]], at + 1, end - 1)
+            for (_, _, instead), start, stop in zip(spans, places[::2], places[1::2], strict=True):
+                self._replace(start, stop, json.dumps(instead)[1:-1])
+        return int(end)
+
+    def _places(self, wanted: list[int], at: int, end: int) -> list[int]:
+        """Where the characters with these indices of a string's value stand in the text between its quotes."""
+        places: list[int] = []
+        index = 0
+        for piece in _PIECE.finditer(self._text, at, end):
+            if len(places) == len(wanted):
+                break
+            size = 1 if piece[0][0] == "\\" else len(piece[0])
+            while len(places) < len(wanted) and wanted[len(places)] < index + size:
+                places.append(piece.start() + wanted[len(places)] - index)
+            index += size
+        return places + [end] * (len(wanted) - len(places))
+
+    def _hide(self, at: int) -> int:
+        if at - self._removed > SHOWN:
+            raise _Enough
+        end = self._DECODER.raw_decode(self._text, at)[1]
+        self._replace(at, end, json.dumps(MASK))
+        return end
+
+    def _replace(self, start: int, end: int, instead: str) -> None:
+        self.spans.append((start, end, instead))
+        self._removed += end - start - len(instead)
+
+    def _expect(self, at: int, characters: str) -> int:
+        if self._text[at : at + 1] not in tuple(characters):
+            raise ValueError("not JSON")
+        return at + 1
+
+    def _after_space(self, at: int) -> int:
+        space = _SPACE.match(self._text, at)
+        return space.end() if space else at
 
 
 def _may_be_env(name: str) -> bool:
     """Also what was meant as env: a misspelt field is the commonest reason of a rejection."""
     folded = name.strip().casefold()
     return folded.startswith(("env", "evn", "nev"))
-
-
-def _in_strings(value: object, reader: _Reader, depth: int) -> object:
-    """`value` with the strings masked that hold JSON themselves, as an SNS notification's Message does."""
-    if isinstance(value, dict):
-        return {name: _in_strings(entry, reader, depth) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_in_strings(entry, reader, depth) for entry in value]
-    if not isinstance(value, str) or not value.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
-        return value
-    masked = MASK if depth >= _DEEPEST else _masked(value, depth + 1)
-    reader.changed = reader.changed or masked != value
-    return masked

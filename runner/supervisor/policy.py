@@ -51,7 +51,7 @@ class Policy:
     def __init__(
         self, path: str | None, environ: Mapping[str, str], *, inherited: Mapping[str, Any] | None = None
     ) -> None:
-        """``inherited`` is a predecessor's `state`. Raises PolicyError, but not over one: its jobs need a supervisor."""
+        """``inherited`` is a predecessor's `state`. Raises PolicyError without one: jobs need their supervisor."""
         self._path = os.path.abspath(path) if path and os.geteuid() == 0 else None  # noqa: PTH100 - costs memory
         self._environ = environ
         self._fault: str | None = None
@@ -62,10 +62,11 @@ class Policy:
         self._allowed: tuple[str, ...] = tuple(before["allowed"])
         self._had_file: bool = before["had_file"]
         self._users = Users(self._user, self._allowed)
-        if os.geteuid() == 0:
-            self._read(_look(self._path), _STARTING_S)
-        if self._fault is not None and inherited is None:
-            raise PolicyError(self._fault)
+        fault = self._read(_look(self._path), _STARTING_S) if os.geteuid() == 0 else None
+        if fault is not None:
+            if inherited is None:
+                raise PolicyError(fault)
+            _say(self.warnings[0])
 
     @property
     def default(self) -> str:
@@ -74,6 +75,7 @@ class Policy:
 
     def default_error(self) -> str | None:
         """Why a job that names no user cannot run, or None."""
+        self.refresh(now())
         return self._users.default_error()
 
     @property
@@ -100,12 +102,14 @@ class Policy:
             return
         seen = _look(self._path)
         if seen != self._seen or moment >= self._again:
-            self._read(seen, _RUNNING_S)
+            before = self._fault
+            fault = self._read(seen, _RUNNING_S)
+            if fault != before:
+                _say(self.warnings[0] if fault else f"{self._path} is in force again")
 
-    def _read(self, seen: tuple[int, ...], patience: float) -> None:
-        """``seen`` was looked at before: a change while it is read is seen as one by the next look."""
-        before, self._fault, self._again = self._fault, None, float("inf")
-        self._seen = seen
+    def _read(self, seen: tuple[int, ...], patience: float) -> str | None:
+        """The fault, if any. ``seen`` was looked at before: a change while it is read is seen by the next look."""
+        self._fault, self._again, self._seen = None, float("inf"), seen
         try:
             user, allowed = self._rules(patience)
         except PolicyError as error:
@@ -116,8 +120,7 @@ class Policy:
                 self._again = now() + _YOUNG_S
             if (user, allowed) != (self._user, self._allowed):
                 self._user, self._allowed, self._users = user, allowed, Users(user, allowed)
-        if self._fault != before:
-            _say(self.warnings[0] if self._fault else f"{self._path} is in force again")
+        return self._fault
 
     def _rules(self, patience: float) -> tuple[str, tuple[str, ...]]:
         table = _run_table(self._path, patience, needed=self._had_file) if self._path else {}

@@ -160,13 +160,11 @@ class Supervisor:
                 "protocol_version",
             )
         client.owner = requests.text(message, "owner", "agent", most=128) or "agent"
-        self._users.refresh(now())
         error = self._users.default_error()
         return {
             "protocol": PROTOCOL, "version": __version__, "pid": os.getpid(), "boot_id": self._boot_id,
             "instance": self.instance, "uid": os.geteuid(), "default_user": None if error else self._users.default,
-            "default_user_error": error, "placement": self.placement.name,
-            "controllers": self.placement.controllers,
+            "default_user_error": error, "placement": self.placement.name, "controllers": self.placement.controllers,
             "warnings": [*self.placement.warnings, *self._users.warnings],
         }  # fmt: skip
 

@@ -33,9 +33,27 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert "example:\n  cron-runner" in done.stdout
 
 
-def test_no_command_and_a_wrong_one_are_usage_errors() -> None:
-    assert run().returncode == 2
-    assert run("fly").returncode == 2
+@pytest.mark.parametrize(
+    ("words", "complaint", "command"),
+    [
+        ((), "required: COMMAND", ""),
+        (("fly",), "invalid choice: 'fly'", ""),
+        (("--fly", "demo"), "unrecognized arguments: --fly", ""),
+        (("logs",), "required: RUN_ID", "logs "),
+        (("send", "a", "--fly"), "unrecognized arguments: --fly", "send "),
+        (("send", "a", "--fly=1\n2"), "unrecognized arguments: --fly=1 2", "send "),
+        (("send", "a", "--env", "novalue"), "'novalue' is not NAME=VALUE", "send "),
+        (("demo", "--json"), "unrecognized arguments: --json", "demo "),
+        (("demo", "--", "ls"), "unrecognized arguments: -- ls", ""),
+    ],
+)
+def test_wrong_usage_is_one_line_with_the_remedy(words: tuple[str, ...], complaint: str, command: str) -> None:
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("cron-runner: ")
+    assert complaint in line
+    assert line.endswith(f"; see `cron-runner {command}--help`")
 
 
 def test_a_configuration_that_is_not_there() -> None:

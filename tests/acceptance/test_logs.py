@@ -143,6 +143,20 @@ def test_runs_that_share_a_stream_are_told_apart(fleet: Fleet) -> None:
     assert host.command("logs", "-f", "r2").stdout == "number 2\n"
 
 
+def test_a_run_id_is_mapped_as_runs_map_it(fleet: Fleet) -> None:
+    host = fleet.host()
+    host.start()
+    fleet.send({"job": "show", "run_id": "nightly-2030-01-31T04:00:00Z", "command": "echo hello"})
+    fleet.events.wait_ended(["nightly-2030-01-31T04-00-00Z"])
+    for machine in (host, stranger(fleet, host)):
+        done = machine.command("logs", "nightly-2030-01-31T04:00:00Z")
+        assert (done.stdout, done.stderr, done.returncode) == ("hello\n", "", 0)
+    for wrong in ("", "x" * 129):
+        refused = host.command("logs", wrong)
+        assert (refused.returncode, refused.stdout, len(refused.stderr.splitlines())) == (125, "", 1)
+        assert refused.stderr.startswith("cron-runner: cannot show the output of a run")
+
+
 def test_logs_without_cloudwatch_says_where_to_look(fleet: Fleet) -> None:
     host = fleet.host(more='output.sinks = ["stdout"]\n')
     host.start()

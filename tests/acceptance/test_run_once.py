@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sqlite3
+import subprocess
 import uuid
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet import processes_of
+from runner import config
+from runner.agent.explain import peek
+from runner.aws.sqs import Queue, Received
+
+from faults import Proxy
+from fleet import COMMAND, processes_of
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
@@ -51,7 +62,17 @@ def test_exit_codes(host: Host, fields: dict[str, Any], status: int) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("body", ["what?", json.dumps({"job": "a", "command": "true", "timout": 1})])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "what?",
+        json.dumps({"job": "a", "command": "true", "timout": 1}),
+        '{"Messages": ["x"]}',
+        '{"Messages": [{"Body": 1}]}',
+        "[" * 100_000,
+    ],
+    ids=["text", "unknown", "captured", "captured-body", "deep"],
+)
 def test_a_message_that_cannot_run_is_our_failure(host: Host, body: str) -> None:
     done = once(host, body)
     assert done.returncode == 125
@@ -116,3 +137,112 @@ def test_a_dry_run_starts_nothing(fleet: Fleet, host: Host) -> None:
     assert mark in done.stdout
     assert not processes_of(mark)
     assert not fleet.events.seen
+
+
+def test_a_message_that_was_answered_before_is_answered_again(fleet: Fleet, host: Host) -> None:
+    fleet.send({"job": "a", "run_id": "r", "command": "exit 3"})
+    assert host.command("run-once").returncode == 3
+    [event] = fleet.events.wait_ended(["r"])
+    fleet.send({"job": "a", "run_id": "r", "command": "exit 3"})
+    done = host.command("run-once", "--wait", "2s")
+    assert (done.returncode, "no message came" in done.stderr) == (75, False), done.stderr
+    fleet.wait_empty()
+    fleet.events.collect()
+    assert [seen["id"] for seen in fleet.events.seen].count(event["id"]) == 2
+    fleet.send({"job": "a", "run_id": "r", "command": "exit 3"})
+    fleet.send({"job": "a", "run_id": "next", "command": "exit 4"})
+    assert host.command("run-once", "--wait", "20s").returncode == 4
+
+
+@pytest.mark.parametrize("action", ["SendMessageBatch", "DeleteMessageBatch"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_after_the_end_leaves_the_rest_to_the_journal(
+    fleet: Fleet, action: str, number: signal.Signals
+) -> None:
+    with Proxy(fleet.aws.endpoint) as proxy:
+        fleet.endpoint = proxy.endpoint
+        host = fleet.host()
+        proxy.fail(1.0, action)
+        fleet.send({"job": "a", "run_id": "r", "command": "exit 4"})
+        words = [COMMAND, "--config", str(host.config), "run-once"]
+        with subprocess.Popen(words, env=host.environment, stderr=subprocess.PIPE, text=True) as process:
+            wait_for(lambda: outcome(host, "r") == "failed", "the end is in the journal")
+            assert process.poll() is None
+            process.send_signal(number)
+            _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 4, stderr
+        proxy.heal()
+        host.start()
+        fleet.events.wait_ended(["r"])
+        fleet.wait_empty(60)
+
+
+def outcome(host: Host, run_id: str) -> str | None:
+    """What the host's journal says of a run."""
+    path = host.state / "journal.db"
+    if not path.exists():
+        return None
+    with closing(sqlite3.connect(path)) as journal:
+        try:
+            row = journal.execute("SELECT outcome FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        except sqlite3.OperationalError:  # its tables are still to be made
+            return None
+    return row[0] if row else None
+
+
+def test_a_stale_message_is_skipped(fleet: Fleet, host: Host) -> None:
+    late = {"job": "a", "run_id": "late", "command": "echo ran", "not_after": "2020-01-01T00:00:00Z"}
+    fleet.send(late)
+    done = host.command("run-once")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert done.stderr.startswith("cron-runner: skipped: it was not to start after 2020-01-01")
+    [event] = fleet.events.wait_ended(["late"])
+    assert event["data"]["reason"] == "stale"
+    fleet.wait_empty()
+    done = once(host, late)
+    assert (done.returncode, done.stdout, "skipped: it was not" in done.stderr) == (75, "", True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"command": "exit 0"}, ""),
+        ({"command": "exit 3"}, ""),
+        ({"command": "sleep 60", "timeout": 1}, "cron-runner: timed_out: timed out after 1s\n"),
+        ({"command": "kill -KILL $$"}, "cron-runner: killed: killed by SIGKILL\n"),
+        ({"command": "true", "success": {"require": ["x"]}}, "cron-runner: failed: output did not match require /x/\n"),
+    ],
+    ids=["succeeded", "failed", "timed-out", "killed", "rule"],
+)
+def test_the_reason_is_on_stderr(host: Host, fields: dict[str, Any], said: str) -> None:
+    assert once(host, {"job": "a", **fields}).stderr == said
+
+
+def test_a_bad_message_of_a_file_is_rejected_too(fleet: Fleet, host: Host) -> None:
+    captured = json.dumps({"Messages": [{"Body": "what?", "MessageId": "m-1"}]})
+    assert host.command("run-once", "--message", "-", stdin=captured).returncode == 125
+    assert fleet.events.wait_rejected("m-1")["data"]["body"] == "what?"
+
+
+def test_a_peek_polls_until_the_wait_is_over(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [[], [], [Received("m", "receipt", "body", 1, 0.0, None, 0.0, 0.0)]]
+    asked: list[float] = []
+
+    async def receive(_: Queue, __: int, wait: float, ___: float) -> list[Received]:
+        asked.append(wait)
+        return answers.pop(0)
+
+    async def extend(_: Queue, __: object) -> list[object]:
+        return []
+
+    monkeypatch.setattr(Queue, "receive", receive)
+    monkeypatch.setattr(Queue, "extend", extend)
+    given = peek(config.load(host.config, host.environment), 60.0)
+    assert (given and given.body, asked) == ("body", [20.0, 20.0, 20.0])
+
+
+def test_a_message_that_names_its_user_needs_no_default_one(host: Host) -> None:
+    me = "root" if os.geteuid() == 0 else ""
+    host.config.write_text(host.config.read_text().replace('run.user = "root"\n', ""))
+    done = once(host, {"job": "a", "command": "echo ran"} | ({"user": me} if me else {}))
+    assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr

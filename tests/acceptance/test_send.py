@@ -120,6 +120,9 @@ def test_a_fifo_queue_keeps_the_order_of_a_job(fleet: Fleet, host: Host) -> None
         (("a", "--shell", "true", "--", "true"), "two commands"),
         ((), "without a name"),
         (("--message", "/no/such/file"), "/no/such/file"),
+        (("--message", ""), "cannot read"),
+        (("other", "--message", "f", "--timeout", "5m", "--", "ls"), "with JOB, --timeout, -- COMMAND: "),
+        (("--message", "f", "--arg", "x", "--label", "a=b", "--retries", "0"), "with --arg, --retries, --label: "),
     ],
 )
 def test_what_a_host_would_reject_is_not_sent(fleet: Fleet, host: Host, words: tuple[str, ...], complaint: str) -> None:

@@ -338,6 +338,96 @@ def test_masked_env_keeps_its_names() -> None:
     assert json.loads(rejected_body('{"env":{"A":"x","B":1}}')[0]) == {"env": {"A": "***", "B": "***"}}
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{ "job" :"x",\n  "env": { "A":%s, "B" : %s},\t"umask":"9" }',
+        '\ufeff{"env":%s, "a": [1e400, NaN, [], {}], "env": %s}',
+        '[{"env":{"A":%s,"A":%s}}]',
+        '{"job":"\\u00fc \\ud83d\\ude00","environment":{"A":%s},"n":%s}'.replace('"n"', '"ENV"'),
+    ],
+)
+def test_all_but_the_values_is_shown_as_it_was_sent(body: str) -> None:
+    for secret in (json.dumps(SECRET), json.dumps([SECRET, {"a": SECRET}])):
+        assert rejected_body(body % (secret, secret))[0] == body % ('"***"', '"***"')
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_also_inside_of_envelopes(ascii_only: bool) -> None:
+    def enveloped(value: str) -> str:
+        body = f'{{"job": "ü 😀 \\n", "env": {{"A": "{value}"}}, "x":  "\\u00e9"}}'
+        for envelope in ('{{ "Type":"Notification","Message": {} }}', '{{"detail-type": "a", "detail":{}}}'):
+            body = envelope.format(json.dumps(body, ensure_ascii=ascii_only))
+        return body
+
+    assert rejected_body(enveloped(SECRET))[0] == enveloped("***")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "job=a&env[A]=hunter22",
+        "job=a&env%5BA%5D=hunter22",
+        "job=a&env.A=hunter22",
+        "job=a&evn[A]=hunter22",
+        "run --env A=hunter22",
+        "<job><env><A>hunter22</A></env></job>",
+        "environment:\n- A: hunter22",
+        json.dumps("job=a&env[A]=hunter22"),
+        json.dumps({"Type": "Notification", "Message": "job=a&env[A]=hunter22", "TopicArn": "t"}),
+    ],
+)
+def test_no_value_of_a_form_or_a_command_line_is_shown(body: str) -> None:
+    beginning = rejected_body(body)[0]
+    assert SECRET not in beginning
+    assert "***" in beginning
+
+
+def test_text_that_is_no_message_is_shown() -> None:
+    for body in ("/usr/bin/env python x", '{"command": "ENV=live make", "labels": {"a": "env: b"}}'):
+        assert rejected_body(body)[0] == body
+
+
+def test_what_is_far_behind_does_not_matter() -> None:
+    head = '{"env": {"A": "' + "x" * 5000 + '"}, "labels": {"a": "b"}, "more": [' + "1," * 2000
+    beginning = rejected_body(head + "no json")[0]
+    assert beginning.startswith('{"env": {"A": "***"}, "labels": {"a": "b"}, "more": [1,1,')
+    assert len(beginning) == 1024
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"user": "root"}, "not_allowed"), ({"args": ["a"]}, "invalid"), ({"timeout": "soon"}, "invalid")],
+)
+def test_a_refusal_keeps_what_tells_the_run(fields: dict[str, object], reason: str) -> None:
+    body = {
+        "job": "x",
+        "run_id": "r",
+        "command": "a",
+        "labels": {"team": "ops"},
+        "scheduled_at": "1970-01-01T00:01:00Z",
+    }
+    with pytest.raises(InvalidMessage) as caught:
+        job_of({**body, **fields})
+    error = caught.value
+    assert (error.reason, error.job, error.run_id) == (reason, "x", "r")
+    assert (error.labels, error.scheduled_at) == ({"team": "ops"}, 60.0)
+
+
+def test_a_refusal_has_the_labels_of_the_declaration() -> None:
+    declared: dict[str, object] = {"command": "a", "labels": {"team": "ops", "tier": "1"}}
+    with pytest.raises(InvalidMessage) as caught:
+        job_of({"job": "x", "nice": 1, "labels": {"tier": "2"}}, x=declared)
+    assert caught.value.labels == {"team": "ops", "tier": "2"}
+
+
+def test_a_refusal_leaves_out_what_cannot_be_read() -> None:
+    for body in ("no json", {"job": "x", "labels": {"a": 1}, "scheduled_at": "soon"}):
+        with pytest.raises(InvalidMessage) as caught:
+            job_of(body)
+        assert (caught.value.labels, caught.value.scheduled_at) == ({}, None)
+
+
 def test_only_the_beginning_is_shown() -> None:
     for body in ("ü" * 5000, json.dumps({"a": "ü" * 5000}), json.dumps({"a": "ü" * 5000, "env": {}})):
         assert 1022 <= len(rejected_body(body)[0].encode()) <= 1024

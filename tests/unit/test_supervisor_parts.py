@@ -12,6 +12,7 @@ import pytest
 from runner.supervisor import cgroup, command, delegation, envfile, mounts, processes, records, users, wire
 from runner.supervisor.loop import Loop, now
 from runner.supervisor.options import Options, UsageError
+from runner.supervisor.policy import Policy
 from runner.supervisor.request import BadRequest, StartRequest
 
 if TYPE_CHECKING:
@@ -288,7 +289,7 @@ def test_one_fault_does_not_end_the_loop(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_user_that_is_not_root_is_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    found = users.load("/nonexistent", {"CRON_RUNNER_RUN__USER": "root"})
+    found = Policy("/nonexistent", {"CRON_RUNNER_RUN__USER": "root"})
     own = found.identity("", 0, 0.0)
     assert own.uid == os.getuid()
     if own.name != "daemon":
