@@ -27,8 +27,6 @@ log = structlog.get_logger()
 
 SMALL_BATCH_BYTES = 256 << 10
 """What a batch holds at most that takes one place at the gate; no event of any sink is larger."""
-# One refused stream is a busy second; the second one in a row says that the quota is used up for now.
-SHARE_AFTER = 2
 GATHER_S = 0.2
 """The first output after a pause waits so long for more, if the sink's flush is not shorter."""
 
@@ -136,7 +134,7 @@ class Channel:
                 self._dirty[advance.followed.key] = advance.followed
             del packer
             self._hurry.clear()
-            if self._unmade >= SHARE_AFTER:
+            if self._unmade:
                 await self._share()
             # Only a run that ends while its stream cannot be made gains by an early look: it may go elsewhere.
             waiting_for = self._hurry if self._unmade else self._closing

@@ -30,6 +30,9 @@ PUT_LOG_EVENTS = Limits(
     event_overhead=26,
 )
 STREAM_NAME_MOST = 512
+# An account may make 50 streams a second, and streams that exist are not concerned. A few refusals are a busy second,
+# and each stream is tried again; so many in a row say that the quota is used up for now.
+QUOTA_GONE_AFTER = 8
 SHARED_STREAM = "~shared/{host}"
 """Where ended small runs of a host go while no streams can be made. `~` is in no job's name."""
 RETENTION_AGAIN_S = 30.0
@@ -108,6 +111,7 @@ class CloudWatch:
         self._shared = "{run_id}" not in log_stream
         self.flush = flush
         self._retention = Retention(self.log_group, retention_days)
+        self._refused = 0  # new streams in a row, of any runs
 
     def stream(self, tag: Tag) -> str:
         """{date} is the UTC day on which the run began; what CloudWatch refuses in a name becomes "-"."""
@@ -133,11 +137,16 @@ class CloudWatch:
         except AwsUnavailable as error:
             if error.call != "CreateLogStream" or error.kind != "throttled":
                 raise
-            # An account may make 50 streams a second. Streams that exist are not concerned.
-            host = batch.pieces[0].tag.host
-            raise NoNewStream(str(error), "" if self._shared else SHARED_STREAM.format(host=host)) from error
+            self._refused += 1
+            raise NoNewStream(str(error), self._instead(batch.pieces[0].tag)) from error
         await self._retention.mend(self._logs)
         return refused
+
+    def _instead(self, tag: Tag) -> str:
+        """The stream that small runs may share now; empty while a stream of their own is a matter of a little time."""
+        if self._shared or self._refused < QUOTA_GONE_AFTER:
+            return ""
+        return SHARED_STREAM.format(host=tag.host)
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -169,6 +178,8 @@ class CloudWatch:
                 raise
             await self._make_group()
             await self._logs.create_stream(self.log_group, stream)
+        if not stream.startswith(SHARED_STREAM.format(host="")):
+            self._refused = 0
         return await self._logs.put_events(self.log_group, stream, events)
 
     async def _make_group(self) -> None:

@@ -21,13 +21,18 @@ from runner.agent.spools import Spools
 from runner.aws.put_body import body_of
 from runner.errors import AwsUnavailable
 from runner.log import secrets
-from runner.sinks import Tag
+from runner.sinks import Batch, NoNewStream, Piece, Tag
 from runner.sinks import cloudwatch as cloudwatch_module
 from runner.sinks.cloudwatch import CloudWatch
 
 
 def tag(run_id: str) -> Tag:
     return Tag(f"e-{run_id}", 1, "job", run_id, 0.0, host="h1")
+
+
+@pytest.fixture(autouse=True)
+def _quota_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cloudwatch_module, "QUOTA_GONE_AFTER", 1)
 
 
 class Quota(StrictLogs):
@@ -269,3 +274,23 @@ def test_the_body_of_a_put_is_the_json_that_aws_reads() -> None:
         "logStreamName": 'a "b"',
         "logEvents": [{"timestamp": ms, "message": text} for ms, text in events],
     }
+
+
+async def test_a_few_refusals_are_waited_out_and_many_in_a_row_are_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that throttles some calls scatters no output: each run keeps its own stream."""
+    monkeypatch.setattr(cloudwatch_module, "QUOTA_GONE_AFTER", 3)
+    logs = Quota()
+    sink = CloudWatch(logs, group="g")
+    batch = Batch("job/r1", (Piece(tag("r1"), 1_700_000_000_000, ["hello"]),))
+    said = []
+    for _ in range(3):
+        with pytest.raises(NoNewStream) as refused:
+            await sink.send(batch)
+        said.append(refused.value.instead)
+    assert said == ["", "", "~shared/h1"]
+    logs.throttled = False
+    assert await sink.send(batch) == 0
+    logs.throttled = True
+    with pytest.raises(NoNewStream) as refused:
+        await sink.send(Batch("job/r2", (Piece(tag("r2"), 1_700_000_000_000, ["hello"]),)))
+    assert refused.value.instead == ""
