@@ -167,7 +167,7 @@ def test_self_replacement_with_a_broken_file(rules: Rules) -> None:
 
 def test_a_file_that_comes_later(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
-    process, path = bare_supervisor(tmp_path, "--config", str(config), "--linger", "0.1", env={})
+    process, path = bare_supervisor(tmp_path, "--config", str(config), "--linger", "5", env={})
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(path))
         ask(sock, {"op": "hello", "protocol": PROTOCOL})

@@ -109,7 +109,7 @@ def test_a_configuration_that_others_can_write_is_refused(tmp_path: Path) -> Non
 def test_the_configuration_names_the_users(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('group = "x"\n[run]\nuser = "nobody"\nallowed_users = ["daemon"]\n')
-    process, path = bare_supervisor(tmp_path, "--config", str(config), "--linger", "0.1", env={})
+    process, path = bare_supervisor(tmp_path, "--config", str(config), "--linger", "5", env={})
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(path))
         assert ask(sock, {"op": "hello", "protocol": 1})["default_user"] == "nobody"
@@ -143,7 +143,7 @@ print(sock.recv(65536)[4:].decode())
 
 
 def test_a_peer_of_another_user_is_refused(tmp_path: Path) -> None:
-    process, path = bare_supervisor(tmp_path, "--linger", "0.1")
+    process, path = bare_supervisor(tmp_path, "--linger", "5")
     path.chmod(0o666)
     for parent in [tmp_path, *tmp_path.parents][:3]:
         parent.chmod(parent.stat().st_mode | 0o011)
@@ -171,7 +171,7 @@ def test_wholly_as_one_ordinary_user(nobodys: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(nobodys)!r}); from runner.supervisor.__main__ import main; main()"
     path = nobodys / "s.sock"
     process = subprocess.Popen(
-        ["/usr/bin/python3", "-I", "-S", "-c", code, "--socket", str(path), "--linger", "0.1"],
+        ["/usr/bin/python3", "-I", "-S", "-c", code, "--socket", str(path), "--linger", "5"],
         user=65534, group=65534, extra_groups=[], cwd="/",
     )  # fmt: skip
     until(lambda: listens(path), "the supervisor's socket")
