@@ -141,12 +141,8 @@ class Agent:
         services = parts.services
         if self._config.agent.listen:
             self._background.append(self._tasks.create_task(watch.serve(self._config.agent.listen), name="health"))
+        self._background += services.start_standing_tasks()
         for name, work in (
-            ("link", services.link.run()),
-            ("renewals", services.keeper.renew_forever()),
-            ("deletions", services.keeper.delete_forever()),
-            ("outbox", services.outbox.run()),
-            ("shipper", services.shipper.run()),
             ("queue facts", self._learn_redrive(parts, intake)),
             ("retention", self._prune(services, disk)),
             ("watchdog", watch.watch()),

@@ -90,7 +90,7 @@ class Answers:
             await self._dead_letters.send(message)
             await self._delete_after(message, None, lease)
             return
-        job = _unreadable(error, message.message_id)
+        job = unreadable(error, message.message_id)
         execution = self._ended(job, message, "rejected", error.detail)
         body, sha256 = rejected_body(message.body)
         event = rejected_event(
@@ -140,15 +140,7 @@ class Answers:
 
     def _held(self, message: Received, execution_id: str, lease: Lease | None = None) -> Lease:
         visibility = self._services.config.queue.visibility
-        lease = lease or Lease(
-            message_id=message.message_id,
-            run_id="",
-            receipt=message.receipt,
-            delivery=message.delivery,
-            taken=message.asked_at,
-            until=message.asked_at + visibility,
-            visibility=visibility,
-        )
+        lease = lease or Lease.of(message, visibility)
         lease.execution = execution_id
         self._services.keeper.hold(lease)
         return lease
@@ -174,7 +166,7 @@ def _runs_again(row: RunRow) -> bool:
     return row.state == State.ENDED and (row.outcome is None or row.outcome in HANDED_BACK)
 
 
-def _unreadable(error: InvalidMessage, message_id: str) -> Job:
+def unreadable(error: InvalidMessage, message_id: str) -> Job:
     """What stands in the journal, and is told, of a message that is no job: what could be read of it."""
     return Job(
         job=error.job or "",

@@ -7,6 +7,8 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runner.agent.redact import MASK
+from runner.log import SHORTEST_SECRET
 from runner.protocol.event import Event, Source, run_event
 
 if TYPE_CHECKING:
@@ -15,10 +17,6 @@ if TYPE_CHECKING:
     from runner.agent.execution import Execution
     from runner.agent.output import OutputReport
     from runner.agent.supervision_types import ExitRecord, Started
-
-MASK = "***"
-# Shorter values are left as they are: masking every "1" or "on" would make the output unreadable.
-SHORTEST_SECRET = 6
 
 
 def secrets_in(env: Mapping[str, str], patterns: Sequence[str]) -> tuple[str, ...]:

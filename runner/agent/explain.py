@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from runner.agent.admission import Admit, Hold, NeverFits, decide, terms
 from runner.agent.environment import environment_of
-from runner.agent.events import MASK, secrets_in, shown
+from runner.agent.events import secrets_in, shown
 from runner.agent.execution import Execution
 from runner.agent.ledger import Ledger
 from runner.agent.once import Given
+from runner.agent.redact import MASK
 from runner.agent.refusal import job_of
 from runner.errors import AwsUnavailable, CronRunnerError
 from runner.protocol.units import format_duration, format_time

@@ -206,16 +206,7 @@ class Intake:
         )
 
     def _lease(self, message: Received, run_id: str) -> Lease:
-        visibility = self._services.config.queue.visibility
-        return Lease(
-            message_id=message.message_id,
-            run_id=run_id,
-            receipt=message.receipt,
-            delivery=message.delivery,
-            taken=message.asked_at,
-            until=message.asked_at + visibility,
-            visibility=visibility,
-        )
+        return Lease.of(message, self._services.config.queue.visibility, run_id=run_id)
 
     def _adopt(self, run: Run, message: Received) -> None:
         """The run is active here: its lease goes on with the newest receipt."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
@@ -49,6 +49,20 @@ class Lease:
     visibility: float
     execution: str | None = None
     lost: bool = False
+
+    @classmethod
+    def of(cls, received: Received, visibility: float, *, run_id: str = "", execution: str | None = None) -> Self:
+        """The hold that a receive began, from before the request: SQS may have granted it at any moment since."""
+        return cls(
+            message_id=received.message_id,
+            run_id=run_id,
+            receipt=received.receipt,
+            delivery=received.delivery,
+            taken=received.asked_at,
+            until=received.asked_at + visibility,
+            visibility=visibility,
+            execution=execution,
+        )
 
     def due(self) -> float:
         """When the next renewal is due: at a third of the visibility."""

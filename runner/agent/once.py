@@ -92,14 +92,7 @@ class Once:
         with self._handled_signals():
             try:
                 await services.link.connect()
-                for name, work in (
-                    ("link", services.link.run()),
-                    ("renewals", services.keeper.renew_forever()),
-                    ("deletions", services.keeper.delete_forever()),
-                    ("outbox", services.outbox.run()),
-                    ("shipper", services.shipper.run()),
-                ):
-                    background.append(self._tasks.create_task(work, name=name))
+                background += services.start_standing_tasks()
                 return await (self._of_queue(parts, wait) if given is None else self._of_file(services, given))
             finally:
                 await self._wind_up(services)
@@ -196,7 +189,9 @@ class Once:
             message=MessageState.LEASED if message else MessageState.NONE,
         )
         if message is not None:
-            execution.lease = self._lease(message, execution)
+            execution.lease = Lease.of(
+                message, self._config.queue.visibility, run_id=execution.run_id, execution=execution.id
+            )
             services.keeper.hold(execution.lease)
         self._run = Told(services, execution)
         services.roster.add(self._run)
@@ -209,19 +204,6 @@ class Once:
         if verdict.outcome is not Outcome.SUCCEEDED and not itself:
             say(f"{verdict.outcome}: {execution.reason}")
         return exit_status(verdict)
-
-    def _lease(self, message: Received, execution: Execution) -> Lease:
-        visibility = self._config.queue.visibility
-        return Lease(
-            message_id=message.message_id,
-            run_id=execution.run_id,
-            receipt=message.receipt,
-            delivery=message.delivery,
-            taken=message.asked_at,
-            until=message.asked_at + visibility,
-            visibility=visibility,
-            execution=execution.id,
-        )
 
     # -- the end
 

@@ -10,12 +10,12 @@ import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from runner.log import SHORTEST_SECRET
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 MASK = "***"
-MIN_LENGTH = 6
-"""Characters; shorter values occur in ordinary text, and masking them would spoil it and show where they are."""
 
 Span = tuple[int, int]
 
@@ -29,9 +29,9 @@ def patterns(secrets: Iterable[str]) -> tuple[bytes, ...]:
     for secret in secrets:
         value = secret.strip()
         lines = [line.strip() for line in value.split("\n")]
-        long = [line for line in lines if len(line) >= MIN_LENGTH]
+        long = [line for line in lines if len(line) >= SHORTEST_SECRET]
         found.update(_encoded(line) for line in long)
-        if len(value) >= MIN_LENGTH and (len(long) < len(lines)):
+        if len(value) >= SHORTEST_SECRET and (len(long) < len(lines)):
             found.add(_encoded(value))
     return tuple(sorted(found))
 

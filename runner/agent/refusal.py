@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runner.agent.answers import unreadable
 from runner.agent.events import rejected_event
 from runner.agent.execution import Execution, MessageState, State
 from runner.errors import MessageRejected
-from runner.protocol.job import Job
 from runner.protocol.message import InvalidMessage, parse_message, rejected_body, resolve
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runner.agent.services import Services
     from runner.aws.sqs import Received
     from runner.config import Config
+    from runner.protocol.job import Job
 
 
 def job_of(config: Config, body: str, message_id: str) -> Job:
@@ -38,14 +39,7 @@ async def tell_rejected(services: Services, body: str, message_id: str, fault: I
     now = services.now()
     shown, sha256 = rejected_body(body)
     execution = Execution(
-        job=Job(
-            job=fault.job or "",
-            run_id=fault.run_id or message_id,
-            argv=(),
-            command="",
-            labels=fault.labels,
-            scheduled_at=fault.scheduled_at,
-        ),
+        job=unreadable(fault, message_id),
         message_id=message_id,
         delivery=1,
         sent_at=None,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from runner.agent.events import SHORTEST_SECRET, is_short, matches
+from runner.agent.events import is_short, matches
+from runner.log import SHORTEST_SECRET
 from runner.protocol.units import format_size
 
 if TYPE_CHECKING:
@@ -68,6 +69,19 @@ class Services:
         self.spawned.add(task)
         task.add_done_callback(self.spawned.discard)
         return task
+
+    def start_standing_tasks(self) -> list[asyncio.Task[None]]:
+        """What goes on while there are runs, in the agent and in a run-once; the caller cancels it at its end."""
+        return [
+            self.tasks.create_task(work, name=name)
+            for name, work in (
+                ("link", self.link.run()),
+                ("renewals", self.keeper.renew_forever()),
+                ("deletions", self.keeper.delete_forever()),
+                ("outbox", self.outbox.run()),
+                ("shipper", self.shipper.run()),
+            )
+        ]
 
     def abandon(self) -> None:
         """The process goes away: what still waits for AWS or for a job is the next agent's to repeat."""
