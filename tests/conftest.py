@@ -8,6 +8,6 @@ from pathlib import Path
 # --import-mode=importlib adds nothing to sys.path; the support modules are imported by their plain names.
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-from fixtures import aws, aws_server, fleet, proxy, tmp_path
+from fixtures import aws, aws_server, cloud, fleet, proxy, table, tmp_path
 
-__all__ = ["aws", "aws_server", "fleet", "proxy", "tmp_path"]
+__all__ = ["aws", "aws_server", "cloud", "fleet", "proxy", "table", "tmp_path"]

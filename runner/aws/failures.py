@@ -37,6 +37,7 @@ _SAME = {
     "RequestThrottled": "ThrottlingException",
     "RequestThrottledException": "ThrottlingException",
     "RequestLimitExceeded": "ThrottlingException",
+    "ProvisionedThroughputExceededException": "ThrottlingException",
     "TooManyRequestsException": "ThrottlingException",
     "KmsThrottled": "ThrottlingException",
     "KMS.ThrottlingException": "ThrottlingException",
@@ -52,6 +53,8 @@ _PREFIXES = (
     "AWS.SimpleQueueService.",
     "com.amazonaws.sqs#",
     "com.amazonaws.logs#",
+    "com.amazonaws.dynamodb.v20120810#",
+    "com.amazon.coral.availability#",
     "com.amazon.coral.service#",
 )
 _REMEDY = {

@@ -38,10 +38,34 @@ OPERATIONS = {
             "PutRetentionPolicy",
         )
     ),
+    "dynamodb": frozenset(
+        (
+            "BatchGetItem",
+            "BatchWriteItem",
+            "CreateTable",
+            "DeleteItem",
+            "GetItem",
+            "PutItem",
+            "Query",
+            "TransactWriteItems",
+            "UpdateItem",
+            "UpdateTimeToLive",
+        )
+    ),
+    "scheduler": frozenset(
+        (
+            "CreateSchedule",
+            "CreateScheduleGroup",
+            "DeleteSchedule",
+            "GetSchedule",
+            "ListSchedules",
+            "UpdateSchedule",
+        )
+    ),
 }
 # The last four are called by botocore itself where credentials come from a role or a single sign-on.
-_ENDPOINTS_OF = frozenset(("sqs", "logs", "sts", "sso", "portal.sso", "oidc"))
-_SERVICE_FILE = re.compile(r".*/(?P<service>sqs|logs)/[0-9-]+/service-2")
+_ENDPOINTS_OF = frozenset(("sqs", "logs", "dynamodb", "scheduler", "sts", "sso", "portal.sso", "oidc"))
+_SERVICE_FILE = re.compile(r".*/(?P<service>sqs|logs|dynamodb|scheduler)/[0-9-]+/service-2")
 
 
 class LeanModels(JSONFileLoader):

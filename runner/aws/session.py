@@ -33,7 +33,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-THREADS: Mapping[Purpose, int] = {"receive": 1, "results": 2, "lease": 2, "logs": 4}
+THREADS: Mapping[Purpose, int] = {
+    "receive": 1,
+    "results": 2,
+    "lease": 2,
+    "logs": 4,
+    # The fleet's table, the scheduler's sends of a whole minute, EventBridge Scheduler's schedules: no agent without
+    # a fleet uses them, and threads are started when there is work.
+    "table": 4,
+    "enqueue": 16,
+    "schedules": 4,
+}
+_SERVICES: Mapping[Purpose, str] = {"logs": "logs", "table": "dynamodb", "schedules": "scheduler"}
 LONGEST_POLL = 20.0
 
 _LOOK_AGAIN_S = 5.0  # after credentials or a region were not found: each look may take seconds
@@ -154,7 +165,7 @@ class Session:
         from botocore import __version__ as botocore_version  # noqa: PLC0415 - as below
         from botocore.config import Config  # noqa: PLC0415 - see the module's docstring
 
-        service = "logs" if purpose == "logs" else "sqs"
+        service = _SERVICES.get(purpose, "sqs")
         with self._lock:
             if (client := self._clients.get((purpose, queue_url))) is not None:
                 return client

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runner.config.kinds import TEXT, setting
-from runner.config.sections import Admission, Agent, Output, Paths, Queue, Results, Run
+from runner.config.sections import Admission, Agent, Fleet, Output, Paths, Queue, Results, Run
 from runner.protocol.message import Declaration, Defaults
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Config:
     )
     queue: Queue = field(default_factory=Queue)
     results: Results = field(default_factory=Results)
+    fleet: Fleet = field(default_factory=Fleet)
     admission: Admission = field(default_factory=Admission)
     run: Run = field(default_factory=Run)
     output: Output = field(default_factory=Output)

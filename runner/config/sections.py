@@ -79,6 +79,19 @@ class Results:
 
 
 @dataclass(frozen=True, slots=True)
+class Fleet:
+    """What the hosts of a group share beside the queue."""
+
+    table: str = setting(
+        "",
+        TEXT,
+        "The DynamoDB table of the fleet, by name. If empty: the host knows nothing of others, and the commands"
+        " jobs, history, pause GROUP and the like need --table.",
+        fixed=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class AdmissionResources:
     """What the host offers under the policy "resources"."""
 

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
+import pytest_asyncio
 
-from runner.cli.stand_in import StandIn
+from runner.aws.session import Session
+from runner.aws.table import Table
+from runner.cli.stand_in import StandIn, aws_environment
 
 from aws import Aws
 from faults import Proxy
@@ -18,7 +21,7 @@ from fleet import Fleet
 from standin import FastStandIn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 @pytest.fixture
@@ -72,3 +75,21 @@ def proxy(aws: Aws) -> Iterator[Proxy]:
     """A proxy in front of the stand-in that injects faults, none until it is told to."""
     with Proxy(aws.endpoint) as made:
         yield made
+
+
+@pytest.fixture
+def cloud(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """The product's own way to AWS, to the stand-in from within the test's process."""
+    for name, value in aws_environment(aws.endpoint, {}).items():
+        monkeypatch.setenv(name, value)
+    session = Session()
+    yield session
+    session.close()
+
+
+@pytest_asyncio.fixture
+async def table(cloud: Session) -> AsyncIterator[Table]:
+    """The fleet's table, empty."""
+    made = Table(cloud, "cron")
+    assert await made.make()
+    yield made

@@ -24,7 +24,9 @@ MAY_IMPORT = {
     "aws": {"protocol", "errors", "config", "__version__"},
     "sinks": {"protocol", "errors", "config", "aws", "__version__"},
     "agent": {"protocol", "errors", "config", "aws", "sinks", "log", "log_shipping", "__version__"},
-    "cli": {"protocol", "errors", "config", "aws", "sinks", "agent", "log", "log_shipping", "__version__"},
+    # Runs in Lambda and on operators' machines: it knows no agent, and reads no host's configuration.
+    "control": {"protocol", "errors", "aws"},
+    "cli": {"protocol", "errors", "config", "aws", "sinks", "agent", "control", "log", "log_shipping", "__version__"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -1,0 +1,104 @@
+"""What agents are told from anywhere: cancel a run, pause the group, maintenance of a job. Written here, read here.
+
+A directive is a switch with who, why and since when; switched off it stays for a while, so that a look at the table
+shows who resumed. Each change is also kept in the group's audit trail.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner.protocol import table as keys
+from runner.protocol.units import format_time, parse_time
+
+if TYPE_CHECKING:
+    from runner.aws.attributes import Item
+    from runner.aws.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """One switch: who turned it on and why; ``at`` is unix seconds. ``number`` is another one at each change."""
+
+    by: str
+    why: str
+    at: float
+    number: str
+
+
+@dataclass(frozen=True, slots=True)
+class Directives:
+    """All that is on in a group: the pause, runs to cancel by run id, jobs under maintenance by name."""
+
+    paused: Directive | None
+    cancelled: dict[str, Directive]
+    maintenance: dict[str, Directive]
+
+
+async def read(table: Table, group: str) -> Directives:
+    """What is on now: one query of one partition, a single page but for hundreds of cancels."""
+    items = await table.query("#pk = :pk", {"pk": keys.directives(group)}, consistent=True)
+    on = {item["sk"]: _directive(item) for item in items if item["on"]}
+    return Directives(
+        paused=on.get(keys.PAUSE),
+        cancelled=_named(on, keys.CANCEL),
+        maintenance=_named(on, keys.MAINTENANCE),
+    )
+
+
+async def cancel(table: Table, group: str, run_id: str, *, by: str, why: str, now: float) -> None:
+    """Ask whichever host has the run to cancel it, or not to start it."""
+    await _switch(table, group, keys.cancel(group, run_id), on=True, by=by, why=why, now=now)
+
+
+async def pause(table: Table, group: str, *, on: bool, by: str, why: str, now: float) -> None:
+    """Let no host of the group start a run, or let them again."""
+    await _switch(table, group, keys.pause(group), on=on, by=by, why=why, now=now)
+
+
+async def maintenance(table: Table, group: str, job: str, *, on: bool, by: str, why: str, now: float) -> None:
+    """Let runs of the job be skipped (`maintenance`), or run again."""
+    await _switch(table, group, keys.maintenance(group, job), on=on, by=by, why=why, now=now)
+
+
+async def record(table: Table, group: str, what: str, *, by: str, why: str, now: float) -> None:
+    """Add a line to the group's audit trail."""
+    await table.put(_audit(group, what, by=by, why=why, now=now))
+
+
+async def _switch(table: Table, group: str, key: keys.Key, *, on: bool, by: str, why: str, now: float) -> None:
+    item: Item = {
+        **key.attributes(),
+        "on": on,
+        "by": by,
+        "why": why,
+        "changed_at": format_time(now),
+        "number": uuid.uuid4().hex,
+    }
+    # A pause and a maintenance hold until somebody ends them; all else is of no use once its run is forgotten.
+    if not on or key.sk.startswith(keys.CANCEL):
+        item[keys.EXPIRES] = int(now + keys.DIRECTIVE_KEPT_S)
+    what = f"{key.sk.replace('#', ' ').lower() if key.sk == keys.PAUSE else key.sk} {'on' if on else 'off'}"
+    await table.put_many([item, _audit(group, what, by=by, why=why, now=now)])
+
+
+def _audit(group: str, what: str, *, by: str, why: str, now: float) -> Item:
+    at = format_time(now)
+    return {
+        **keys.audit(group, at, what).attributes(),
+        "what": what,
+        "by": by,
+        "why": why,
+        "changed_at": at,
+        keys.EXPIRES: int(now + keys.AUDIT_KEPT_S),
+    }
+
+
+def _directive(item: Item) -> Directive:
+    return Directive(item["by"], item["why"], parse_time(item["changed_at"]), item["number"])
+
+
+def _named(on: dict[str, Directive], prefix: str) -> dict[str, Directive]:
+    return {sk.removeprefix(prefix): said for sk, said in on.items() if sk.startswith(prefix)}

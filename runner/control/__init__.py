@@ -1,0 +1,1 @@
+"""The serverless half: jobs and their schedules, the scheduler, the recorder and its watch. No agent needs it."""

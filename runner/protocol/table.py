@@ -1,0 +1,150 @@
+"""The fleet's one DynamoDB table: its keys and attributes, for everybody who reads or writes it. Pure.
+
+Every partition key begins with the group, so that IAM can hold a person or a host to one group, or to one job of
+it, with `dynamodb:LeadingKeys`. docs/fleet.md shows the whole schema; times are RFC 3339 in UTC with six digits,
+so that their order as text is their order in time.
+
+| pk | sk | what |
+|---|---|---|
+| `GROUP#JOB#NAME` | `JOB` | a job: its definition |
+| `GROUP#JOB#NAME` | `LOCK` | who may run it now, where its overlap is not `allow` |
+| `GROUP#RUN#RUN_ID` | `RUN` | a run: the state that its attempts add up to |
+| `GROUP#RUN#RUN_ID` | `ATTEMPT#EXECUTION#N` | one attempt, as its events told it |
+| `GROUP#RUN#RUN_ID` | `CLAIM` | which host may run it; kept for longer than SQS keeps a message |
+| `GROUP#DIRECTIVES` | `PAUSE`, `CANCEL#RUN_ID`, `MAINTENANCE#JOB` | what agents are told, by whom and why |
+| `GROUP#AUDIT` | `TIME#WHAT` | every directive and change of a job there ever was |
+| `GROUP#SCHEDULER` | `TICK` | how far the scheduler has come, and who is at it |
+| `GROUPS` | `GROUP` | a group: its queue and how its schedules fire |
+| `NOTICES` | `ID` | something that people are to be told, until they are, and a while longer |
+
+Two indexes: `by-job` (`job_key`, `at`) is a job's history; `by-state` (`state_key`, `state_at`) lists the jobs
+(`JOBS`), the open runs by when they have to be looked at next (`OPEN`), and the ended ones of a day (`FAILED#DAY`,
+`GOOD#DAY`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+BY_JOB: Final = "by-job"
+BY_STATE: Final = "by-state"
+EXPIRES: Final = "expires_at"
+"""The TTL attribute: unix seconds as a whole number. DynamoDB removes the item within some days of it."""
+
+JOBS: Final = "JOBS"
+OPEN: Final = "OPEN"
+GROUPS: Final = "GROUPS"
+NOTICES: Final = "NOTICES"
+RUN: Final = "RUN"
+ATTEMPT: Final = "ATTEMPT#"
+PAUSE: Final = "PAUSE"
+CANCEL: Final = "CANCEL#"
+MAINTENANCE: Final = "MAINTENANCE#"
+
+DAY_S: Final = 86_400.0
+CLAIM_KEPT_S: Final = 15 * DAY_S
+"""A claim outlives every copy of its message: SQS keeps one for 14 days at most."""
+DIRECTIVE_KEPT_S: Final = 15 * DAY_S
+"""A cancel, or a switch that was turned off, is dropped after this; a pause that is on stays."""
+AUDIT_KEPT_S: Final = 400 * DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An item's primary key."""
+
+    pk: str
+    sk: str
+
+    def attributes(self) -> dict[str, str]:
+        return {"pk": self.pk, "sk": self.sk}
+
+
+def job(group: str, name: str) -> Key:
+    return Key(f"{group}#JOB#{name}", "JOB")
+
+
+def lock(group: str, name: str) -> Key:
+    return Key(f"{group}#JOB#{name}", "LOCK")
+
+
+def run(group: str, run_id: str) -> Key:
+    return Key(f"{group}#RUN#{run_id}", RUN)
+
+
+def attempt(group: str, run_id: str, execution: str, number: int) -> Key:
+    return Key(f"{group}#RUN#{run_id}", f"{ATTEMPT}{execution}#{number:07d}")
+
+
+def claim(group: str, run_id: str) -> Key:
+    return Key(f"{group}#RUN#{run_id}", "CLAIM")
+
+
+def directives(group: str) -> str:
+    """The partition of a group's directives: one small query shows all of them."""
+    return f"{group}#DIRECTIVES"
+
+
+def pause(group: str) -> Key:
+    return Key(directives(group), PAUSE)
+
+
+def cancel(group: str, run_id: str) -> Key:
+    return Key(directives(group), f"{CANCEL}{run_id}")
+
+
+def maintenance(group: str, name: str) -> Key:
+    return Key(directives(group), f"{MAINTENANCE}{name}")
+
+
+def audit(group: str, at: str, what: str) -> Key:
+    return Key(f"{group}#AUDIT", f"{at}#{what}")
+
+
+def tick(group: str) -> Key:
+    return Key(f"{group}#SCHEDULER", "TICK")
+
+
+def group(name: str) -> Key:
+    return Key(GROUPS, name)
+
+
+def notice(notice_id: str) -> Key:
+    return Key(NOTICES, notice_id)
+
+
+def job_key(name: str) -> str:
+    """The `by-job` partition of a job's history; jobs of one name in two groups share it."""
+    return f"JOB#{name}"
+
+
+def ended_key(day: str, *, failed: bool) -> str:
+    """The `by-state` partition of the runs that ended on a day (YYYY-MM-DD, UTC)."""
+    return f"{'FAILED' if failed else 'GOOD'}#{day}"
+
+
+def definition(name: str) -> dict[str, Any]:
+    """CreateTable's parameters; the templates in packaging say the same."""
+    keys = ("pk", "sk", "job_key", "at", "state_key", "state_at")
+    return {
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [{"AttributeName": key, "AttributeType": "S"} for key in keys],
+        "KeySchema": _key_schema("pk", "sk"),
+        "GlobalSecondaryIndexes": [
+            {"IndexName": BY_JOB, "KeySchema": _key_schema("job_key", "at"), "Projection": {"ProjectionType": "ALL"}},
+            {
+                "IndexName": BY_STATE,
+                "KeySchema": _key_schema("state_key", "state_at"),
+                "Projection": {"ProjectionType": "ALL"},
+            },
+        ],
+    }
+
+
+def _key_schema(partition: str, sort: str) -> list[dict[str, str]]:
+    return [
+        {"AttributeName": partition, "KeyType": "HASH"},
+        {"AttributeName": sort, "KeyType": "RANGE"},
+    ]
