@@ -50,6 +50,7 @@ COMMANDS: Final = (
     Command("send", "runner.cli.send", "put a job on the group's queue"),
     Command("logs", "runner.cli.logs", "a run's output, from this host or from CloudWatch"),
     Command("demo", "runner.cli.demo", "the whole loop on an embedded AWS stand-in"),
+    Command("completion", "runner.cli.completion", "a shell's completion of this command line"),
 )
 
 
@@ -75,14 +76,21 @@ class _CommandParser(_Parser):
     """The parser of one command, which fetches the command's module when it is needed."""
 
     command: Command
+    module: CommandModule | None = None
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        module = cast("CommandModule", import_module(self.command.module))
+    def fetch(self) -> None:
+        """Import the command's module and add its options, once."""
+        if self.module is not None:
+            return
+        module = self.module = cast("CommandModule", import_module(self.command.module))
         self.epilog = "example:\n" + "\n".join(f"  {line}" for line in module.EXAMPLE.strip().splitlines())
         # Also behind the command, where fingers put it; what was given before the command stays without it.
         _add_config(self, default=argparse.SUPPRESS)
         module.add_arguments(self)
         self.set_defaults(execute=module.execute)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.fetch()
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             # Refused here and not by the parser above, which would name its own help.
@@ -121,6 +129,21 @@ def build_parser() -> argparse.ArgumentParser:
         )
         added.command = command
     return parser
+
+
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of the commands below this one by name, all of their options in place; empty where it has none.
+
+    For what is made of the whole command line: completion and the manual.
+    """
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:  # noqa: SLF001 - argparse shows its parts in no other way
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            found.update(action.choices)
+    for command in found.values():
+        if isinstance(command, _CommandParser):
+            command.fetch()
+    return found
 
 
 def main(argv: Sequence[str]) -> int:

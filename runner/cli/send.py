@@ -27,6 +27,12 @@ cron-runner send backup --print > backup.json
 # A queue that is away for a moment is asked again; a person or a script that waits longer wants to be told.
 _TRIES: Final = 3
 _BESIDE_MESSAGE: Final = frozenset({"message", "print", "json", "config", "execute", "takes_command"})
+_DURATIONS: Final = {
+    "--timeout": "stopped after this time: seconds, or 90s, 15m, 1h30m",
+    "--grace": "from the stop signal to SIGKILL",
+    "--no-output-timeout": "stopped when it is silent for longer",
+    "--min-duration": "has failed when it succeeds sooner",
+}
 _SPELT: Final = {"job": "JOB", "args": "--arg", "labels": "--label", "after_dashes": "-- COMMAND"}
 
 
@@ -44,28 +50,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="an argument of a declared job; repeatable; --arg=-v for one with a dash",
     )
-    what.add_argument("--env", action="append", type=_pair, metavar="NAME=VALUE", help="repeatable")
+    what.add_argument(
+        "--env", action="append", type=_pair, metavar="NAME=VALUE", help="a variable of its environment; repeatable"
+    )
     what.add_argument("--stdin", metavar="FILE", help="a file for the job's standard input; - is this one")
-    what.add_argument("--cwd", metavar="DIRECTORY")
+    what.add_argument("--cwd", metavar="DIRECTORY", help="the directory that it starts in")
     what.add_argument("--user", metavar="NAME", help="must be allowed by the host")
     what.add_argument("--cpu", type=float, metavar="CORES", help="what it needs to be admitted")
     what.add_argument("--memory", metavar="SIZE", help="what it needs to be admitted, such as 512M")
     limits = parser.add_argument_group("how it runs and when it has failed")
-    for name in ("--timeout", "--grace", "--no-output-timeout", "--min-duration"):
-        limits.add_argument(
-            name, metavar="DURATION", help="seconds, or 90s, 15m, 1h30m" if name == "--timeout" else None
-        )
+    for name, text in _DURATIONS.items():
+        limits.add_argument(name, metavar="DURATION", help=text)
     limits.add_argument("--retries", type=int, metavar="N", help="tries after a failed one")
-    limits.add_argument("--overlap", choices=("allow", "skip", "wait", "replace"))
-    limits.add_argument("--stop-signal", choices=("TERM", "INT", "HUP", "QUIT", "USR1", "USR2"))
-    limits.add_argument("--ack", choices=("on-finish", "on-start"))
+    limits.add_argument(
+        "--overlap", choices=("allow", "skip", "wait", "replace"), help="while a run of the same job is active"
+    )
+    limits.add_argument(
+        "--stop-signal", choices=("TERM", "INT", "HUP", "QUIT", "USR1", "USR2"), help="what asks it to end"
+    )
+    limits.add_argument(
+        "--ack", choices=("on-finish", "on-start"), help="on-finish: at least once; on-start: at most once"
+    )
     limits.add_argument("--fail-on", action="append", metavar="REGEX", help="fails if a line matches; repeatable")
     limits.add_argument("--require", action="append", metavar="REGEX", help="fails if no line matches; repeatable")
     limits.add_argument("--scheduled-at", metavar="TIME", help="RFC 3339, such as 2030-01-31T04:00:00Z")
     limits.add_argument("--not-after", metavar="TIME", help="skipped as stale after this time")
     message = parser.add_argument_group("the message")
     message.add_argument("--run-id", metavar="ID", help="two messages with one run id are one run")
-    message.add_argument("--label", action="append", type=_pair, metavar="NAME=VALUE", dest="labels", help="repeatable")
+    message.add_argument(
+        "--label",
+        action="append",
+        type=_pair,
+        metavar="NAME=VALUE",
+        dest="labels",
+        help="copied to its events; repeatable",
+    )
     message.add_argument(
         "--message",
         metavar="FILE",

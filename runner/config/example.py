@@ -23,9 +23,7 @@ EXAMPLE_VALUES = {
     "queue.url": "https://sqs.eu-west-1.amazonaws.com/123456789012/cron-web",
 }
 
-_HEAD = """\
-The configuration of cron-runner: /etc/cron-runner/config.toml
-
+NOTES = """\
 Only group and the job queue must be set; everything else stands here with its default.
 
 An environment variable overrides its key: CRON_RUNNER_QUEUE__URL, CRON_RUNNER_OUTPUT__CLOUDWATCH__FLUSH,
@@ -38,8 +36,9 @@ instance's role).
 
 "systemctl reload cron-runner" takes over changes. Keys marked (restart) need "systemctl restart cron-runner",
 which leaves running jobs alone."""
+_HEAD = f"The configuration of cron-runner: /etc/cron-runner/config.toml\n\n{NOTES}"
 
-_JOBS = """\
+JOBS = """\
 Jobs that are declared here, so that a message only needs to name them: the same fields as in a message.
 A message for one may add args where allow_args is true, and the environment variables named in allow_env.
 One file for each job works too: jobs.d/NAME.toml beside this file, with the fields at its top.
@@ -61,7 +60,7 @@ def _lines() -> Iterator[str]:
     yield from _comment(_HEAD)
     for section in SECTIONS:
         if section:
-            yield from ("", "", *_wrapped(_purpose(section)), f"[{section}]")
+            yield from ("", "", *_wrapped(purpose(section)), f"[{section}]")
         for key in KEYS.values():
             if key.section != section:
                 continue
@@ -69,10 +68,10 @@ def _lines() -> Iterator[str]:
             mark = " (restart)" if key.setting.fixed else ""
             yield from ("", *_wrapped(key.setting.help + mark), f"{key.name} = {_toml(value)}")
         if section == "run":
-            yield from ("", "", *_comment(_JOBS))
+            yield from ("", "", *_comment(JOBS))
 
 
-def _purpose(section: str) -> str:
+def purpose(section: str) -> str:
     """What the docstring of the section's class says."""
     found: object = Config()
     for name in section.split("."):
