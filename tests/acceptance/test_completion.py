@@ -42,7 +42,7 @@ TYPED = [
     ("send a --overlap rep", ["send", "a", "--overlap", "replace"]),
     ("logs r --fol", ["logs", "r", "--follow"]),
     ("run-once --message only-fi", ["run-once", "--message", "only-file.json"]),
-    ("--config only-fi\tsend --not-a", ["--config", "only-file.json", "send", "--not-after"]),
+    ("--config only-fi\tsend a --not-a", ["--config", "only-file.json", "send", "a", "--not-after"]),
 ]
 
 
