@@ -16,16 +16,18 @@ from runner.agent.answers import Answers
 from runner.agent.assembly import Parts, assemble
 from runner.agent.departure import Departure
 from runner.agent.disk import Disk
-from runner.agent.health import HealthWatch
 from runner.agent.intake import Intake
+from runner.agent.listener import Listener
 from runner.agent.memory import keep_small
 from runner.agent.notify import Notifier
+from runner.agent.pages import pages_of
 from runner.agent.reconcile import Reconciler, take_over_dead
+from runner.agent.reload import reload
 from runner.agent.stopping import manner
+from runner.agent.watch import HealthWatch
 from runner.aws.backoff import retrying
-from runner.config import load, not_acted_on, reload_differences
+from runner.config import not_acted_on
 from runner.errors import ConfigError, JournalError, explained
-from runner.log import set_level
 from runner.protocol.event import agent_event
 
 if TYPE_CHECKING:
@@ -106,8 +108,8 @@ class Agent:
         disk = Disk(self._config.paths.state)
         await services.journal.reserve(disk.has_room_for)
         intake.blocked_by = lambda: _blocked(services, disk)
-        watch = HealthWatch(services, intake, self._notifier)
-        with self._handled_signals(services):
+        watch = HealthWatch(services, intake, self._notifier, parts.session.stats, queue=parts.queue.label)
+        with self._handled_signals(services, watch):
             self._start_tasks(parts, intake, watch, disk)
             await Reconciler(services).run()
             self._background.append(self._tasks.create_task(self._take_over(services), name="take over"))
@@ -121,10 +123,10 @@ class Agent:
                 supervisor=hello.pid,
                 placement=hello.placement,
             )
-            self._notifier.send(READY=1, STATUS=watch.status_line())
+            self._notifier.ready(watch.status_line(), started=True)
             polling = self._tasks.create_task(intake.run(), name="intake")
             await self._signalled.wait()
-            await self._stop(services, intake, polling)
+            await self._stop(services, intake, polling, watch)
         services.abandon()
         for task in self._background:
             task.cancel()
@@ -140,7 +142,8 @@ class Agent:
     def _start_tasks(self, parts: Parts, intake: Intake, watch: HealthWatch, disk: Disk) -> None:
         services = parts.services
         if self._config.agent.listen:
-            self._background.append(self._tasks.create_task(watch.serve(self._config.agent.listen), name="health"))
+            serve = Listener(pages_of(watch)).serve(self._config.agent.listen)
+            self._background.append(self._tasks.create_task(serve, name="listen"))
         self._background += services.start_standing_tasks()
         for name, work in (
             ("queue facts", self._learn_redrive(parts, intake)),
@@ -190,12 +193,12 @@ class Agent:
     # -- signals
 
     @contextlib.contextmanager
-    def _handled_signals(self, services: Services) -> Iterator[None]:
+    def _handled_signals(self, services: Services, watch: HealthWatch) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         handlers: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._asked_to_stop,
             signal.SIGINT: self._asked_to_stop,
-            signal.SIGHUP: lambda: self._reload(services),
+            signal.SIGHUP: lambda: self._reload(services, watch),
         }
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
@@ -209,26 +212,19 @@ class Agent:
         self._stop_signals += 1
         self._signalled.set()
 
-    def _reload(self, services: Services) -> None:
+    def _reload(self, services: Services, watch: HealthWatch) -> None:
+        self._notifier.reloading()
         try:
-            new = load(self._config.source, os.environ)
-        except ConfigError as error:
-            log.error("reload_refused", faults=list(error.faults), detail="the configuration in use stays")
-            return
-        changed, fixed = reload_differences(services.config, new)
-        if fixed:
-            log.error("reload_refused", keys=fixed, detail="these need a restart; the configuration in use stays")
-            return
-        services.config = new
-        set_level(new.agent.log_level)
-        services.roster.changed.set()
-        log.info("reloaded", changed=changed)
+            reload(services, os.environ)
+        finally:
+            # Whatever came of it: systemd waits for this, and would kill the service that never says it.
+            self._notifier.ready(watch.status_line())
 
     # -- the end
 
-    async def _stop(self, services: Services, intake: Intake, polling: asyncio.Task[None]) -> None:
+    async def _stop(self, services: Services, intake: Intake, polling: asyncio.Task[None], watch: HealthWatch) -> None:
         how, reason = await manner(services.config.agent.on_stop, os.environ)
-        self._notifier.send(STOPPING=1)
+        watch.stopping()
         log.info("agent_stopping", manner=how, reason=reason, runs=services.roster.taking_room)
         services.draining = True
         intake.stop()

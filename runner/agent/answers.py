@@ -69,6 +69,7 @@ class Answers:
         """Admission decided against the run: one skipped event, and the message goes. `lease`: of a held message."""
         execution = self._ended(job, message, "skipped", skip.detail)
         event = skipped_event(self._services.source, execution, skip.reason, skip.detail, self._services.now())
+        self._services.counts.skipped[skip.reason] += 1
         log.info("run_skipped", run_id=job.run_id, job=job.job, reason=skip.reason, detail=skip.detail)
         await self._tell(execution, event, message, lease)
 
@@ -102,6 +103,7 @@ class Answers:
             body_sha256=sha256,
             now=self._services.now(),
         )
+        self._services.counts.rejected[error.reason] += 1
         log.warning("message_rejected", message_id=message.message_id, reason=error.reason, detail=error.detail)
         await self._tell(execution, event, message, lease, bury=True)
 

@@ -79,7 +79,7 @@ async def assemble(
         roster=roster,
         pausing=Pausing(state),
         tasks=tasks,
-        log_place=Places(sinks, session, shipper.stream),
+        log_place=Places(session, shipper.destination),
         owner=owner,
         tied=owner != "agent",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -80,8 +81,9 @@ class Reader:
 class Followed:
     """One spool file. Offsets in it are offsets in the job's output; the dropped middle of a capped run is a hole."""
 
-    def __init__(self, tag: Tag, path: Path, *, sinks: Iterable[str], secrets: Iterable[str], rules: Rules) -> None:
+    def __init__(self, tag: Tag, path: Path, *, sinks: Sequence[Sink], secrets: Iterable[str], rules: Rules) -> None:
         self.tag = tag
+        self.sinks = tuple(sinks)  # those it began with; a reload changes them for what begins later
         self.key = tag.key
         self.path = path
         self.size = 0
@@ -90,7 +92,7 @@ class Followed:
         self.held = False  # not shipped before all secrets are known
         self.told = False  # where its output is has been told, and stays so
         self.settled = asyncio.Event()
-        self.readers = {name: Reader(name) for name in sinks}
+        self.readers = {sink.name: Reader(sink.name) for sink in sinks}
         self.secrets = set(secrets)
         self.masks = Masks(self.secrets)
         self._rules = rules
@@ -98,6 +100,8 @@ class Followed:
         self._watched = 0
         self._watched_committed = 0
         self._punched = 0
+        self.behind_since: float | None = None  # monotonic: when output up to `_behind_to` was there, not all accepted
+        self._behind_to = 0
 
     def learn(self, secrets: Iterable[str]) -> None:
         self.secrets.update(secrets)
@@ -120,6 +124,7 @@ class Followed:
         if size <= self.size or self.ended is not None:
             return False
         self.size, self.grown_at = size, now
+        self._mark(now)
         return True
 
     def end(self, ended: Ended | None) -> None:
@@ -135,6 +140,8 @@ class Followed:
             # A file that somebody cut is no reason to wait for bytes that cannot come.
             self.ended = OutputEnd(ended.bytes_total, min(ended.bytes_written, written), gap)
         self.size = self.ended.bytes_written
+        self._behind_to = min(self._behind_to, self.size)
+        self._mark(time.monotonic())
 
     # -- where a reader may read
 
@@ -208,6 +215,9 @@ class Followed:
         for entry in entries:
             if entry.key == self.key and entry.sink == LOCAL:
                 self._watched_committed = entry.offset
+        if self.behind_since is not None and self._accepted() >= self._behind_to:
+            self.behind_since = None
+            self._mark(time.monotonic())
         self.check_settled()
 
     def check_settled(self) -> None:
@@ -225,8 +235,22 @@ class Followed:
 
     def backlog(self) -> int:
         """Bytes on disk that some sink has not accepted."""
-        behind = min((reader.offset for reader in self.readers.values()), default=self.size)
-        return min(max(0, self.size - behind), self.tag.max_bytes)
+        return min(max(0, self.size - self._accepted()), self.tag.max_bytes)
+
+    def behind(self) -> bool:
+        """Whether a sink owes something: not what may yet turn out to be a secret or the head of a dropped middle."""
+        accepted = self._accepted()
+        spare = self.masks.longest + 4 if self.ended is None else 0
+        return self.limit(accepted)[0] - accepted > spare
+
+    def _accepted(self) -> int:
+        """Up to where every sink has it."""
+        return min((reader.offset for reader in self.readers.values()), default=self.size)
+
+    def _mark(self, now: float) -> None:
+        """Note what is there and not accepted now, unless older output is noted already."""
+        if self.behind_since is None and self._accepted() < (end := self.limit(self._accepted())[0]):
+            self.behind_since, self._behind_to = now, end
 
     # -- what the finished event says
 

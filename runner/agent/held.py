@@ -213,6 +213,7 @@ class Door:
         leases = [waiting.ticket.lease for waiting in self.held if not waiting.ticket.lease.lost]
         self._line.waiting = []
         if leases:
+            self._services.counts.handed_back["stopping"] += len(leases)
             log.info("messages_handed_back", messages=len(leases), reason="the agent is stopping")
             self._releasing = self._services.spawn(self._services.keeper.release(leases, 0), "hand back the held")
 
@@ -288,6 +289,7 @@ class Door:
         else:
             low, high = HAND_BACK_DELAY_S
             delay = low + draw * (high - low)
+        self._services.counts.handed_back[effect.kind] += 1
         log.info(
             "run_handed_back",
             run_id=waiting.job.run_id,

@@ -46,6 +46,8 @@ class Intake:
         self._stop = asyncio.Event()
         self.door = Door(services, answers, fifo=queue.fifo)
         self.last_receive: float | None = None  # CLOCK_MONOTONIC of the last answered receive
+        self.last_message: float | None = None  # of the last one that brought something
+        self.ended = False  # `run` has: it makes no progress any more, and owes none
         self.asking_since: float | None = None  # since when there has been room to receive
         self.progress = time.monotonic()  # the last time the loop went round; the watchdog follows it
         self.failing_since: float | None = None
@@ -99,6 +101,7 @@ class Intake:
                     await self._take(received)
             waiting.cancel()
             await self.door.released()
+        self.ended = True
 
     # -- receiving
 
@@ -149,6 +152,9 @@ class Intake:
             log.warning("queue_available_again", seconds=round(time.monotonic() - self.failing_since, 1))
             self.failing_since = None
         self.last_receive = time.monotonic()
+        if received:
+            self.last_message = self.last_receive
+            self._services.counts.received += len(received)
         return received
 
     def _failed(self, error: AwsUnavailable, wait: float) -> None:
@@ -224,5 +230,6 @@ class Intake:
 
     async def _hand_back_all(self, received: list[Received]) -> None:
         if received:
+            self._services.counts.handed_back["stopping"] += len(received)
             log.info("messages_handed_back", messages=len(received), reason="the agent is stopping")
             await self._services.keeper.release([self._lease(message, "") for message in received], 0)

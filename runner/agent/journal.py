@@ -248,6 +248,18 @@ class Journal:
         sql = "SELECT count(*) FROM events WHERE sent_at IS NULL AND owner = ?"
         return self.database.call(lambda connection: int(connection.execute(sql, (self.owner,)).fetchone()[0]))
 
+    def undelivered(self) -> asyncio.Future[tuple[int, float | None]]:
+        """How many events of this host, of any owner, wait, and when the oldest happened (unix seconds)."""
+        # Both are answered by the index alone, however many there are and whatever their size.
+        count = "SELECT count(*) FROM events WHERE sent_at IS NULL"
+        oldest = "SELECT created_at FROM events WHERE sent_at IS NULL ORDER BY position LIMIT 1"
+
+        def work(connection: sqlite3.Connection) -> tuple[int, float | None]:
+            first = connection.execute(oldest).fetchone()
+            return int(connection.execute(count).fetchone()[0]), first[0] if first else None
+
+        return self.database.call(work)
+
     def take_over_from(self, owner: str) -> asyncio.Future[None]:
         """Answer from now on for what a process that is gone has left."""
         return self.database.write(

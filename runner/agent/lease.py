@@ -114,12 +114,19 @@ class LeaseKeeper:
         self._wake_renewal = asyncio.Event()
         self._wake_deletion = asyncio.Event()
         self.failures: dict[str, str] = {}
+        self.renewed = 0
+        self.lost = 0
 
     def hold(self, lease: Lease) -> None:
         """Keep renewing this lease until it is deleted, released or dropped."""
         self._held[id(lease)] = lease
         self._limited.discard(id(lease))
         self._wake_renewal.set()
+
+    @property
+    def holding(self) -> int:
+        """How many messages are held."""
+        return len(self._held)
 
     def drop(self, lease: Lease) -> None:
         """Renew it no more; its message comes back by itself."""
@@ -194,6 +201,7 @@ class LeaseKeeper:
 
     def _lose(self, lease: Lease, why: str) -> None:
         lease.lost = True
+        self.lost += 1
         self._on_lost(lease, why)
 
     async def _renew(self, due: list[Lease]) -> None:
@@ -224,6 +232,7 @@ class LeaseKeeper:
                 elif not failure.gone:
                     answered = False
             if granted:
+                self.renewed += len(granted)
                 self._on_renewed(granted)
             await asyncio.sleep(0 if answered else RETRY_S)
 

@@ -52,6 +52,7 @@ class Link:
         self._unacknowledged: set[str] = set()
         self._known: dict[str, Known] = {}
         self.hello: Hello | None = None
+        self.away_since: float | None = None  # time.monotonic(); None while connected
 
     # -- the connection
 
@@ -69,6 +70,7 @@ class Link:
         self._supervision, self.hello, self._known = supervision, hello, known
         self._compare(known)
         self._connected.set()
+        self.away_since = None
         if self._unacknowledged:
             await self.acknowledge(())
         return hello
@@ -80,6 +82,7 @@ class Link:
             assert self._supervision is not None
             await self._supervision.wait_closed()
             self._connected.clear()
+            self.away_since = time.monotonic()
             log.warning("supervisor_disconnected")
             while not self._connected.is_set():
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -24,6 +25,24 @@ class Notifier:
         meant = usec.isdigit() and (not pid or pid == str(os.getpid()))
         # Half of the limit, as sd_watchdog_enabled(3) advises; None where systemd does not watch.
         self.watchdog_every: float | None = int(usec) / 2e6 if meant else None
+        self._ready = self._stopping = False
+
+    def ready(self, status: str, *, started: bool = False) -> None:
+        """`started`: the start is over. Else a reload is: unless one came before the start or after the stop, which
+        are not to be taken for over."""
+        self._ready |= started
+        if self._ready and not self._stopping:
+            self.send(READY=1, STATUS=status)
+
+    def reloading(self) -> None:
+        """A reload begins. The time is what Type=notify-reload knows it by; both in one message, sd_notify(3)."""
+        if self._ready and not self._stopping:
+            self.send(RELOADING=1, MONOTONIC_USEC=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+
+    def stopping(self, status: str, extend: float) -> None:
+        """The stop begins; it may go on for `extend` seconds before more is asked for."""
+        self._stopping = True
+        self.send(STOPPING=1, STATUS=status, EXTEND_TIMEOUT_USEC=int(extend * 1e6))
 
     def send(self, **fields: str | int) -> None:
         """One notification: READY=1, STATUS="…", STOPPING=1, RELOADING=1, WATCHDOG=1."""

@@ -74,10 +74,10 @@ class Shipper:
         self._offsets = offsets
         self._clock = clock
         self._runs: dict[str, Followed] = {}
-        self._channels: dict[tuple[str, str], Channel] = {}
+        self._channels: dict[tuple[Sink, str], Channel] = {}
         self._gates = {sink.name: Gate(sink.parallel) for sink in sinks}
         self._tasks: asyncio.TaskGroup | None = None
-        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._running: dict[tuple[Sink, str], asyncio.Task[None]] = {}
         self._unwatched: dict[str, Followed] = {}
         self._grown = asyncio.Event()
         self._closing = False
@@ -167,10 +167,27 @@ class Shipper:
             self._backlog_due = now + (20 * took if took > 0.002 else 0.0)
         return self._backlog
 
-    def stream(self, key: str, sink: str) -> str | None:
-        """The name of the stream that a run's output goes to, None where nothing is known of the run."""
-        followed = self._runs.get(key)
-        return next((followed.stream(s) for s in self._sinks if followed and s.name == sink), None)
+    def oldest(self) -> float | None:
+        """Since when (time.monotonic) there has been output that some sink has not accepted; None: all is accepted."""
+        oldest: float | None = None
+        for followed in self._runs.values():
+            since = followed.behind_since
+            if since is not None and (oldest is None or since < oldest) and followed.behind():
+                oldest = since
+        return oldest
+
+    def use(self, change: Callable[[Sink], Sink]) -> None:
+        """After a reload: `change` gives the sink to use from now on. Output that is followed already goes on where it
+        began: whoever reads it was told so."""
+        self._sinks = tuple(change(sink) for sink in self._sinks)
+
+    def destination(self, tag: Tag, name: str) -> tuple[Sink, str] | None:
+        """The sink of this name and the stream that the output goes to there; None where there is no such sink."""
+        followed = self._runs.get(tag.key)
+        sink = next((s for s in (followed.sinks if followed else self._sinks) if s.name == name), None)
+        if sink is None:
+            return None
+        return sink, followed.stream(sink) if followed else sink.stream(tag)
 
     # -- the tasks
 
@@ -210,7 +227,7 @@ class Shipper:
             await _watch(self._unwatched.popitem()[1])
 
     def _follow(self, tag: Tag, path: Path, secrets: Iterable[str], rules: Rules) -> Followed:
-        followed = Followed(tag, path, sinks=[sink.name for sink in self._sinks], secrets=secrets, rules=rules)
+        followed = Followed(tag, path, sinks=self._sinks, secrets=secrets, rules=rules)
         self._runs[tag.key] = followed
         masked_in_log.add(followed.secrets)
         return followed
@@ -220,16 +237,16 @@ class Shipper:
             return
         self._unwatched[followed.key] = followed
         self._grown.set()
-        for sink in self._sinks:
+        for sink in followed.sinks:
             # A channel that has the run hears of its end, to let go of it; one is made only where there is output.
-            name = (sink.name, followed.stream(sink))
+            name = (sink, followed.stream(sink))
             if name in self._channels or followed.unread(followed.readers[sink.name]):
                 self._channel(sink, followed).wake(followed, urgent=urgent)
         if followed.ended is not None:
             followed.check_settled()
 
     def _channel(self, sink: Sink, followed: Followed) -> Channel:
-        name = (sink.name, followed.stream(sink))
+        name = (sink, followed.stream(sink))
         channel = self._channels.get(name)
         if channel is None:
             channel = self._channels[name] = Channel(
@@ -245,14 +262,14 @@ class Shipper:
         self._start(name)
         return channel
 
-    def _start(self, name: tuple[str, str]) -> None:
+    def _start(self, name: tuple[Sink, str]) -> None:
         if self._tasks is None or name in self._running or self._closing:
             return
-        task = self._tasks.create_task(self._channels[name].run(), name=f"ship {name[0]} {name[1]}")
+        task = self._tasks.create_task(self._channels[name].run(), name=f"ship {name[0].name} {name[1]}")
         self._running[name] = task
         task.add_done_callback(lambda task: self._ended(name, task))
 
-    def _ended(self, name: tuple[str, str], task: asyncio.Task[None]) -> None:
+    def _ended(self, name: tuple[Sink, str], task: asyncio.Task[None]) -> None:
         del self._running[name]
         if task.cancelled() or task.exception() is not None:
             self._tasks = None  # the group is on its way out, and takes no more tasks
@@ -272,7 +289,7 @@ class Shipper:
 
     def _report(self, followed: Followed, tail: str) -> OutputReport:
         followed.told = True
-        first = followed.readers[self._sinks[0].name] if self._sinks else None
+        first = followed.readers[followed.sinks[0].name] if followed.sinks else None
         watch, ended = followed.watch, followed.ended
         return OutputReport(
             bytes=ended.bytes_total if ended is not None else followed.size,

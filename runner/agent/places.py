@@ -48,22 +48,37 @@ def cloudwatch(config: Config, session: Session) -> CloudWatch:
     )
 
 
+def reloaded(config: Config) -> Callable[[Sink], Sink]:
+    """The change of each sink that this configuration asks for."""
+    place = config.output.cloudwatch
+
+    def change(sink: Sink) -> Sink:
+        if not isinstance(sink, CloudWatch):
+            return sink
+        return sink.reloaded(
+            group=config.group,
+            log_group=place.log_group,
+            log_stream=place.log_stream,
+            flush=place.flush,
+            retention_days=place.retention_days,
+        )
+
+    return change
+
+
 class Places:
     """Names the log stream of a run for its events; None where output does not go to CloudWatch."""
 
-    def __init__(
-        self, sinks: list[Sink], session: Session, stream: Callable[[str, str], str | None] = lambda *_: None
-    ) -> None:
-        """`stream` says where the output of a run (its key) really goes in a sink (its name), once that is known."""
-        self._sink = next((sink for sink in sinks if isinstance(sink, CloudWatch)), None)
+    def __init__(self, session: Session, destination: Callable[[Tag, str], tuple[Sink, str] | None]) -> None:
+        """`destination` gives the sink of a name and the stream there that the output goes to (`Shipper`)."""
         self._session = session
-        self._stream = stream
+        self._destination = destination
 
     def __call__(self, tag: Tag) -> LogPlace | None:
-        if self._sink is None:
+        sink, stream = self._destination(tag, CloudWatch.name) or (None, "")
+        if not isinstance(sink, CloudWatch):
             return None
-        group, stream = self._sink.log_group, self._stream(tag.key, self._sink.name) or self._sink.stream(tag)
-        return LogPlace(group, stream, console_url(self._session.region, group, stream))
+        return LogPlace(sink.log_group, stream, console_url(self._session.region, sink.log_group, stream))
 
 
 def console_url(region: str, group: str, stream: str) -> str:

@@ -165,17 +165,22 @@ class Run:
         execution.started_at = started.started_at
         event = started_event(services.source, execution, started, secrets=secrets, log=services.log_place(self.tag()))
         services.commit(execution, event)
+        # A retry waits for its backoff, not for the queue.
+        sent = execution.sent_at if execution.attempt == 1 else None
+        services.counts.began(None if sent is None else started.started_at - sent)
         log.info("run_started", run_id=execution.run_id, job=execution.job.job, pid=started.pid, user=started.user)
 
     async def _wait_for_end(self) -> ExitRecord | None:
         self._live = True
-        every = self._services.config.results.heartbeat
+        every: float | None = self._services.config.results.heartbeat
         if not every:
             return await self._services.link.ended(self.execution.key)
         end = asyncio.ensure_future(self._services.link.ended(self.execution.key))
         try:
             while not (await asyncio.wait({end}, timeout=every))[0]:
                 await self._beat()
+                # A reload may have changed the pace, or ended it.
+                every = self._services.config.results.heartbeat or None
             return end.result()
         finally:
             end.cancel()
@@ -248,6 +253,13 @@ class Run:
             log=services.log_place(self.tag()),
         )
         accepted = services.outbox.accepted(event.id)
+        services.counts.ended(
+            verdict.outcome,
+            record.duration_s if record is not None and record.pid else None,
+            last=not will_retry,
+            written=report.bytes,
+            dropped=report.dropped_bytes,
+        )
         await services.commit(execution, event, terminal=not will_retry)
         log.info(
             "run_finished",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from runner.agent.counts import Counts
 from runner.agent.events import is_short, matches
 from runner.log import SHORTEST_SECRET
 from runner.protocol.units import format_size
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from runner.agent.outbox import Outbox
     from runner.agent.output import Shipper
     from runner.agent.pausing import Pausing
+    from runner.agent.reload import Reload
     from runner.agent.roster import Roster
     from runner.agent.spools import Spools
     from runner.config import Config
@@ -53,6 +55,8 @@ class Services:
     tied: bool = False
     draining: bool = False
     spool_error: str | None = None  # why no spool file can be made now
+    counts: Counts = field(default_factory=Counts)
+    reload: Reload | None = None  # what the last one came to
     spawned: set[asyncio.Task[None]] = field(default_factory=set)
     short_secrets: set[str] = field(default_factory=set)  # names that were warned of
     now: Callable[[], float] = field(default=time.time)

@@ -107,11 +107,12 @@ class Rejected(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class HandBack(Generic[T]):
-    """Another host, or a later time. `never`: it can never run on this host."""
+    """Another host, or a later time. `never`: it can never run on this host. `kind` is a word for why."""
 
     waiting: Waiting[T]
     reason: str
     never: bool = False
+    kind: str = "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +253,7 @@ class Line(Generic[T]):
     def _hold(self, waiting: Waiting[T], hold: Hold, view: View) -> Iterator[Effect[T]]:
         over = view.clock - waiting.since >= view.on.hold or hold.kind in ("paused", "returned")
         if over and view.may_go_back(waiting.delivery):
-            yield HandBack(waiting, hold.reason)
+            yield HandBack(waiting, hold.reason, kind=hold.kind)
             return
         waiting.kind, waiting.reason = hold.kind, hold.reason
         if hold.for_room and not self._first:

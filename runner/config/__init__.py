@@ -1,6 +1,6 @@
 """TOML and environment → one frozen, checked `Config`."""
 
-from runner.config.changes import NOT_YET_ACTED_ON, not_acted_on, reload_differences
+from runner.config.changes import NOT_YET_ACTED_ON, not_acted_on, reload_differences, reloadable
 from runner.config.model import Config
 from runner.config.reader import DEFAULT_PATH, load
 from runner.config.sections import (
@@ -33,4 +33,5 @@ __all__ = [
     "load",
     "not_acted_on",
     "reload_differences",
+    "reloadable",
 ]

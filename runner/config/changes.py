@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from dataclasses import fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from runner.config.keys import KEYS, default_of, value_of
 
@@ -30,6 +31,24 @@ def reload_differences(old: Config, new: Config) -> tuple[list[str], list[str]]:
     names = sorted(old.jobs.keys() | new.jobs.keys())
     changeable += [f"jobs.{name}" for name in names if old.jobs.get(name) != new.jobs.get(name)]
     return changeable, fixed
+
+
+def reloadable(old: Config, new: Config) -> Config:
+    """What a reload may put in force: ``new``, with the keys that need a restart as they are in ``old``."""
+
+    def merged(ours: Any, theirs: Any) -> Any:
+        kept: dict[str, Any] = {}
+        for entry in fields(theirs):
+            value = getattr(ours, entry.name)
+            setting = entry.metadata.get("setting")
+            if setting is not None and setting.fixed:
+                kept[entry.name] = value
+            elif setting is None and is_dataclass(value):
+                kept[entry.name] = merged(value, getattr(theirs, entry.name))
+        return replace(theirs, **kept)
+
+    config: Config = merged(old, new)
+    return config
 
 
 def not_acted_on(config: Config) -> list[str]:

@@ -39,7 +39,7 @@ class Queue:
 
     url: str = setting("", TEXT, "The queue's URL. Set either this or name; FIFO queues work too.", fixed=True)
     name: str = setting("", TEXT, "The queue's name, looked up in the host's own account and region.", fixed=True)
-    wait: float = setting("20s", DURATION, "How long one poll waits for a message, 0s to 20s.", fixed=True)
+    wait: float = setting("20s", DURATION, "How long one poll waits for a message, 0s to 20s.")
     visibility: float = setting(
         "2m",
         DURATION,
@@ -59,7 +59,6 @@ class Queue:
         one_of("continue", "kill"),
         "What happens to a running job whose message another host may get by now:"
         ' "continue" lets it run, "kill" stops it. The event of the run says that it happened.',
-        fixed=True,
     )
 
 
@@ -258,7 +257,7 @@ class Agent:
     drain_timeout: float = setting(
         "10m", DURATION, "How long a drain waits; then the jobs are stopped and reported as interrupted."
     )
-    listen: str = setting("127.0.0.1:9747", TEXT, 'HOST:PORT of /healthz; "" turns it off.', fixed=True)
+    listen: str = setting("127.0.0.1:9747", TEXT, 'HOST:PORT of /healthz and /metrics; "" turns it off.', fixed=True)
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info",
         one_of("debug", "info", "warning", "error"),

@@ -113,6 +113,26 @@ class CloudWatch:
         self._retention = Retention(self.log_group, retention_days)
         self._refused = 0  # new streams in a row, of any runs
 
+    def reloaded(
+        self, *, group: str, log_group: str, log_stream: str, flush: float, retention_days: int | None
+    ) -> CloudWatch:
+        """The sink for what begins from now on: this one, unless its group or streams have other names now.
+
+        What began here goes on here, sent at the new pace; the new retention is for groups that are made from now on.
+        """
+        self.flush = flush
+        self._retention.days = retention_days
+        if log_group.replace("{group}", group) == self.log_group and log_stream == self._template:
+            return self
+        return CloudWatch(
+            self._logs,
+            group=group,
+            log_group=log_group,
+            log_stream=log_stream,
+            flush=flush,
+            retention_days=retention_days,
+        )
+
     def stream(self, tag: Tag) -> str:
         """{date} is the UTC day on which the run began; what CloudWatch refuses in a name becomes "-"."""
         values: Mapping[str, str] = {

@@ -236,15 +236,15 @@ def test_a_reload_takes_what_can_change_and_refuses_a_bad_file(fleet: Fleet) -> 
     host.signal(signal.SIGHUP)
     wait_for(lambda: "reload_refused" in host.log(), "the bad file is refused", detail=host.log)
     assert "agnet" in host.log()
-    host.config.write_text(good.replace('queue.wait = "2s"', 'queue.wait = "1s"'))
-    host.signal(signal.SIGHUP)
-    wait_for(lambda: "queue.wait" in host.log(), "a fixed key is refused", detail=host.log)
-    host.config.write_text(good.replace("max_jobs = 1", "max_jobs = 2") + 'agent.on_stop = "kill"\n')
+    more = good.replace("max_jobs = 1", "max_jobs = 2") + 'agent.on_stop = "kill"\n'
+    host.config.write_text(more.replace('group = "test"', 'group = "other"'))
     fleet.send({"job": "more", "run_id": "more", "command": "echo more"})
     host.signal(signal.SIGHUP)
     # Without the reload there would be no room for it.
     [event] = fleet.events.wait_ended(["more"])
     assert event["data"]["outcome"] == "succeeded"
+    assert event["data"]["group"] == "test"
+    assert '"keys": ["group"]' in host.log(), "what needs a restart is said"
     assert processes_of(mark)
     assert host.stop() == 0, host.log()
     assert [outcome for outcome, _ in outcomes(fleet)] == ["interrupted"]

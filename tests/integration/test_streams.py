@@ -77,9 +77,9 @@ class Host:
         """Finish; where the event would say that the output is."""
         key, end = tag(run_id).key, OutputEnd(size, size)
         await self.shipper.finish(key, end, within=within)
-        stream = self.shipper.stream(key, "cloudwatch")
+        found = self.shipper.destination(tag(run_id), "cloudwatch")
         await self.spools.ended(key, end)
-        return stream
+        return found[1] if found else None
 
     async def settle(self, run_id: str) -> None:
         await self.shipper.settled(tag(run_id).key)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runner import config as configuration
-from runner.config import Config, load, not_acted_on, reload_differences
+from runner.config import Config, load, not_acted_on, reload_differences, reloadable
 from runner.config import reader as reader_module
 from runner.config.changes import NOT_YET_ACTED_ON
 from runner.config.example import EXAMPLE_VALUES, render
@@ -636,8 +636,9 @@ def test_reload_tells_what_can_change_from_what_needs_a_restart(file: Path) -> N
     )
 
     changeable, fixed = reload_differences(old, new)
-    assert fixed == ["group", "queue.url", "queue.wait", "results.url", "paths.state", "paths.runtime"]
+    assert fixed == ["group", "queue.url", "results.url", "paths.state", "paths.runtime"]
     assert changeable == [
+        "queue.wait",
         "results.heartbeat",
         "admission.policy",
         "run.allowed_users",
@@ -649,6 +650,9 @@ def test_reload_tells_what_can_change_from_what_needs_a_restart(file: Path) -> N
         "jobs.c",
     ]
     assert reload_differences(old, replace(old, source=None)) == ([], [])
+    # What is put in force: everything that can change, and nothing else.
+    assert reload_differences(old, reloadable(old, new)) == (changeable, [])
+    assert reload_differences(reloadable(old, new), new) == ([], fixed)
 
 
 def test_keys_without_effect_are_named_when_they_are_set(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

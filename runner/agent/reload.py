@@ -1,0 +1,67 @@
+"""SIGHUP: the configuration read anew. What can change changes, what cannot is said, a bad file changes nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner.agent.places import reloaded as reloaded_sinks
+from runner.config import load, reload_differences, reloadable
+from runner.errors import ConfigError
+from runner.log import set_level
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runner.agent.services import Services
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What the last reload came to. `at` is unix seconds.
+
+    `refused` holds the faults for which the file was not taken; `changed` the keys that have new values; `restart` the
+    keys whose values in the file differ from those in use, until a restart.
+    """
+
+    at: float
+    refused: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """What of it is still to be seen to; empty where all is in force."""
+        if self.refused:
+            more = f" (and {len(self.refused) - 1} more)" if len(self.refused) > 1 else ""
+            return f"the changed configuration was refused: {self.refused[0]}{more}"
+        return f"restart to change {', '.join(self.restart)}" if self.restart else ""
+
+
+def reload(services: Services, environ: Mapping[str, str]) -> Reload:
+    """Read the configuration and put in force what can be; runs that go on keep what they were started with."""
+    services.reload = made = _reload(services, environ)
+    return made
+
+
+def _reload(services: Services, environ: Mapping[str, str]) -> Reload:
+    old = services.config
+    try:
+        new = load(old.source, environ)
+    except ConfigError as error:
+        log.error("reload_refused", faults=list(error.faults), detail="the configuration in use stays")
+        return Reload(time.time(), refused=tuple(error.faults))
+    changed, fixed = reload_differences(old, new)
+    services.config = config = reloadable(old, new)
+    set_level(config.agent.log_level)
+    services.shipper.use(reloaded_sinks(config))
+    services.roster.changed.set()
+    services.roster.freed.set()  # whoever is held may fit now, or has been held for long enough
+    if fixed:
+        log.error("reload_needs_restart", keys=fixed, detail="these keep their values until the agent is restarted")
+    log.info("reloaded", changed=changed)
+    return Reload(time.time(), changed=tuple(changed), restart=tuple(fixed))
