@@ -60,7 +60,8 @@ class Supervision:
     ``on_exit`` and ``on_output`` are called in the event loop's thread: once for every run of this owner that
     ended, and with the sizes of spool files that have grown. A run may be reported both by `list` and by
     ``on_exit``; its record is kept until `ack`. Every method raises `SupervisorUnavailable` when the connection is
-    lost, and `StartRefused` when the supervisor answers that it will not.
+    lost, and `StartRefused` when the supervisor answers that it will not. Without ``may_start`` only a supervisor that
+    is there already is used.
     """
 
     def __init__(
@@ -73,8 +74,9 @@ class Supervision:
         on_output: Callable[[Mapping[str, int]], None],
         arguments: Sequence[str] = (),
         linger: float = LINGER,
+        may_start: bool = True,
     ) -> None:
-        self._finder = Finder(runtime, config_path, arguments, linger)
+        self._finder = Finder(runtime, config_path, arguments, linger, may_start=may_start)
         self._owner = owner
         self._on_exit = on_exit
         self._on_output = on_output

@@ -24,8 +24,17 @@ _START_WITHIN = 10.0
 class Finder:
     """Knows where supervisors listen: the companion unit's first, then one under the runtime path."""
 
-    def __init__(self, runtime: Path, config_path: Path | None, arguments: Sequence[str], linger: float) -> None:
+    def __init__(
+        self,
+        runtime: Path,
+        config_path: Path | None,
+        arguments: Sequence[str],
+        linger: float,
+        *,
+        may_start: bool = True,
+    ) -> None:
         self._runtime = runtime
+        self._may_start = may_start
         self._config_path = config_path
         self._arguments = tuple(arguments)
         self._linger = linger
@@ -43,6 +52,8 @@ class Finder:
         try:
             return _dial(own)
         except SupervisorUnavailable:
+            if not self._may_start:
+                raise
             return self._launch(own)
 
     def _launch(self, path: Path) -> socket.socket:

@@ -125,6 +125,11 @@ _CLIENT_SIDE: Mapping[str, tuple[str, str, str]] = {
 }
 
 
+def without_remedy(error: AwsUnavailable) -> str:
+    """What went wrong, for a text that says by itself what to do."""
+    return error.detail.removesuffix(f"; {_REMEDY[error.kind]}") if error.kind in _REMEDY else error.detail
+
+
 def plain_code(code: str) -> str:
     """AWS's error code without its prefix and under one name: ``AWS.SimpleQueueService.NonExistentQueue`` →
     ``QueueDoesNotExist``."""

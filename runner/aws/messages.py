@@ -93,6 +93,10 @@ class QueueFacts:
     max_message_bytes: int
     redrive: Redrive | None
     fifo: bool
+    waiting: int | None = None
+    """Messages that a receive could take, about; None where the queue does not say."""
+    kms_key: str = ""
+    """The customer's key that encrypts the queue; empty for none, or for the key of SQS itself."""
 
 
 def batches(
@@ -181,4 +185,6 @@ def read_facts(attributes: Mapping[Any, str]) -> QueueFacts:
         max_message_bytes=int(attributes.get("MaximumMessageSize", MESSAGE_BYTES)),
         redrive=redrive,
         fifo=attributes.get("FifoQueue", "false") == "true",
+        waiting=int(waiting) if (waiting := attributes.get("ApproximateNumberOfMessages")) is not None else None,
+        kms_key=attributes.get("KmsMasterKeyId", ""),
     )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runner import __version__
 from runner.aws.calls import Caller, CallStats, Purpose
 from runner.aws.failures import clock_ahead_of, unavailable
+from runner.aws.identity import Credentials, read_credentials
 from runner.aws.put_body import EVENT as PUT_LOG_EVENTS
 from runner.aws.put_body import put_prepared_body
 from runner.aws.regions import endpoint_of_queue_url, region_of_queue_url
@@ -43,8 +44,9 @@ THREADS: Mapping[Purpose, int] = {
     "table": 4,
     "enqueue": 16,
     "schedules": 4,
+    "identity": 1,
 }
-_SERVICES: Mapping[Purpose, str] = {"logs": "logs", "table": "dynamodb", "schedules": "scheduler"}
+_SERVICES: Mapping[Purpose, str] = {"logs": "logs", "table": "dynamodb", "schedules": "scheduler", "identity": "sts"}
 LONGEST_POLL = 20.0
 
 _LOOK_AGAIN_S = 5.0  # after credentials or a region were not found: each look may take seconds
@@ -128,6 +130,20 @@ class Session:
         clients = list(self._clients.values())
         return str(clients[0].meta.region_name) if clients else os.environ.get("AWS_REGION", "us-east-1")
 
+    async def credentials(self) -> Credentials:
+        """Where the credentials come from; they are fetched for it where that has not been done yet."""
+
+        def look() -> Credentials:
+            try:
+                with self._lock:
+                    session = self._botocore()
+                    self._need_credentials(session)
+                    return read_credentials(session.get_credentials())
+            except Exception as error:
+                raise unavailable("GetCredentials", error) from error
+
+        return await self._callers["identity"]("GetCredentials", look, within=self.timeouts.longest())
+
     def logs_client(self) -> Any:
         """The CloudWatch Logs client itself, for watchtower, which makes its calls on a thread of its own.
 
@@ -195,7 +211,8 @@ class Session:
                 endpoint_url=endpoint,
                 config=config,
             )
-            client.meta.events.register("before-parse", refuse_foreign_answer)
+            if service != "sts":  # which answers in XML
+                client.meta.events.register("before-parse", refuse_foreign_answer)
             if service == "logs":
                 client.meta.events.register(PUT_LOG_EVENTS, put_prepared_body)
             self._clients[purpose, queue_url] = client

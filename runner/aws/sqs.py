@@ -164,6 +164,19 @@ class Queue:
             lambda answer: read_facts(answer["Attributes"]),
         )
 
+    async def ask_for_nothing(self) -> None:
+        """A receive of zero messages, which SQS refuses by its limits: it takes nothing.
+
+        Raises `AwsUnavailable` with code ``AccessDenied`` where this host may not receive at all.
+        """
+        url = await self.url("receive")
+        await self._call(
+            "receive",
+            "ReceiveMessage",
+            lambda sqs: sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=0, WaitTimeSeconds=0),
+            lambda _answer: None,
+        )
+
     async def url_of_arn(self, arn: str) -> str:
         """The URL of another queue in this one's region, where the target of its redrive policy has to be."""
         account, _, name = arn.partition(":sqs:")[2].partition(":")[2].partition(":")

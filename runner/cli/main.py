@@ -49,6 +49,7 @@ COMMANDS: Final = (
     Command("run-once", "runner.cli.run_once", "receive one message and run it here and now"),
     Command("send", "runner.cli.send", "put a job on the group's queue"),
     Command("logs", "runner.cli.logs", "a run's output, from this host or from CloudWatch"),
+    Command("check", "runner.cli.check", "the configuration, what AWS allows, and this host, line by line"),
     Command("demo", "runner.cli.demo", "the whole loop on an embedded AWS stand-in"),
     Command("completion", "runner.cli.completion", "a shell's completion of this command line"),
 )

@@ -8,6 +8,8 @@ with Proxy(endpoint) as proxy:
     proxy.refuse()                   # nobody listens
     proxy.redeliver(0.1)             # one in ten messages is given out a second time
     proxy.expire(0.1)                # one in ten receipts is worth nothing any more
+    proxy.deny("PutLogEvents")       # is refused for want of permission
+    proxy.clock(-90.0)               # answers are dated: AWS's clock is 90 s behind this host's
     proxy.heal()                     # everything as it should be
     proxy.count("SendMessageBatch"), proxy.busiest_second()
 """
@@ -24,6 +26,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -76,6 +79,8 @@ class _Rules:
     reset: bool = False
     redeliver: float = 0.0
     expire: float = 0.0
+    denied: dict[str, str] = field(default_factory=dict)
+    clock: float | None = None
 
 
 class Proxy:
@@ -140,6 +145,14 @@ class Proxy:
         """Let a share of the receipts expire as soon as they are given out; their messages come again."""
         self._rules.expire = rate
 
+    def deny(self, *actions: str, code: str = "AccessDenied") -> None:
+        """Refuse actions for want of permission, or with another error ``code`` that AWS has for them."""
+        self._rules.denied.update(dict.fromkeys(actions, code))
+
+    def clock(self, ahead_s: float) -> None:
+        """Date every answer by a clock that is so far ahead of this host's."""
+        self._rules.clock = ahead_s
+
     def heal(self) -> None:
         """Forget every rule, and listen again."""
         self._rules = _Rules()
@@ -201,6 +214,7 @@ class Proxy:
         """The answer's bytes, or None where the connection is to be cut."""
         action, rules = request.action, self._rules
         fate = self._fate(action)
+        dated = _date(rules.clock)
         self.calls.append(Call(time.monotonic(), action, fate))
         await asyncio.sleep(rules.slow.get(action, rules.slow.get(ANY, 0.0)))
         if fate == "reset":
@@ -209,12 +223,14 @@ class Proxy:
             await asyncio.Event().wait()
         if fate in _FAILURES:
             return _failure(*_FAILURES[fate])
+        if fate == "denied":
+            return _failure(400, rules.denied[action], f"User is not authorized to perform {action}", dated)
         if action.removesuffix("Batch") in _OF_RECEIPTS and self._expired:
             return await self._with_expired(request)
         status, body = await self._forward(request)
         if action == "ReceiveMessage" and status == 200:
             await self._spoil(request, json.loads(body or b"{}").get("Messages", []))
-        return _response(status, body)
+        return _response(status, body, dated)
 
     def _fate(self, action: str) -> str:
         rules = self._rules
@@ -222,6 +238,8 @@ class Proxy:
             return "reset"
         if rules.swallowed & {action, ANY}:
             return "swallowed"
+        if action in rules.denied:
+            return "denied"
         if self._random.random() < rules.fail.get(action, rules.fail.get(ANY, 0.0)):
             return self._random.choice(sorted(_FAILURES))
         return "passed"
@@ -289,13 +307,17 @@ async def _read_headers(reader: asyncio.StreamReader) -> dict[str, str]:
     return headers
 
 
-def _failure(status: int, code: str, text: str) -> bytes:
-    return _response(status, json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": text}).encode())
+def _failure(status: int, code: str, text: str, dated: str = "") -> bytes:
+    return _response(status, json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": text}).encode(), dated)
 
 
-def _response(status: int, body: bytes) -> bytes:
+def _response(status: int, body: bytes, dated: str = "") -> bytes:
     kind = "Content-Type: application/x-amz-json-1.0"
-    return f"HTTP/1.1 {status} x\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    return f"HTTP/1.1 {status} x\r\n{kind}\r\n{dated}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _date(ahead_s: float | None) -> str:
+    return "" if ahead_s is None else f"Date: {formatdate(time.time() + ahead_s, usegmt=True)}\r\n"
 
 
 def _cut(writer: asyncio.StreamWriter) -> None:

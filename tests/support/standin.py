@@ -75,6 +75,8 @@ class Server:
             self._counts.clear()
             self._since = time.time()
             return 200, "", {"status": "ok"}
+        if "x-amz-target" not in headers:
+            return 400, "", {"__type": "UnknownOperationException", "message": "only SQS and Logs are here"}
         prefix, _, action = headers.get("x-amz-target", "").partition(".")
         self._counts[action] += 1
         service: Sqs | Logs = self._sqs if prefix == "AmazonSQS" else self._logs

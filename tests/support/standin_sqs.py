@@ -300,6 +300,8 @@ class Sqs:
             raise Refused("MissingParameter", "The request must contain the parameter MessageGroupId.")
         if queue.fifo and not dedup:
             raise _bad("The queue needs a MessageDeduplicationId")
+        if not 0 <= int(asked.get("DelaySeconds") or 0) <= 900:
+            raise _bad(f"Value {asked['DelaySeconds']} for parameter DelaySeconds is invalid. Reason: 0 to 900.")
         now = time.monotonic()
         message_id = str(uuid.uuid4())
         if queue.fifo:
@@ -320,7 +322,7 @@ class Sqs:
 
     async def _receive(self, asked: dict[str, Any]) -> dict[str, Any]:
         queue = self._queue(asked)
-        most = int(asked.get("MaxNumberOfMessages") or 1)
+        most = int(asked.get("MaxNumberOfMessages", 1))
         wait_s = float(asked.get("WaitTimeSeconds") or 0)
         hold = asked.get("VisibilityTimeout")
         hold_s = float(queue.attributes.get("VisibilityTimeout", 30) if hold is None else hold)

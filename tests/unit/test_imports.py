@@ -26,7 +26,12 @@ MAY_IMPORT = {
     "agent": {"protocol", "errors", "config", "aws", "sinks", "log", "log_shipping", "__version__"},
     # Runs in Lambda and on operators' machines: it knows no agent, and reads no host's configuration.
     "control": {"protocol", "errors", "aws"},
-    "cli": {"protocol", "errors", "config", "aws", "sinks", "agent", "control", "log", "log_shipping", "__version__"},
+    # Looks at what the agent would use, and reads env files just as the supervisor will.
+    "check": {"protocol", "errors", "config", "aws", "sinks", "agent", "supervisor", "__version__"},
+    "cli": {
+        *("protocol", "errors", "config", "aws", "sinks", "agent", "check", "control"),
+        *("log", "log_shipping", "__version__"),
+    },
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -1,0 +1,51 @@
+"""As whom this host calls AWS, and for how long."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from runner.aws.identity import Credentials, Identity, caller_identity
+from runner.check.finding import Finding, failed, ok, warning
+from runner.check.refusals import refusal
+from runner.errors import AwsUnavailable
+from runner.protocol.units import format_duration
+
+if TYPE_CHECKING:
+    from runner.aws.session import Session
+
+_ENDS_SOON_S = 3600.0
+
+
+async def find_credentials(session: Session) -> tuple[Credentials | None, list[Finding]]:
+    """The credentials, or None with the line that says why there are none."""
+    try:
+        return await session.credentials(), []
+    except AwsUnavailable as error:
+        found = refusal("credentials", error, permission="", where="this host")
+        return None, [failed("credentials", error.detail, found.remedy)]
+
+
+async def identity(session: Session, credentials: Credentials) -> list[Finding]:
+    """Who AWS says that we are. The agent never asks that, so an STS that cannot be reached is no fault."""
+    try:
+        caller = await caller_identity(session)
+    except AwsUnavailable as error:
+        if error.kind in ("credentials", "clock"):
+            return [refusal("credentials", error, permission="", where="this host's credentials")]
+        return [judge(credentials, None, time.time())]
+    return [judge(credentials, caller, time.time())]
+
+
+def judge(credentials: Credentials, caller: Identity | None, now: float) -> Finding:
+    """Credentials that work now, and whether they will tomorrow."""
+    who = f"{caller.arn}, from {credentials.method}" if caller else f"from {credentials.method}; STS does not say whose"
+    if credentials.temporary and not credentials.renewed:
+        left = credentials.expires - now if credentials.expires is not None else None
+        end = f"end in {format_duration(max(0, round(left)))}" if left is not None else "end within hours"
+        detail = f"{who}: temporary ones that {end} and that nobody renews"
+        remedy = "use an instance role, or a profile that names one, for a daemon"
+        return (failed if left is not None and left <= 0 else warning)("credentials", detail, remedy)
+    if credentials.expires is not None and credentials.expires - now < -_ENDS_SOON_S:
+        return warning("credentials", f"{who}: expired and not renewed", "check the instance role and its metadata")
+    return ok("credentials", who)

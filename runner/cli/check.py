@@ -1,0 +1,112 @@
+"""``cron-runner check``: the configuration, every AWS action that the agent will use, and this host."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from runner.errors import ConfigError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from runner.check.finding import Finding
+    from runner.config import Config
+
+EXAMPLE: Final = """\
+cron-runner check
+cron-runner check --json
+cron-runner check --offline                 # the configuration and this host, without AWS
+cron-runner check --iam-policy              # the host's policy; also: sender, reader
+"""
+FAILED: Final = 1
+POLICIES: Final = ("agent", "sender", "reader")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is checked, and how it is shown."""
+    parser.add_argument("--json", action="store_true", help="a list of objects: name, status, detail, remedy")
+    parser.add_argument("--offline", action="store_true", help="ask nothing of AWS")
+    policy = parser.add_argument_group("the IAM policy")
+    policy.add_argument(
+        "--iam-policy",
+        nargs="?",
+        const="agent",
+        choices=POLICIES,
+        help="print the least that AWS must allow by this configuration, and check nothing: for the hosts (agent), "
+        "for those who send jobs (sender), for those who read output (reader)",
+    )
+    policy.add_argument("--account", default="", metavar="ID", help="the account of what is given by name")
+    policy.add_argument("--dead-letter", default="", metavar="ARN", help="the target of the queue's redrive policy")
+    policy.add_argument(
+        "--kms-key", action="append", default=[], metavar="ARN", help="a key that encrypts a queue; repeatable"
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    """0 when nothing has failed, else 1."""
+    import asyncio  # noqa: PLC0415 - `--help` needs none of it
+
+    from runner import config  # noqa: PLC0415
+    from runner.check.everything import check_everything, config_faults  # noqa: PLC0415
+
+    if args.iam_policy:
+        return _print_policy(config.load(args.config, os.environ), args)
+    try:
+        settings = config.load(args.config, os.environ)
+    except ConfigError as error:
+        return _report(config_faults(error), as_json=args.json)
+    return _report(asyncio.run(check_everything(settings, offline=args.offline)), as_json=args.json)
+
+
+def _report(findings: Sequence[Finding], *, as_json: bool) -> int:
+    counts = {status: sum(finding.status == status for finding in findings) for status in ("ok", "warning", "failed")}
+    if as_json:
+        from dataclasses import asdict  # noqa: PLC0415
+
+        _out(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            _out(finding.line())
+        _out(f"{counts['ok']} ok, {_count(counts['warning'], 'warning')}, {counts['failed']} failed")
+    return FAILED if counts["failed"] else 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _print_policy(settings: Config, args: argparse.Namespace) -> int:
+    from runner.aws import permissions  # noqa: PLC0415
+
+    where: dict[str, Any] = {
+        "region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "",
+        "account": args.account,
+    }
+    if args.iam_policy == "sender":
+        document = permissions.sender_policy(settings, kms_keys=args.kms_key, **where)
+    elif args.iam_policy == "reader":
+        document = permissions.reader_policy(settings, **where)
+    else:
+        document = permissions.agent_policy(settings, kms_keys=args.kms_key, dead_letter_arn=args.dead_letter, **where)
+    text = json.dumps(document, indent=2)
+    _out(text)
+    if permissions.DEAD_LETTER_PLACEHOLDER in text:
+        _note(
+            f"put the target of the queue's redrive policy in the place of {permissions.DEAD_LETTER_PLACEHOLDER}, or "
+            "give it with --dead-letter ARN"
+        )
+    if args.iam_policy != "reader" and not args.kms_key:
+        _note("for queues that are encrypted with a KMS key of your own add --kms-key ARN")
+    return 0
+
+
+def _out(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"cron-runner: {text}\n")
