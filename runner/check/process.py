@@ -28,7 +28,7 @@ def running(config: Config) -> tuple[bool, Finding]:
     lock = config.paths.state / "agent.lock"
     try:
         inode = lock.stat().st_ino
-        pid = _holder(_LOCKS.read_text(), inode)
+        pid = holder(_LOCKS.read_text(), inode)
     except FileNotFoundError:
         return False, ok("agent", "none has run here yet")
     except OSError:
@@ -38,7 +38,7 @@ def running(config: Config) -> tuple[bool, Finding]:
     return True, ok("agent", f"runs with pid {pid}" if pid > 0 else "runs")
 
 
-def _holder(locks: str, inode: int) -> int | None:
+def holder(locks: str, inode: int) -> int | None:
     """The pid that holds a flock on the inode, in the text of /proc/locks (proc(5)); None where nobody does."""
     for line in locks.splitlines():
         words = line.split()
