@@ -1,0 +1,62 @@
+output "config_toml" {
+  description = "The hosts' /etc/cron-runner/config.toml, ready to be used and to be added to."
+  value       = <<-EOT
+    group = "${var.group}"
+
+    [queue]
+    url = "${aws_sqs_queue.jobs.url}"
+    dead_letter_url = "${aws_sqs_queue.dead_letters.url}"
+
+    [results]
+    url = "${aws_sqs_queue.results.url}"
+
+    [output.cloudwatch]
+    log_group = "${aws_cloudwatch_log_group.output.name}"
+    retention_days = ${var.log_retention_days}
+  EOT
+}
+
+output "jobs_url" {
+  description = "The URL of the job queue."
+  value       = aws_sqs_queue.jobs.url
+}
+
+output "jobs_arn" {
+  description = "The ARN of the job queue."
+  value       = aws_sqs_queue.jobs.arn
+}
+
+output "results_url" {
+  description = "The URL of the results queue."
+  value       = aws_sqs_queue.results.url
+}
+
+output "results_arn" {
+  description = "The ARN of the results queue."
+  value       = aws_sqs_queue.results.arn
+}
+
+output "dead_letters_url" {
+  description = "The URL of the dead-letter queue."
+  value       = aws_sqs_queue.dead_letters.url
+}
+
+output "dead_letters_arn" {
+  description = "The ARN of the dead-letter queue."
+  value       = aws_sqs_queue.dead_letters.arn
+}
+
+output "log_group" {
+  description = "The log group of the jobs' output."
+  value       = aws_cloudwatch_log_group.output.name
+}
+
+output "host_policy_arn" {
+  description = "The policy for the hosts' role."
+  value       = aws_iam_policy.host.arn
+}
+
+output "sender_policy_arn" {
+  description = "The policy for those who send jobs."
+  value       = aws_iam_policy.sender.arn
+}

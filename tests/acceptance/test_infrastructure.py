@@ -1,0 +1,141 @@
+"""The CloudFormation template, deployed, is all that a host needs: its configuration is one of the outputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from runner.config import load
+
+from aws import Events, client
+from fleet import Host, host_environment
+from templates import PACKAGING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from aws import Aws
+
+TEMPLATE = (PACKAGING / "cloudformation" / "group.yaml").read_text()
+
+
+class Stack:
+    """A stack of the template in the stand-in."""
+
+    def __init__(self, aws: Aws, **parameters: str) -> None:
+        self.aws = aws
+        self.name = f"cron-runner-{parameters['Group']}"
+        given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
+        made = client("cloudformation", aws.endpoint)
+        made.create_stack(StackName=self.name, TemplateBody=TEMPLATE, Parameters=given, Capabilities=["CAPABILITY_IAM"])
+        described = made.describe_stacks(StackName=self.name)["Stacks"][0]
+        made.close()
+        assert described["StackStatus"] == "CREATE_COMPLETE"
+        # The stand-in names queues by AWS's own address, at which they are not.
+        self.outputs = {
+            output["OutputKey"]: re.sub(r"https://sqs\.[a-z0-9-]+\.amazonaws\.com", aws.endpoint, output["OutputValue"])
+            for output in described["Outputs"]
+        }
+
+    def attributes(self, queue: str) -> dict[str, Any]:
+        answer = self.aws.sqs.get_queue_attributes(QueueUrl=self.outputs[queue], AttributeNames=["All"])
+        return dict(answer["Attributes"])
+
+
+@pytest.fixture
+def host(aws: Aws, tmp_path: Path) -> Iterator[tuple[Stack, Host]]:
+    """A host whose configuration is the stack's output, and where it may write in a test."""
+    stack = Stack(aws, Group="web")
+    config = tmp_path / "config.toml"
+    config.write_text(stack.outputs["ConfigToml"])
+    places = {
+        "CRON_RUNNER_PATHS__STATE": str(tmp_path / "state"),
+        "CRON_RUNNER_PATHS__RUNTIME": str(tmp_path / "run"),
+        "CRON_RUNNER_AGENT__LISTEN": "",
+    }
+    if os.geteuid() == 0:
+        places |= {"CRON_RUNNER_RUN__USER": "root", "CRON_RUNNER_RUN__ALLOWED_USERS": "root"}
+    made = Host("host", tmp_path, config, host_environment(aws.endpoint) | places)
+    yield stack, made
+    made.remove()
+
+
+def test_a_host_runs_jobs_with_the_configuration_that_the_stack_gives(aws: Aws, host: tuple[Stack, Host]) -> None:
+    stack, machine = host
+    machine.start()
+    events = Events(aws, stack.outputs["ResultsUrl"])
+    aws.send(stack.outputs["JobsUrl"], {"job": "hello", "run_id": "r1", "command": "echo from the stack"})
+    (ended,) = events.wait_ended(["r1"])
+    assert ended["data"]["outcome"] == "succeeded"
+    assert ended["data"]["log"]["group"] == stack.outputs["LogGroup"]
+    assert aws.lines("/cron-runner/web", "hello/r1") == ["from the stack"]
+
+    # What can never be a run goes to the stack's own dead-letter queue.
+    rejected = aws.send(stack.outputs["JobsUrl"], {"job": "hello", "timout": 3})
+    events.wait_rejected(rejected)
+    assert machine.stop() == 0
+    assert [json.loads(body)["timout"] for body in aws.take(stack.outputs["DeadLettersUrl"], 5)] == [3]
+
+
+def test_queues_are_made_as_the_agent_wants_them(aws: Aws) -> None:
+    stack = Stack(aws, Group="web")
+    jobs = stack.attributes("JobsUrl")
+    redrive = json.loads(jobs["RedrivePolicy"])
+    assert redrive["deadLetterTargetArn"] == stack.outputs["DeadLettersArn"]
+    assert int(redrive["maxReceiveCount"]) == 10
+    assert jobs["MessageRetentionPeriod"] == "604800"
+    assert jobs["VisibilityTimeout"] == "120"
+    for queue in ("DeadLettersUrl", "ResultsUrl"):
+        assert stack.attributes(queue)["MessageRetentionPeriod"] == "1209600"
+    group = aws.logs.describe_log_groups(logGroupNamePrefix="/cron-runner/web")["logGroups"][0]
+    assert group["retentionInDays"] == 30
+
+
+def test_a_fifo_group_gets_fifo_queues(aws: Aws) -> None:
+    stack = Stack(aws, Group="db", Fifo="true", LogRetentionDays="7", MaxReceiveCount="5")
+    assert stack.outputs["JobsUrl"].endswith("/cron-runner-db-jobs.fifo")
+    assert stack.outputs["DeadLettersUrl"].endswith("/cron-runner-db-dead-letters.fifo")
+    assert stack.attributes("JobsUrl")["ContentBasedDeduplication"] == "true"
+    redrive = json.loads(stack.attributes("JobsUrl")["RedrivePolicy"])
+    assert int(redrive["maxReceiveCount"]) == 5
+
+
+def test_the_configuration_of_the_stack_is_accepted_as_it_stands(aws: Aws, tmp_path: Path) -> None:
+    stack = Stack(aws, Group="web", LogRetentionDays="90")
+    path = tmp_path / "config.toml"
+    path.write_text(stack.outputs["ConfigToml"])
+    config = load(path, {})
+    assert config.group == "web"
+    assert config.queue.dead_letter_url == stack.outputs["DeadLettersUrl"]
+    assert config.output.cloudwatch.retention_days == 90
+
+
+def test_the_policies_name_the_stacks_own_queues_and_nothing_else(aws: Aws) -> None:
+    stack = Stack(aws, Group="web")
+    iam = client("iam", aws.endpoint)
+
+    def statements(output: str) -> dict[str, set[str]]:
+        arn = stack.outputs[output]
+        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+        document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+        assert all(statement["Effect"] == "Allow" for statement in document["Statement"])
+        return {statement["Sid"]: as_set(statement["Resource"]) for statement in document["Statement"]}
+
+    log_group = "arn:aws:logs:eu-west-1:123456789012:log-group:/cron-runner/web"
+    assert statements("HostPolicyArn") == {
+        "JobQueue": {stack.outputs["JobsArn"]},
+        "Results": {stack.outputs["ResultsArn"]},
+        "DeadLetters": {stack.outputs["DeadLettersArn"]},
+        "Output": {log_group, f"{log_group}:*"},
+    }
+    assert statements("SenderPolicyArn") == {"SendJobs": {stack.outputs["JobsArn"]}}
+    iam.close()
+
+
+def as_set(value: str | list[str]) -> set[str]:
+    return {value} if isinstance(value, str) else set(value)
