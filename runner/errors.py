@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class CronRunnerError(Exception):
     """Something that cron-runner knows how to explain; ``str()`` is fit for stderr as it is."""
 
+    # Of a command that ends with it: cron-runner itself failed, as against a job that it ran.
+    exit_status = 125
+
 
 class ConfigError(CronRunnerError):
     """The configuration cannot be used.
@@ -37,6 +40,14 @@ class ConfigError(CronRunnerError):
 
 class SupervisorUnavailable(CronRunnerError):
     """The supervisor cannot be reached or started, or speaks another version of its protocol."""
+
+
+class Refused(CronRunnerError):
+    """The agent will not do what it was asked for; ``code`` is its word for why: ``invalid``, ``not_allowed``…"""
+
+    def __init__(self, code: str, text: str) -> None:
+        self.code = code
+        super().__init__(text)
 
 
 class JournalError(CronRunnerError):

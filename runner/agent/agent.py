@@ -14,15 +14,21 @@ import structlog
 from runner import __version__
 from runner.agent.answers import Answers
 from runner.agent.assembly import Parts, assemble
+from runner.agent.control import Control
 from runner.agent.departure import Departure
 from runner.agent.disk import Disk
+from runner.agent.health import judge
 from runner.agent.intake import Intake
 from runner.agent.listener import Listener
 from runner.agent.memory import keep_small
 from runner.agent.notify import Notifier
+from runner.agent.operations import Operations
+from runner.agent.overview import Overview
 from runner.agent.pages import pages_of
+from runner.agent.peers import group_of_socket
 from runner.agent.reconcile import Reconciler, take_over_dead
 from runner.agent.reload import reload
+from runner.agent.requests import Requests
 from runner.agent.stopping import manner
 from runner.agent.watch import HealthWatch
 from runner.aws.backoff import retrying
@@ -96,6 +102,8 @@ class Agent:
         self._notifier = Notifier(os.environ)
 
     async def run(self) -> None:
+        control = Control(self._config.paths.runtime, group=group_of_socket())
+        control.listen()
         parts = await assemble(self._config, self._tasks)
         services = parts.services
         hello = await services.link.connect()
@@ -109,8 +117,10 @@ class Agent:
         await services.journal.reserve(disk.has_room_for)
         intake.blocked_by = lambda: _blocked(services, disk)
         watch = HealthWatch(services, intake, self._notifier, parts.session.stats, queue=parts.queue.label)
+        overview = Overview(services, intake, parts.queue.label, lambda: judge(watch.facts()))
+        control.answer = Requests(services, Operations(services, intake.door), overview).answer
         with self._handled_signals(services, watch):
-            self._start_tasks(parts, intake, watch, disk)
+            self._start_tasks(parts, intake, watch, disk, control)
             await Reconciler(services).run()
             self._background.append(self._tasks.create_task(self._take_over(services), name="take over"))
             await self._say("started", services, "started")
@@ -139,7 +149,7 @@ class Agent:
         if not self._config.run.user and default_user is None and error:
             raise ConfigError([f"run.user: {error}"])
 
-    def _start_tasks(self, parts: Parts, intake: Intake, watch: HealthWatch, disk: Disk) -> None:
+    def _start_tasks(self, parts: Parts, intake: Intake, watch: HealthWatch, disk: Disk, control: Control) -> None:
         services = parts.services
         if self._config.agent.listen:
             serve = Listener(pages_of(watch)).serve(self._config.agent.listen)
@@ -149,6 +159,7 @@ class Agent:
             ("queue facts", self._learn_redrive(parts, intake)),
             ("retention", self._prune(services, disk)),
             ("watchdog", watch.watch()),
+            ("control", control.serve()),
         ):
             self._background.append(self._tasks.create_task(work, name=name))
 

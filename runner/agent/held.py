@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.admission import HostLoad, Terms, room, terms
+from runner.agent.admission import HostLoad, Terms, hand_back, room, terms
 from runner.agent.execution import Execution, MessageState
 from runner.agent.run import Run
 from runner.agent.waiting import (
@@ -81,6 +81,7 @@ class Door:
         self.max_receive_count: int | None = None
         self.redrive_known = False
         services.pausing.changed = self._pause_changed
+        services.may_go_back = lambda delivery: self.redrive_known and hand_back(delivery, self.max_receive_count)
 
     @property
     def held(self) -> list[Waiting[Ticket]]:
@@ -151,6 +152,13 @@ class Door:
     def find(self, run_id: str) -> Waiting[Ticket] | None:
         """The waiting message of this run."""
         return self._line.find(run_id)
+
+    def cancel(self, run_id: str, detail: str) -> bool:
+        """End a waiting run before it starts, as one that was cancelled; False where none waits under this id."""
+        waiting = self._line.leave(run_id)
+        if waiting is not None:
+            self._start(waiting, cancelled=detail)
+        return waiting is not None
 
     # -- on
 
@@ -251,7 +259,7 @@ class Door:
                 services.keeper.hold(ticket.lease)
                 log.info("run_held", run_id=job.run_id, job=job.job, reason=waiting.reason)
 
-    def _start(self, waiting: Waiting[Ticket]) -> None:
+    def _start(self, waiting: Waiting[Ticket], cancelled: str | None = None) -> None:
         services, received, lease = self._services, waiting.ticket.received, waiting.ticket.lease
         execution = Execution(
             job=waiting.job,
@@ -268,6 +276,10 @@ class Door:
         lease.execution = execution.id
         run = Run(services, execution)
         services.roster.add(run)
+        if cancelled is not None:
+            # The way of every run, so that it is told like any other; it starts nothing and takes no room.
+            run.unwanted("cancel", cancelled)
+            services.roster.no_more_attempts(run)
         services.keeper.hold(lease)
         run.task = services.spawn(self._execute(run), f"run {execution.run_id}")
 

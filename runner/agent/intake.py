@@ -50,6 +50,7 @@ class Intake:
         self.ended = False  # `run` has: it makes no progress any more, and owes none
         self.asking_since: float | None = None  # since when there has been room to receive
         self.progress = time.monotonic()  # the last time the loop went round; the watchdog follows it
+        self.answering_since: float | None = None  # the first answer after the start, or after an outage
         self.failing_since: float | None = None
         self.failing_by = ""
         self.waiting_for = ""
@@ -155,12 +156,15 @@ class Intake:
         if received:
             self.last_message = self.last_receive
             self._services.counts.received += len(received)
+        if self.answering_since is None:
+            self.answering_since = self.last_receive
         return received
 
     def _failed(self, error: AwsUnavailable, wait: float) -> None:
         self.progress = time.monotonic()
         if self.failing_since is None:
             self.failing_since = time.monotonic()
+            self.answering_since = None
         self.failing_by = str(error)
         log.warning("receive_failed", error=str(error), retry_in=round(wait, 1))
 

@@ -208,6 +208,12 @@ class Journal:
         )
         return self._rows(sql, run_ids)
 
+    def recent(self, limit: int) -> asyncio.Future[list[RunRow]]:
+        """The executions of any owner that ended last, the newest first."""
+        # The state is spelled out, as it is in the index.
+        sql = f"SELECT {_COLUMNS} FROM runs WHERE state = 'ended' ORDER BY ended_at DESC LIMIT ?"  # noqa: S608
+        return self._rows(sql, (limit,))
+
     def rejected(self, message_id: str) -> asyncio.Future[list[RunRow]]:
         """The earlier rejection of this very message, if there was one."""
         sql = f"SELECT {_COLUMNS} FROM runs WHERE message_id = ? AND outcome = 'rejected'"  # noqa: S608

@@ -1,5 +1,7 @@
 """Maintenance: a paused agent receives nothing and hands back what it holds; what runs goes on.
 
+Draining is a pause in which further attempts are another host's to make: the host becomes empty.
+
 The pause is a small file beside the journal, so that it lasts over a restart of the agent or of the host.
 """
 
@@ -25,15 +27,19 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Who paused this host, when and why. Times are unix seconds; `until` None: until somebody resumes it."""
+    """Who paused this host, when and why. Times are unix seconds; `until` None: until somebody resumes it.
+
+    `drain`: the host is to become empty.
+    """
 
     by: str
     since: float
     note: str = ""
     until: float | None = None
+    drain: bool = False
 
     def __str__(self) -> str:
-        words = f"paused by {self.by} since {format_time(self.since)}"
+        words = f"{'drained' if self.drain else 'paused'} by {self.by} since {format_time(self.since)}"
         if self.until is not None:
             words += f" until {format_time(self.until)}"
         return f"{words}: {self.note}" if self.note else words
@@ -57,12 +63,13 @@ class Pausing:
             return None
         return pause
 
-    def pause(self, by: str, note: str = "", until: float | None = None) -> Pause:
+    def pause(self, by: str, note: str = "", until: float | None = None, *, drain: bool = False) -> Pause:
         """Pause, or change the pause there is. Raises CronRunnerError where it cannot be kept over a restart."""
-        made = Pause(by, self._now(), note, until)
+        made = Pause(by, self._now(), note, until, drain)
         self._keep(made)
         self._pause = made
-        log.warning("paused", by=by, note=note, until=None if until is None else format_time(until))
+        until_when = None if until is None else format_time(until)
+        log.warning("drained" if drain else "paused", by=by, note=note, until=until_when)
         self.changed()
         return made
 

@@ -169,7 +169,7 @@ class Reconciler:
             await self._follow(run, spool)
             if there is not None:
                 execution.pid, execution.started_at = there.pid, there.started_at
-                run.began(there.started_boottime)
+                run.began(there.started_boottime, there.user)
                 services.shipper.learn(execution.key, there.secrets)
                 if untold and not (there.exit and there.exit.start_error):
                     run.say_started(there.as_started())

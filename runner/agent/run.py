@@ -43,10 +43,11 @@ NO_OUTPUT = OutputReport(0, 0, 0, truncated=False, tail="", failed_on=None, miss
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why we stop a run: `cause` is the supervisor's word."""
+    """Why we stop a run: `cause` is the supervisor's word. `grace` in seconds, None: the job's own."""
 
     cause: str
     detail: str = ""
+    grace: float | None = None
 
 
 class Run:
@@ -59,16 +60,21 @@ class Run:
         self._stopping = asyncio.Event()
         self._live = False
         self.running_since: float | None = None  # time.monotonic()
+        self.user = ""  # as whom its process runs
         self.task: asyncio.Task[None] | None = None
 
     # -- from outside
 
     async def stop(self, cause: str, detail: str = "", grace: float | None = None) -> None:
         """End it: its process by stop signal, grace and kill; a retry that is waited for does not happen."""
-        self.stopped = Stop(cause, detail)
-        self._stopping.set()
+        self.unwanted(cause, detail, grace)
         if self._live:
             await self._services.link.stop(self.execution.key, cause, detail, grace)
+
+    def unwanted(self, cause: str, detail: str = "", grace: float | None = None) -> None:
+        """It is to end before anything more of it is started."""
+        self.stopped = Stop(cause, detail, grace)
+        self._stopping.set()
 
     def leave(self) -> None:
         """The agent goes away and the run goes on: the next agent takes it over from the journal."""
@@ -146,14 +152,14 @@ class Run:
             os.close(spool_fd)
         if started.exit is not None and started.exit.start_error is not None:
             return started.exit
-        self.began(started.started_boottime)
+        self.began(started.started_boottime, started.user)
         services.shipper.learn(execution.key, started.secrets)
         services.warn_of_short_secrets(execution.job.env, started.secrets)
         if started.secrets:
             services.spools.learned(tag, (*secrets, *started.secrets), self.rules())
         self.say_started(started)
         if self.stopped is not None:
-            await services.link.stop(execution.key, self.stopped.cause, self.stopped.detail)
+            await services.link.stop(execution.key, self.stopped.cause, self.stopped.detail, self.stopped.grace)
         return started.exit or await self._wait_for_end()
 
     def say_started(self, started: Started) -> None:
@@ -185,8 +191,9 @@ class Run:
         finally:
             end.cancel()
 
-    def began(self, boottime: float) -> None:
+    def began(self, boottime: float, user: str) -> None:
         """Its process has been there since this moment of CLOCK_BOOTTIME; no clock jump changes for how long."""
+        self.user = user
         self.running_since = time.monotonic() - (time.clock_gettime(time.CLOCK_BOOTTIME) - boottime)
 
     async def _beat(self) -> None:
@@ -224,7 +231,7 @@ class Run:
     async def _end_unstarted(self) -> asyncio.Future[None]:
         """Stopped before its command could be started: that is an end too, and is told as one."""
         record = self._unstarted()
-        self.execution.pid, self.execution.ended_at = None, record.finished_at
+        self.execution.pid, self.execution.started_at, self.execution.ended_at = None, None, record.finished_at
         self._services.roster.process_ended(self)
         return await self._tell_end(record, NO_OUTPUT)
 
@@ -279,9 +286,9 @@ class Run:
         wait the whole backoff again and never longer, one that was set forward lets the attempt come early.
         """
         execution, services = self.execution, self._services
-        if services.draining and self.stopped is None and execution.message is MessageState.LEASED:
-            self.stopped = Stop("shutdown", "the agent is draining")  # another host makes the next attempt
-            self._stopping.set()
+        elsewhere = services.leaves_retry(execution)
+        if elsewhere is not None and self.stopped is None:
+            self.unwanted("shutdown", elsewhere)
         since = execution.ended_at or services.now()
         wait = execution.job.retries.delay(execution.attempt) - max(0.0, services.now() - since)
         await pause(max(0.0, wait), self._stopping)

@@ -10,6 +10,7 @@ import structlog
 
 from runner.agent.counts import Counts
 from runner.agent.events import is_short, matches
+from runner.agent.execution import MessageState
 from runner.log import SHORTEST_SECRET
 from runner.protocol.units import format_size
 
@@ -53,7 +54,8 @@ class Services:
     log_place: Callable[[Tag], LogPlace | None]
     owner: str = "agent"
     tied: bool = False
-    draining: bool = False
+    draining: bool = False  # the agent was told to stop
+    may_go_back: Callable[[int], bool] = field(default=lambda _delivery: False)  # whether the redrive policy allows it
     spool_error: str | None = None  # why no spool file can be made now
     counts: Counts = field(default_factory=Counts)
     reload: Reload | None = None  # what the last one came to
@@ -91,6 +93,18 @@ class Services:
         """The process goes away: what still waits for AWS or for a job is the next agent's to repeat."""
         for task in list(self.spawned):
             task.cancel()
+
+    def leaves_retry(self, execution: Execution) -> str | None:
+        """Why another host makes its next attempt; None where this one does."""
+        lease = execution.lease
+        if lease is None or execution.message is not MessageState.LEASED:
+            return None  # this host answers for the run alone
+        if self.draining:
+            return "the agent is draining"
+        pause = self.pausing.current
+        if pause is not None and pause.drain and self.may_go_back(lease.delivery):
+            return f"the host is drained by {pause.by}"
+        return None
 
     def instance(self) -> str | None:
         """The supervisor that an attempt would be given to now."""

@@ -167,6 +167,14 @@ class Line(Generic[T]):
     def find(self, run_id: str) -> Waiting[T] | None:
         return next((waiting for waiting in self.waiting if waiting.job.run_id == run_id), None)
 
+    def leave(self, run_id: str) -> Waiting[T] | None:
+        """Somebody does not want it any more; None where it does not wait, or is not ours any more."""
+        waiting = self.find(run_id)
+        if waiting is None or waiting.lost:
+            return None
+        self.waiting = [other for other in self.waiting if other is not waiting]
+        return waiting
+
     def settle(self, view: View) -> list[Effect[T]]:
         """Decide on all of them, in order. What starts takes its room in the ledger at once."""
         self.kept, self._first = None, False

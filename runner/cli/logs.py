@@ -42,23 +42,11 @@ def execute(args: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - `--help` needs none of it
 
     from runner import config  # noqa: PLC0415
+    from runner.cli.run_ids import run_id_of  # noqa: PLC0415
 
-    args.run_id = _run_id(args.run_id)
+    args.run_id = run_id_of(args.run_id, "show the output of a run")
     settings = config.load(args.config, os.environ)
     return asyncio.run(_Logs(settings, args).run())
-
-
-def _run_id(given: str) -> str:
-    """The run id as its run bears it: what a message calls a:b is the run a-b."""
-    from runner.protocol import fields  # noqa: PLC0415
-    from runner.protocol.invalid import InvalidMessage  # noqa: PLC0415
-
-    if not given:
-        raise CronRunnerError("cannot show the output of a run without an id: type `cron-runner logs RUN_ID`")
-    try:
-        return fields.run_id("RUN_ID", given)
-    except InvalidMessage as error:
-        raise CronRunnerError(f"cannot show the output of a run: {error}") from error
 
 
 class _Logs:

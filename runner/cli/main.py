@@ -48,8 +48,13 @@ COMMANDS: Final = (
     Command("run", "runner.cli.run", "the daemon, in the foreground"),
     Command("run-once", "runner.cli.run_once", "receive one message and run it here and now"),
     Command("send", "runner.cli.send", "put a job on the group's queue"),
+    Command("status", "runner.cli.status", "the agent of this host, what runs, what waits and what ended"),
     Command("logs", "runner.cli.logs", "a run's output, from this host or from CloudWatch"),
     Command("check", "runner.cli.check", "the configuration, what AWS allows, and this host, line by line"),
+    Command("cancel", "runner.cli.cancel", "end a run of this host"),
+    Command("pause", "runner.cli.pause", "receive nothing more on this host; what runs goes on"),
+    Command("drain", "runner.cli.drain", "make this host empty: a pause that leaves retries to other hosts"),
+    Command("resume", "runner.cli.resume", "end a pause or a drain"),
     Command("demo", "runner.cli.demo", "the whole loop on an embedded AWS stand-in"),
     Command("completion", "runner.cli.completion", "a shell's completion of this command line"),
 )
@@ -167,7 +172,7 @@ def main(argv: Sequence[str]) -> int:
         return FAILED
     except CronRunnerError as error:
         print(f"cron-runner: {error}", file=sys.stderr)  # noqa: T201 - the errors' way to the user
-        return FAILED
+        return error.exit_status
     except Exception:  # noqa: BLE001 - a fault of ours must not look like exit status 1 of a job
         traceback.print_exc()
         return FAILED

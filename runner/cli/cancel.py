@@ -1,0 +1,121 @@
+"""``cron-runner cancel RUN_ID``: end a run of this host."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from runner.cli import agent_socket
+from runner.cli.agent_socket import NOTHING_DONE, ask
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+EXAMPLE: Final = """\
+cron-runner cancel nightly-2030-01-31
+cron-runner cancel --grace 0s --note "eats the disk" nightly-2030-01-31
+cron-runner cancel --job backup
+"""
+_LOOK_EVERY_S: Final = 0.2
+_STOPPED: Final = frozenset({"running", "stopping", "starting"})
+_OVER: Final = frozenset({"ended", "unknown", "elsewhere"})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which runs, how, and why."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("run_id", metavar="RUN_ID", nargs="?", help="the run, as `cron-runner status` names it")
+    which.add_argument("--job", metavar="NAME", help="all runs of this job on this host")
+    which.add_argument("--all", action="store_true", help="all runs of this host")
+    parser.add_argument(
+        "--grace",
+        metavar="DURATION",
+        type=agent_socket.duration,
+        help="until SIGKILL, instead of the job's own; 0s kills at once",
+    )
+    parser.add_argument("--note", metavar="TEXT", default="", help="why; it stands in the finished event's reason")
+    parser.add_argument("--no-wait", action="store_true", help="do not wait until the runs have ended")
+    agent_socket.add_options(parser)
+    parser.epilog = (
+        "A run that is running gets its stop signal, and SIGKILL after its grace; one that is held or waits for its\n"
+        "next attempt ends at once. The outcome is `cancelled`, its message is deleted.\n"
+        "Exit status: 0 cancelled, 1 nothing to cancel or it ended otherwise, 3 no agent, 4 not allowed.\n\n"
+        f"{parser.epilog}"
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Cancel, wait for the end, and say how each run ended."""
+    path = agent_socket.socket_of(args, os.environ)
+    asked = ask(path, "cancel", **_which(args), note=args.note, grace=args.grace)
+    runs: list[dict[str, Any]] = asked["runs"]
+    if not args.no_wait:
+        for run in runs:
+            if run["state"] in _STOPPED and run["cancelled"] and not args.json:
+                _say(f"stopping run {run['run_id']} of {run['job']}: {_how(run)}")
+        runs = [{**run, **_ended(path, run["run_id"])} if run["cancelled"] else run for run in runs]
+    if args.json:
+        print(json.dumps(runs if args.run_id is None else runs[0], indent=2))  # noqa: T201 - what was asked for
+    else:
+        for run in runs:
+            _say(told(run), error=not _done(run, args.no_wait))
+        if not runs:
+            _say(f"cannot cancel: no run of {args.job} is here" if args.job else "nothing runs here", error=True)
+    return 0 if runs and all(_done(run, args.no_wait) for run in runs) else NOTHING_DONE
+
+
+def _which(args: argparse.Namespace) -> dict[str, Any]:
+    from runner.cli.run_ids import run_id_of  # noqa: PLC0415 - `--help` needs none of it
+
+    if args.all:
+        return {"all": True}
+    return {"job": args.job} if args.job else {"run_id": run_id_of(args.run_id, "cancel a run")}
+
+
+def _ended(path: Path, run_id: str) -> dict[str, Any]:
+    """What became of it, as soon as it has."""
+    while True:
+        found = ask(path, "run", run_id=run_id)
+        if found["state"] in _OVER:
+            return found
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _how(run: dict[str, Any]) -> str:
+    from runner.protocol.units import format_duration  # noqa: PLC0415
+
+    grace = run["grace_s"]
+    return f"SIG{run['stop_signal']} now, SIGKILL after {format_duration(grace)}" if grace else "SIGKILL now"
+
+
+def _done(run: dict[str, Any], no_wait: bool) -> bool:
+    return bool(run["cancelled"]) and (no_wait or run.get("outcome") == "cancelled")
+
+
+def told(run: dict[str, Any]) -> str:
+    """One line about what was done, or why nothing was."""
+    name = f"run {run['run_id']}"
+    if run.get("job"):
+        name += f" of {run['job']}"
+    state = run["state"]
+    if run["cancelled"]:
+        if state == "ended":
+            return f"{name} ended {run['outcome']}: {run['reason']}"
+        return f"{name} is being cancelled"
+    if state == "ended":
+        return f"cannot cancel {name}: it has ended {run['outcome']} ({run['reason']}) at {run['ended_at']}"
+    if state == "elsewhere":
+        return f"cannot cancel {name}: a run-once on this host has it ({run['owner']}); end it there with Ctrl-C"
+    return (
+        f"cannot cancel {name}: this host does not know it; look at `cron-runner status`, or on the host that its "
+        "started event names"
+    )
+
+
+def _say(line: str, *, error: bool = False) -> None:
+    stream = sys.stderr if error else sys.stdout
+    print(f"cron-runner: {line}" if error else line, file=stream, flush=True)

@@ -1,0 +1,50 @@
+"""``cron-runner pause``: receive nothing more on this host, until it is resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Final
+
+from runner.cli import agent_socket
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE: Final = """\
+cron-runner pause --note "new disk"
+cron-runner pause --for 2h
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Why, and for how long."""
+    parser.add_argument("--note", metavar="TEXT", default="", help="why; `status` and the log show it")
+    parser.add_argument(
+        "--for", dest="lasts", metavar="DURATION", type=agent_socket.duration, help="resume by itself after so long"
+    )
+    agent_socket.add_options(parser)
+    parser.epilog = (
+        "Nothing is received, and what is held is handed back; what runs goes on, with its retries. A pause lasts\n"
+        "over restarts of the agent and of the host. A further `pause` replaces it, as it does a `drain`.\n"
+        f"Exit status: 0 paused, 3 no agent, 4 not allowed.\n\n{parser.epilog}"
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Pause; 0 when the agent has noted it."""
+    answer = agent_socket.ask(agent_socket.socket_of(args, os.environ), "pause", note=args.note, for_s=args.lasts)
+    if args.json:
+        print(json.dumps(answer, indent=2))  # noqa: T201 - what was asked for
+        return 0
+    until = answer["pause"]["until"]
+    end = f"until {until}" if until else "until `cron-runner resume`"
+    print(f"paused {end}; {going_on(answer['runs'])}")  # noqa: T201 - the answer
+    return 0
+
+
+def going_on(runs: int) -> str:
+    """How much goes on, in words."""
+    if not runs:
+        return "nothing runs here"
+    return "1 run goes on" if runs == 1 else f"{runs} runs go on"

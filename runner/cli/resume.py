@@ -1,0 +1,39 @@
+"""``cron-runner resume``: the end of a pause or a drain."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Final
+
+from runner.cli import agent_socket
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE: Final = "cron-runner resume"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Nothing but where the agent is."""
+    agent_socket.add_options(parser)
+    parser.epilog = (
+        "Ends a pause and a drain alike; where there is none, nothing is to be done.\n"
+        f"Exit status: 0, 3 no agent, 4 not allowed.\n\n{parser.epilog}"
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Resume; 0 also where nothing was paused."""
+    answer = agent_socket.ask(agent_socket.socket_of(args, os.environ), "resume")
+    if args.json:
+        print(json.dumps(answer, indent=2))  # noqa: T201 - what was asked for
+        return 0
+    was = answer["was"]
+    if was is None:
+        print("was not paused")  # noqa: T201 - the answer
+        return 0
+    word = "drained" if was["kind"] == "drain" else "paused"
+    note = f": {was['note']}" if was["note"] else ""
+    print(f"resumed; was {word} by {was['by']} since {was['since']}{note}")  # noqa: T201 - the answer
+    return 0

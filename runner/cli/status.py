@@ -1,0 +1,129 @@
+"""``cron-runner status``: the agent of this host, what runs, what waits and what ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from runner.cli import agent_socket
+from runner.cli.agent_socket import NoAgent, ask
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import FrameType
+
+EXAMPLE: Final = """\
+cron-runner status
+cron-runner status --watch
+cron-runner status --json | jq '.runs[].run_id'
+"""
+_RECENT: Final = 10
+_EVERY_S: Final = 2.0
+# The terminal's other screen without a cursor, and back: what was there before is there again afterwards.
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """How, and how often."""
+    parser.add_argument("-w", "--watch", action="store_true", help="show it again and again, until Ctrl-C")
+    parser.add_argument(
+        "--every", metavar="DURATION", type=agent_socket.duration, default=_EVERY_S, help="how often (default: 2s)"
+    )
+    parser.add_argument("--recent", metavar="N", type=int, default=_RECENT, help=f"so many ends (default: {_RECENT})")
+    agent_socket.add_options(parser)
+    parser.epilog = (
+        "Lines are cut to the terminal's width; in a pipe they are whole.\n"
+        f"Exit status: 0, 3 no agent, 4 not allowed.\n\n{parser.epilog}"
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Show it once, or until Ctrl-C."""
+    path = agent_socket.socket_of(args, os.environ)
+    if args.watch:
+        _watch(args, path, max(0.1, args.every))
+    else:
+        _print(args, ask(path, "status", recent=args.recent), None)
+    return 0
+
+
+def _watch(args: argparse.Namespace, path: Path, every: float) -> None:
+    first = ask(path, "status", recent=args.recent)
+    signal.signal(signal.SIGTERM, _terminated)
+    on_screen = sys.stdout.isatty() and not args.json
+    try:
+        if on_screen:
+            sys.stdout.write(_ENTER)
+        _look_on(args, path, first, every, on_screen=on_screen)
+    except KeyboardInterrupt:
+        pass  # its ordinary end
+    finally:
+        if on_screen:
+            sys.stdout.write(_LEAVE)
+            sys.stdout.flush()
+
+
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)  # by way of `finally`, which gives the terminal back
+
+
+def _look_on(args: argparse.Namespace, path: Path, first: dict[str, Any], every: float, *, on_screen: bool) -> None:
+    before: dict[str, Any] | None = None
+    for seen in _looks(path, args.recent, first, every):
+        if isinstance(seen, NoAgent):
+            # It is being restarted, perhaps; whoever watches wants to see it come back.
+            if on_screen:
+                _draw([f"{time.strftime('%H:%M:%S')}  {seen}"])
+            else:
+                print(f"cron-runner: {seen}", file=sys.stderr, flush=True)  # noqa: T201 - to the person who watches
+            before = None
+            continue
+        if on_screen:
+            _draw(_text(seen, before))
+        else:
+            _print(args, seen, before)
+            if not args.json:
+                print()  # noqa: T201 - between two looks
+            sys.stdout.flush()
+        before = seen
+
+
+def _looks(path: Path, recent: int, first: dict[str, Any], every: float) -> Iterator[dict[str, Any] | NoAgent]:
+    yield first
+    while True:
+        time.sleep(every)
+        try:
+            yield ask(path, "status", recent=recent)
+        except NoAgent as error:
+            yield error
+
+
+def _print(args: argparse.Namespace, overview: dict[str, Any], before: dict[str, Any] | None) -> None:
+    if args.json:
+        # Watched, an object a line: what reads it needs to know where one ends.
+        print(json.dumps(overview, indent=None if args.watch else 2))  # noqa: T201 - what was asked for
+    else:
+        print("\n".join(_text(overview, before)))  # noqa: T201 - what was asked for
+
+
+def _text(overview: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
+    from runner.cli.status_text import lines  # noqa: PLC0415 - `--help` needs none of it
+
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+    return lines(overview, width=width, colours=terminal and "NO_COLOR" not in os.environ, before=before)
+
+
+def _draw(text: list[str]) -> None:
+    """Over what was there, so that nothing flickers; what does not fit below is left out."""
+    rows = shutil.get_terminal_size().lines
+    shown = text if len(text) <= rows else [*text[: rows - 1], f"… {len(text) - rows + 1} more lines"]
+    sys.stdout.write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in shown) + "\x1b[J")
+    sys.stdout.flush()
