@@ -243,15 +243,14 @@ def _table(
 def fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
     """How wide each column is: as its longest cell, and less where the whole would be wider than `width`.
 
-    The widest of those that may be cut gives first.
+    The widest of those that may be cut gives first, and an id last: it is what people copy.
     """
     widths = [max(len(column.title), *(len(row[at]) for row in rows)) for at, column in enumerate(columns)]
     while width is not None and sum(widths) + _GAP * (len(widths) - 1) > width:
         cut = [at for at, column in enumerate(columns) if column.least is not None and widths[at] > column.least]
         if not cut:
             break
-        # The last of the widest: an id is worth more than a reason.
-        widths[max(cut, key=lambda at: (widths[at], at))] -= 1
+        widths[max(cut, key=lambda at: (not columns[at].middle, widths[at], at))] -= 1
     return widths
 
 
@@ -285,7 +284,7 @@ def _one_line(text: str) -> str:
 
 
 def short(seconds: float) -> str:
-    """A duration in at most two units: "0.4s", "12s", "3m10s", "2h05m", "4d3h"."""
+    """A duration in at most two units: "0.4s", "12s", "3m10s", "15m", "2h05m", "4d3h"."""
     if seconds < 0.95:
         return f"{seconds:.1f}s" if seconds >= 0.05 else "0s"
     whole = round(seconds)
@@ -293,7 +292,7 @@ def short(seconds: float) -> str:
         return f"{whole}s"
     minutes, second = divmod(whole, 60)
     if minutes < 60:
-        return f"{minutes}m{second:02}s"
+        return f"{minutes}m{second:02}s" if minutes < 10 else f"{minutes}m"
     hours, minute = divmod(minutes, 60)
     if hours < 24:
         return f"{hours}h{minute:02}m"
