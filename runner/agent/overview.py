@@ -79,7 +79,12 @@ class Overview:
             "queue": self._queue,
             "state": self._state(),
             "waiting_for": self._intake.waiting_for or None,
-            "health": {"ok": health.ok, "reasons": list(health.reasons)},
+            "health": {
+                "ok": health.ok,
+                "reasons": list(health.reasons),
+                # Why nothing is received is said already.
+                "notes": [note for note in health.notes if note != self._intake.waiting_for],
+            },
             "aws": self._aws(wall, clock),
             "pause": pause_entry(services.pausing.current),
             "admission": self._admission(),

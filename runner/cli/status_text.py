@@ -121,6 +121,7 @@ def _standing(overview: Overview, now: float) -> list[tuple[str, str]]:
     said.append((line, _STATES.get(state, "")))
     said.append((f"policy     {_policy(overview['admission'])}", ""))
     said += [(f"unhealthy  {reason}", _RED) for reason in overview["health"]["reasons"]]
+    said += [(f"note       {note}", _YELLOW) for note in overview["health"]["notes"]]
     if aws["results_error"]:
         said.append((f"results    AWAY since {_ago(aws['results_away_since'], now)}: {aws['results_error']}", _RED))
     if (waits := _backlog(backlog)) is not None:

@@ -26,7 +26,7 @@ OVERVIEW: dict[str, Any] = {
     "queue": "cron-web",
     "state": "polling",
     "waiting_for": None,
-    "health": {"ok": True, "reasons": []},
+    "health": {"ok": True, "reasons": [], "notes": []},
     "aws": {
         "reachable": True,
         "since": "2026-11-24T11:59:00.000000Z",
@@ -167,13 +167,18 @@ def test_what_is_wrong_is_said_with_since_when() -> None:
         overview(
             state="away",
             aws=away,
-            health={"ok": False, "reasons": ["no answer to a receive for 95 s"]},
+            health={
+                "ok": False,
+                "reasons": ["no answer to a receive for 95 s"],
+                "notes": ["the clock is 40 s behind AWS's"],
+            },
             backlog={"output_bytes": 5 << 20, "events": 1, "ended_runs": 2},
         ),
         width=None,
     )
     assert "aws        AWAY since 1m00s: cannot call ReceiveMessage: ExpiredToken: renew it" in shown
     assert "unhealthy  no answer to a receive for 95 s" in shown
+    assert "note       the clock is 40 s behind AWS's" in shown
     assert "backlog    1 event unsent, 5M of output not shipped, 2 ended runs not settled with the queue" in shown
 
 
