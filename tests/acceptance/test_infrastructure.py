@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from runner.aws.permissions import agent_policy, sender_policy
 from runner.config import load
 
-from aws import Events, client
+from aws import REGION, Events, client
 from fleet import Host, host_environment
 from templates import PACKAGING
 
@@ -45,6 +46,14 @@ class Stack:
     def attributes(self, queue: str) -> dict[str, Any]:
         answer = self.aws.sqs.get_queue_attributes(QueueUrl=self.outputs[queue], AttributeNames=["All"])
         return dict(answer["Attributes"])
+
+    def policy(self, output: str) -> dict[str, Any]:
+        iam = client("iam", self.aws.endpoint)
+        arn = self.outputs[output]
+        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+        found = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+        iam.close()
+        return dict(found)
 
 
 @pytest.fixture
@@ -117,25 +126,36 @@ def test_the_configuration_of_the_stack_is_accepted_as_it_stands(aws: Aws, tmp_p
 
 def test_the_policies_name_the_stacks_own_queues_and_nothing_else(aws: Aws) -> None:
     stack = Stack(aws, Group="web")
-    iam = client("iam", aws.endpoint)
-
-    def statements(output: str) -> dict[str, set[str]]:
-        arn = stack.outputs[output]
-        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
-        document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
-        assert all(statement["Effect"] == "Allow" for statement in document["Statement"])
-        return {statement["Sid"]: as_set(statement["Resource"]) for statement in document["Statement"]}
-
     log_group = "arn:aws:logs:eu-west-1:123456789012:log-group:/cron-runner/web"
-    assert statements("HostPolicyArn") == {
+    host = {name: resources for name, (_, _, resources) in allowed(stack.policy("HostPolicyArn")).items()}
+    assert host == {
         "JobQueue": {stack.outputs["JobsArn"]},
         "Results": {stack.outputs["ResultsArn"]},
         "DeadLetters": {stack.outputs["DeadLettersArn"]},
         "Output": {log_group, f"{log_group}:*"},
     }
-    assert statements("SenderPolicyArn") == {"SendJobs": {stack.outputs["JobsArn"]}}
-    iam.close()
+    assert allowed(stack.policy("SenderPolicyArn")) == {
+        "SendJobs": ("Allow", {"sqs:SendMessage"}, {stack.outputs["JobsArn"]})
+    }
 
 
 def as_set(value: str | list[str]) -> set[str]:
     return {value} if isinstance(value, str) else set(value)
+
+
+def test_the_policies_are_those_that_check_prints_for_the_stacks_configuration(aws: Aws, tmp_path: Path) -> None:
+    stack = Stack(aws, Group="web")
+    path = tmp_path / "config.toml"
+    path.write_text(stack.outputs["ConfigToml"])
+    config = load(path, {})
+    # The stand-in's addresses name no region.
+    assert allowed(stack.policy("HostPolicyArn")) == allowed(agent_policy(config, region=REGION))
+    assert allowed(stack.policy("SenderPolicyArn")) == allowed(sender_policy(config, region=REGION))
+
+
+def allowed(document: dict[str, Any]) -> dict[str, tuple[str, set[str], set[str]]]:
+    """A policy's statements: effect, actions and resources by their ids."""
+    return {
+        statement["Sid"]: (statement["Effect"], as_set(statement["Action"]), as_set(statement["Resource"]))
+        for statement in document["Statement"]
+    }
