@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import sqlite3
 import stat
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from runner.agent import spool
 from runner.agent.disk import Disk
 from runner.agent.schema import MIGRATIONS
+from runner.check.accounts import AGENT
 from runner.check.finding import Finding, failed, ok, warning
 from runner.protocol.units import format_size
 
@@ -31,6 +33,10 @@ def state(config: Config, who: Account) -> list[Finding]:
     there, write, read, enter = who.may(("d", str(path)), ("w", str(path)), ("r", str(path)), ("x", str(path)))
     if there:
         if not (write and read and enter):
+            owner = _owner_of_others(path, who)
+            if owner is not None:
+                detail = f"{path} belongs to {owner}: what is in it is not for this user"
+                return [warning("state", detail, f"check again as root, or as {owner} if the agent runs as that user")]
             remedy = f"`chown -R {who.name} {path}`, or set another [paths] state"
             return [failed("state", f"{path} cannot be written by {who.name}, whom the agent runs as", remedy)]
         return [ok("state", f"{path} can be written by {who.name}"), *_open_to_others(path)]
@@ -40,6 +46,17 @@ def state(config: Config, who: Account) -> list[Finding]:
         return [ok("state", f"{path} is not there yet; the agent makes it")]
     detail = f"{path} is not there, and {who.name} cannot make it"
     return [failed("state", detail, f"`install -d -m 0700 -o {who.name} {path}`; the packaged unit makes it itself")]
+
+
+def _owner_of_others(path: Path, who: Account) -> str | None:
+    """The owner, where the agent may well run as that user and we are an ordinary user who cannot tell."""
+    owner = path.stat().st_uid
+    if os.geteuid() in (0, owner) or who.name == AGENT:
+        return None
+    try:
+        return pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return str(owner)
 
 
 def _open_to_others(path: Path) -> list[Finding]:

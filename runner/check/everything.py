@@ -115,6 +115,8 @@ class _Host:
             return await in_thread(lambda: process.running(self.config), LOOK_WITHIN_S)
         except TimeoutError:
             return False, _overdue("agent", LOOK_WITHIN_S)
+        except Exception as error:  # noqa: BLE001 - shown as a finding
+            return False, crashed("agent", error)
 
     async def _look(self, name: str, look: Callable[[], Sequence[Finding]]) -> list[Finding]:
         try:

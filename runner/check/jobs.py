@@ -29,13 +29,11 @@ def surroundings(config: Config, who: Account) -> list[Finding]:
     run = config.run
     found = [*_program("shell", run.shell[0], "[run] shell", who, run.env)]
     found += _directory("cwd", run.cwd, "[run] cwd", who)
-    files = [path.removeprefix("-") for path in run.env_files]
-    there = [path for path, name in zip(files, run.env_files, strict=True) if _exists(path) or name == path]
-    for path in unreadable(who, there):
-        how = "is missing" if not _exists(path) else f"cannot be read by {who.name}, whom jobs run as"
-        remedy = f"make it readable for {who.name}, or write -{path} in [run] env_files if it may be missing"
+    for path in unreadable(who, run.env_files):
+        how = "is missing" if not os.path.lexists(path) else f"cannot be read by {who.name}, whom jobs run as"
+        remedy = f"make it readable for {who.name}, or take it out of [run] env_files"
         found.append(failed("env-files", f"{path} {how}: no job can start", remedy))
-    found += _unparsable(there)
+    found += _unparsable(run.env_files)
     if run.env_files and not any(finding.name == "env-files" for finding in found):
         found.append(ok("env-files", f"{', '.join(run.env_files)} can be read by {who.name}"))
     if lacking := [name for name in run.inherit_env if name != "*" and name not in os.environ]:
@@ -92,10 +90,6 @@ def _directory(label: str, path: str, what: str, who: Account) -> Iterable[Findi
     if not there or not may:
         why = f"cannot be entered by {who.name}" if there else "is no directory"
         yield failed(label, f"{what}: {path} {why}: no job can start there", "make the directory, or name another")
-
-
-def _exists(path: str) -> bool:
-    return os.path.lexists(path)
 
 
 def _unparsable(paths: Sequence[str]) -> Iterable[Finding]:

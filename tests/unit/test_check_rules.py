@@ -18,7 +18,7 @@ from runner.agent.supervision_types import Hello
 from runner.aws.identity import Credentials, Identity
 from runner.aws.messages import QueueFacts, Redrive
 from runner.check import disk, identity, process, queue_rules, sinks, supervisor
-from runner.check.everything import in_thread
+from runner.check.everything import check_everything, in_thread
 from runner.check.finding import failed, ok, warning
 from runner.check.refusals import refusal
 from runner.config import Admission, Config, Output, Paths, Queue, Syslog
@@ -339,3 +339,18 @@ async def test_a_look_that_hangs_is_given_up() -> None:
     with pytest.raises(ZeroDivisionError):
         await in_thread(lambda: 1 // 0, 10.0)
     assert await in_thread(lambda: 7, 10.0) == 7
+
+
+async def test_a_check_that_fails_itself_is_a_line_and_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> list[Finding]:
+        raise ZeroDivisionError("of the check's own")
+
+    monkeypatch.setattr(disk, "state", broken)
+    monkeypatch.setattr(process, "running", broken)
+    config = replace(CONFIG, paths=Paths(state=tmp_path / "state", runtime=tmp_path / "run"))
+    findings = await check_everything(config, offline=True)
+    crashes = [finding for finding in findings if "this check failed itself: ZeroDivisionError" in finding.detail]
+    assert [(finding.name, finding.status) for finding in crashes] == [("state", "failed"), ("agent", "failed")]
+    assert {"disk", "journal", "files", "supervisor"} <= {finding.name for finding in findings}
