@@ -32,6 +32,8 @@ Work = Callable[[sqlite3.Connection], Any]
 
 RETRY_S = 1.0
 # A full or failing disk is waited out; every other error is a fault of the one piece of work that met it.
+_BLOCKED = "nothing new is received until it can be written; make room, or mend the disk"
+_PUT_ASIDE = "it is damaged; a new one was begun, which knows nothing of the runs and unsent events in the old one"
 _WAITED_OUT = (
     "SQLITE_FULL",
     "SQLITE_IOERR",
@@ -81,7 +83,7 @@ def open_or_put_aside(path: Path, now: float) -> sqlite3.Connection:
             part = path.with_name(path.name + suffix)
             if part.exists():
                 part.rename(aside.with_name(aside.name + suffix))
-        log.error("journal_put_aside", path=str(path), aside=str(aside), error=str(error))
+        log.error("journal_put_aside", path=str(path), aside=str(aside), error=str(error), detail=_PUT_ASIDE)
         return open_connection(path)
 
 
@@ -194,7 +196,7 @@ class Database:
         self.progress = time.monotonic()
         if self.blocked_since is None:
             self.blocked_since = time.monotonic()
-            log.error("journal_blocked", path=str(self.path), error=str(error))
+            log.error("journal_blocked", path=str(self.path), error=str(error), detail=_BLOCKED)
         self.blocked_by = str(error)
 
     def _settle(self, batch: list[tuple[Work, asyncio.Future[Any]]], results: list[Any]) -> None:

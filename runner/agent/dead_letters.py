@@ -63,7 +63,13 @@ class DeadLetters:
                     raise AwsUnavailable("SendMessageBatch", refused[0].code, refused[0].detail or "not taken")
                 if refused:
                     body, _ = rejected_body(message.body)
-                    log.error("dead_letter_refused", message_id=message.message_id, code=refused[0].code, body=body)
+                    log.error(
+                        "dead_letter_refused",
+                        message_id=message.message_id,
+                        code=refused[0].code,
+                        body=body,
+                        detail="the dead-letter queue never takes it: only its rejected event is left",
+                    )
 
 
 def _failed(error: AwsUnavailable, wait: float) -> None:

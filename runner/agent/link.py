@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 RECONNECT_S = 1.0
 # A supervisor that is about to go, or that has too many ends nobody asked for: the start is repeated.
+_REPLACED = "the supervisor was started anew; what it had running is reported as lost"
 REFUSED_FOR_NOW = frozenset({"stopping", "full"})
 
 
@@ -66,7 +67,9 @@ class Link:
             await supervision.close()
             raise
         if self.hello is not None and hello.instance != self.hello.instance:
-            log.error("supervisor_replaced", was=self.hello.instance, now=hello.instance, pid=hello.pid)
+            log.error(
+                "supervisor_replaced", was=self.hello.instance, now=hello.instance, pid=hello.pid, detail=_REPLACED
+            )
         self._supervision, self.hello, self._known = supervision, hello, known
         self._compare(known)
         self._connected.set()

@@ -126,7 +126,13 @@ class Run:
                 spool_fd = services.shipper.open(tag, secrets=secrets, rules=self.rules())
             except OSError as error:
                 services.spool_error = str(error)
-                log.error("spool_not_made", run_id=tag.run_id, error=str(error), retry_in=SPOOL_RETRY_S)
+                log.error(
+                    "spool_not_made",
+                    run_id=tag.run_id,
+                    error=str(error),
+                    retry_in=SPOOL_RETRY_S,
+                    detail="no job starts without a file for its output; make room below [paths] state",
+                )
                 await pause(SPOOL_RETRY_S, self._stopping)
             else:
                 services.spool_error = None

@@ -193,7 +193,7 @@ class Supervision:
         except TimeoutError:
             self._lose("no answer")
             raise SupervisorUnavailable(
-                f"cannot get an answer from the supervisor within {_ANSWER_WITHIN:g} s"
+                f"cannot get an answer from the supervisor within {_ANSWER_WITHIN:g} s; see its log and the host's load"
             ) from None
 
     def _post(self, message: dict[str, Any], fd: int | None) -> asyncio.Future[dict[str, Any]]:

@@ -61,7 +61,9 @@ class Finder:
             self._runtime.mkdir(mode=0o750, parents=True, exist_ok=True)
             lock = os.open(self._runtime / "supervisor.start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise SupervisorUnavailable(f"cannot start a supervisor: {error}; set [paths] runtime") from error
+            raise SupervisorUnavailable(
+                f"cannot start a supervisor: {error}; set [paths] runtime to a directory of this user's"
+            ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # one of several agents starts it, the others find it
             with contextlib.suppress(SupervisorUnavailable):
@@ -97,7 +99,10 @@ def _dial(path: Path) -> socket.socket:
         sock.connect(str(path))
     except OSError as error:
         sock.close()
-        raise SupervisorUnavailable(f"cannot reach the supervisor at {path}: {error.strerror or error}") from error
+        raise SupervisorUnavailable(
+            f"cannot reach the supervisor at {path}: {error.strerror or error}; "
+            "see whether cron-runner-supervisor runs, and whether this user is root or in the group cron-runner"
+        ) from error
     sock.setblocking(False)
     return sock
 

@@ -61,6 +61,8 @@ _REMEDY = {
     "throttled": "AWS asks for fewer calls; waiting is enough unless it lasts",
     "no_such_queue": "create the queue, or correct [queue] url or name, account and region",
     "credentials": "renew the credentials of this host (instance role, profile or environment)",
+    "missing": "create it, or correct its name, the account and the region",
+    "server": "AWS has to mend this; it is tried again",
     "denied": "allow this action in the host's IAM policy (`cron-runner check --iam-policy` prints it)",
 }
 _SIGNATURE_TIME = re.compile(
@@ -75,12 +77,20 @@ _CLIENT_SIDE: Mapping[str, tuple[str, str, str]] = {
         "credentials",
         "no AWS credentials were found; attach an instance role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID",
     ),
-    "PartialCredentialsError": ("NoCredentials", "credentials", "the AWS credentials are incomplete"),
-    "CredentialRetrievalError": ("NoCredentials", "credentials", "the AWS credentials could not be fetched"),
+    "PartialCredentialsError": (
+        "NoCredentials",
+        "credentials",
+        "the AWS credentials are incomplete; give the key's id and the secret",
+    ),
+    "CredentialRetrievalError": (
+        "NoCredentials",
+        "credentials",
+        "the AWS credentials could not be fetched; check the profile or the instance role",
+    ),
     "MetadataRetrievalError": (
         "NoCredentials",
         "credentials",
-        "the metadata service did not give credentials",
+        "the metadata service did not give credentials; attach an instance role, or raise its hop limit",
     ),
     "TokenRetrievalError": (
         "NoCredentials",
@@ -96,7 +106,7 @@ _CLIENT_SIDE: Mapping[str, tuple[str, str, str]] = {
         "timeout",
         "AWS cannot be reached: network, proxy, security group?",
     ),
-    "ReadTimeoutError": ("ReadTimeout", "timeout", "AWS did not answer in time"),
+    "ReadTimeoutError": ("ReadTimeout", "timeout", "AWS did not answer in time; check network and proxy if it lasts"),
     "ConnectionClosedError": (
         "ConnectionClosed",
         "unreachable",

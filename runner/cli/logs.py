@@ -106,7 +106,8 @@ class _Logs:
                     self._printer.pieces(output.pieces(raw=not self._printer.as_json))
                 except OSError as error:
                     raise CronRunnerError(
-                        f"cannot read the spool file of run {self._run_id}: {error.strerror}"
+                        f"cannot read the spool file of run {self._run_id}: {error.strerror}; the users root and "
+                        "cron-runner may, and CloudWatch has it too (--stream)"
                     ) from error
                 if over or not self._follow:
                     shown, output = shown + 1, None

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from dataclasses import dataclass
@@ -27,12 +28,15 @@ import runner
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 # cron-runner itself failed, as against the job that it ran: env(1), timeout(1) and docker-run(1) use it so.
 FAILED: Final = 125
 USAGE: Final = 2
 INTERRUPTED: Final = 130
+
+# What argparse says of a word, or of an option, that it does not know.
+_REFUSED: Final = re.compile(r"invalid choice: '(?P<word>[^']+)'|unrecognized arguments: (?P<option>--?[\w-]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,21 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, as all errors of cron-runner are."""
 
     def error(self, message: str) -> NoReturn:
-        one_line = " ".join(message.split())
+        one_line = " ".join(message.split()) + self._meant(message)
         self.exit(USAGE, f"cron-runner: {one_line}; see `{self.prog} --help`\n")
+
+    def _meant(self, message: str) -> str:
+        """The known word or option that is most like the one that argparse refuses, as a question."""
+        from runner.protocol.suggest import nearest  # noqa: PLC0415 - only for what cannot be understood
+
+        given = _REFUSED.search(message)
+        near = given and nearest(given["word"] or given["option"], self._known_words())
+        return f"; did you mean {near}?" if near else ""
+
+    def _known_words(self) -> Iterator[str]:
+        for action in self._actions:
+            yield from action.option_strings
+            yield from action.choices or ()
 
 
 class _CommandParser(_Parser):

@@ -138,7 +138,8 @@ def _read(name: str) -> str:
     try:
         return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CronRunnerError(f"cannot read {name}: {error}") from error
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise CronRunnerError(f"cannot read {name or 'a file without a name'}: {why}; give a file, or -") from error
 
 
 def _captured(args: argparse.Namespace) -> str:
@@ -225,7 +226,9 @@ async def _deliver(settings: Config, body: str, job: str, run_id: str) -> dict[s
     finally:
         session.close()
     if refused:
-        raise CronRunnerError(f"cannot send to {queue.label}: {refused[0].code}: {refused[0].detail}")
+        raise CronRunnerError(
+            f"cannot send to {queue.label}: {refused[0].code}: {refused[0].detail}; mend that, or send it again"
+        )
     return {"job": job, "run_id": run_id, "queue": queue.label}
 
 

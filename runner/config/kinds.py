@@ -115,7 +115,8 @@ def _auto(parse: Callable[[object], T], what: str) -> Callable[[object], T | Non
 
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
-        raise expected("a list of texts", value)
+        meant = f": write [{json.dumps(value)}]" if isinstance(value, str) else ""
+        raise ValueError(f"{expected('a list of texts', value)}{meant}")  # noqa: TRY004 - kinds refuse with ValueError
     try:
         return tuple(_text(entry) for entry in value)
     except ValueError as error:

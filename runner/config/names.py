@@ -22,6 +22,7 @@ STREAM_PLACEHOLDERS = ("job", "run_id", "host", "date", "attempt")
 
 _GROUP = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
+_QUEUE_ARN = re.compile(r"arn:aws:sqs:([a-z0-9-]+):(\d{12}):([A-Za-z0-9_.-]+)")
 _LOG_GROUP = re.compile(r"[A-Za-z0-9._/#-]{1,512}")
 _LOG_STREAM = re.compile(r"[^:*\x00-\x1f]{1,512}")
 
@@ -35,6 +36,8 @@ def queue_url(value: str) -> None:
     if not value:
         return
     parts = _split(value)
+    if arn := _QUEUE_ARN.fullmatch(value):
+        raise ValueError(f"is an ARN; give the queue's URL: https://sqs.{arn[1]}.amazonaws.com/{arn[2]}/{arn[3]}")
     if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.strip("/"):
         raise ValueError(f'"{value}" is not a queue URL, such as https://sqs.eu-west-1.amazonaws.com/123456789012/cron')
 

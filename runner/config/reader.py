@@ -173,7 +173,7 @@ def _unknown_key(section: str, name: str) -> str:
     known += [path.removeprefix(below) for path in SECTIONS if path and path.rpartition(".")[0] == section]
     if len(elsewhere) != 1:
         near = nearest(name, known)
-        return f'unknown key, did you mean "{near}"?' if near else "unknown key"
+        return f'unknown key, did you mean "{near}"?' if near else f"unknown key; known here: {', '.join(known)}"
     if not elsewhere[0].section:
         return f'unknown key in [{section}]: "{name}" belongs at the top of the file, before the first [table]'
     return f'unknown key here: "{name}" belongs to [{elsewhere[0].section}]'

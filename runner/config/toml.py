@@ -28,20 +28,24 @@ def read_toml(file: Path) -> dict[str, object]:
     except FileNotFoundError:
         raise
     except UnicodeDecodeError as error:
-        raise Unreadable(str(file), f"is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        raise Unreadable(
+            str(file), f"is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8"
+        ) from None
     except PermissionError:
         raise Unreadable(
             str(file),
             "cannot read the file: permission denied; make it readable for the user that runs this command",
         ) from None
     except OSError as error:
-        raise Unreadable(str(file), f"cannot read the file: {error.strerror}") from None
+        raise Unreadable(str(file), f"cannot read the file: {error.strerror}; name a file of TOML") from None
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _explained(file, str(error), text) from None
     except RecursionError:
-        raise Unreadable(str(file), "is nested too deeply to be a configuration") from None
+        raise Unreadable(
+            str(file), "is nested too deeply to be a configuration; start again from config.example.toml"
+        ) from None
 
 
 def _explained(file: Path, message: str, text: str) -> Unreadable:
@@ -49,6 +53,8 @@ def _explained(file: Path, message: str, text: str) -> Unreadable:
     if place is None:
         return Unreadable(str(file), f"is not TOML: {message}")
     what = message[: place.start()]
+    if what == "Invalid value":
+        what += ' (a text needs quotes: key = "text")'
     if place["line"] is None:
         return Unreadable(f"{file}:{len(text.splitlines())}", f"is not TOML: {what}, at the end of the file")
     return Unreadable(f"{file}:{place['line']}", f"is not TOML: {what}, column {place['column']}")

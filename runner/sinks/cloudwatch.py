@@ -39,6 +39,8 @@ RETENTION_AGAIN_S = 30.0
 RETENTION_CAP_S = 3600.0
 CLOCK_REFUSED_MS = 2 * 3600 * 1000
 """An event further in the future than this is refused as too new."""
+_DROPPED = "CloudWatch never takes these lines: they count as dropped"
+_TOO_OLD = "CloudWatch takes no lines older than 14 days or the group's retention: they count as dropped"
 _FORBIDDEN = str.maketrans({":": "-", "*": "-"})
 
 
@@ -215,7 +217,7 @@ class CloudWatch:
         """A batch that is refused as malformed would be refused for ever: find the events it is about, give them up."""
         if len(events) == 1:
             size = len(events[0][1].encode())
-            log.error("event_refused", stream=stream, bytes=size, error=str(error))
+            log.error("event_refused", stream=stream, bytes=size, error=str(error), detail=_DROPPED)
             return size
         middle = len(events) // 2
         return await self._put(stream, events[:middle]) + await self._put(stream, events[middle:])
@@ -225,7 +227,7 @@ class CloudWatch:
         old = max(rejected.too_old_end or 0, rejected.expired_end or 0)
         lost = sum(len(text.encode()) for _, text in events[:old])
         if old:
-            log.error("events_too_old", stream=stream, events=old, bytes=lost, oldest_ms=events[0][0])
+            log.error("events_too_old", stream=stream, events=old, bytes=lost, oldest_ms=events[0][0], detail=_TOO_OLD)
         if rejected.too_new_start is None:
             return lost
         new = events[max(old, rejected.too_new_start) :]

@@ -77,7 +77,7 @@ def _prepare(command: Command) -> None:
         try:
             os.setpriority(os.PRIO_PROCESS, 0, command.nice)
         except OSError as error:
-            text = f"cannot set nice {command.nice}: {error.strerror}"
+            text = f"cannot set nice {command.nice}: {error.strerror}; below 0 is for a supervisor that runs as root"
             raise SpawnError(error.errno or errno.EPERM, text) from error
     descriptors.lower()
     if command.processes is not None:
@@ -101,7 +101,7 @@ def _read_env_files(command: Command) -> list[str]:
         try:
             found = envfile.read(path)
         except OSError as error:
-            text = f"cannot read the environment file {path!r}: {error.strerror}"
+            text = f"cannot read the environment file {path!r}: {error.strerror}; make it readable for the job's user"
             number = errno.EIO if error.errno in (None, errno.ENOENT) else error.errno
             raise SpawnError(number or errno.EIO, text) from error
         except ValueError as error:

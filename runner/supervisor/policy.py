@@ -157,13 +157,15 @@ def _listed(text: str) -> object:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise PolicyError(f"cannot use CRON_RUNNER_RUN__ALLOWED_USERS: {error}") from error
+            raise PolicyError(
+                f"cannot use CRON_RUNNER_RUN__ALLOWED_USERS: {error}; write names with commas between, or JSON"
+            ) from error
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _string(value: object) -> str:
     if not isinstance(value, str):
-        raise PolicyError("cannot use the configuration: [run] user must be a string")
+        raise PolicyError("cannot use the configuration: [run] user must be a text in quotes")
     return value
 
 
@@ -181,7 +183,7 @@ def _run_table(path: str, patience: float, *, needed: bool) -> Mapping[str, obje
             raise PolicyError(f"cannot read {path}: it is gone; put it back, or restart the supervisor") from None
         return {}
     except OSError as error:
-        raise PolicyError(f"cannot read {path}: {error.strerror}") from error
+        raise PolicyError(f"cannot read {path}: {error.strerror}; make it readable for root") from error
 
 
 def _trusted_table(path: str, patience: float) -> Mapping[str, object]:
@@ -195,7 +197,7 @@ def _trusted_table(path: str, patience: float) -> Mapping[str, object]:
             )
         found = _parsed(file, patience)
     if "error" in found:
-        raise PolicyError(f"cannot read {path}: {found['error']}")
+        raise PolicyError(f"cannot read {path}: {found['error']}; mend the file")
     table = found.get("run")
     return table if isinstance(table, dict) else {}
 

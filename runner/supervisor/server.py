@@ -176,7 +176,9 @@ class Supervisor:
         if self.stopping:
             raise BadRequest("cannot start a run: the supervisor is stopping", "stopping")
         if self.records.full:
-            raise BadRequest("cannot start a run: too many unacknowledged records; make room on the disk", "full")
+            raise BadRequest(
+                "cannot start a run: too many unacknowledged records; start the agent, or make room on the disk", "full"
+            )
         run, prepared = self._launcher.prepare(request, client.owner, client.peer_uid, fds)
         run.client = client if request.tied else None
         self.runs[run.key] = run

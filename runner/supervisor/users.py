@@ -84,7 +84,9 @@ class Users:
             entry = _own_entry()
             if name not in (entry.pw_name, str(entry.pw_uid)):
                 raise BadRequest(
-                    f"cannot run a job as {name!r}: the supervisor runs as {entry.pw_name!r} and not as root", "user"
+                    f"cannot run a job as {name!r}: the supervisor runs as {entry.pw_name!r} and not as root; leave "
+                    "the user out, or run the supervisor as root",
+                    "user",
                 )
             return Identity(entry)
         if name != self.default and name not in self._allowed:
@@ -106,10 +108,18 @@ class Users:
         try:
             gid = grp.getgrnam(name).gr_gid
         except KeyError:
-            raise BadRequest(f"cannot run a job in group {name!r}: there is no such group", "user") from None
+            raise BadRequest(
+                f"cannot run a job in group {name!r}: there is no such group; create it (groupadd {name}) or leave "
+                "unix_group out",
+                "user",
+            ) from None
         allowed = identity.groups if self.is_root else [os.getgid(), *os.getgroups()]
         if gid not in allowed and not (identity.uid == 0 and self.is_root):
-            raise BadRequest(f"cannot run a job in group {name!r}: {identity.name!r} is not a member of it", "user")
+            raise BadRequest(
+                f"cannot run a job in group {name!r}: {identity.name!r} is not a member of it; add it (usermod -aG "
+                f"{name} {identity.name}) or leave unix_group out",
+                "user",
+            )
         return gid
 
 

@@ -43,6 +43,8 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
         (("send", "a", "--fly"), "unrecognized arguments: --fly", "send "),
         (("send", "a", "--fly=1\n2"), "unrecognized arguments: --fly=1 2", "send "),
         (("send", "a", "--env", "novalue"), "'novalue' is not NAME=VALUE", "send "),
+        (("run-onc",), "; did you mean run-once?", ""),
+        (("send", "a", "--timout", "5"), "; did you mean --timeout?", "send "),
         (("demo", "--json"), "unrecognized arguments: --json", "demo "),
         (("demo", "--", "ls"), "unrecognized arguments: -- ls", ""),
     ],

@@ -103,7 +103,7 @@ async def test_what_cannot_be_started_says_why(host: Witness, tmp_path: Path, ni
     plain = tmp_path / "plain"
     plain.write_text("text")
     cases = {
-        ("nonexistent",): (errno.ENOENT, "cannot execute 'nonexistent': No such file or directory"),
+        ("nonexistent",): (errno.ENOENT, "cannot execute 'nonexistent': No such file or directory in its PATH; "),
         ("/etc/passwd",): (errno.EACCES, "cannot execute '/etc/passwd': Permission denied"),
         (str(script),): (errno.ENOENT, "interpreter"),
         (str(tmp_path),): (errno.EACCES, "Permission denied"),

@@ -124,7 +124,7 @@ def test_a_file_that_others_may_write(rules: Rules) -> None:
     [
         ("[run\n", "cannot read"),
         ("[run]\nallowed_users = 5\n", "must be a list"),
-        ('[run]\nuser = ["a"]\n', "a string"),
+        ('[run]\nuser = ["a"]\n', "a text in quotes"),
     ],
 )
 def test_a_file_that_is_broken(rules: Rules, text: str, reason: str) -> None:
