@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runner.check.finding import Finding, failed, ok, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from runner.config import Config
 
@@ -65,6 +65,15 @@ def agent_account() -> Account:
     """As whom the agent runs: the packaged unit's user where there is one, else whoever asks."""
     found = account(AGENT) if os.geteuid() == 0 else None
     return found or Account(own_name())
+
+
+def other_agent(environ: Mapping[str, str], given: Collection[str]) -> str:
+    """The agent's user where it finds other AWS credentials than we do; "" where they are the same.
+
+    ``given`` are the variables that the agent's unit sets too.
+    """
+    who = agent_account()
+    return "" if who.entry is None or ("AWS_ACCESS_KEY_ID" in environ and "AWS_ACCESS_KEY_ID" in given) else who.name
 
 
 def job_users(config: Config, default: str, *, privileged: bool) -> list[Finding]:

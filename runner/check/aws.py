@@ -28,15 +28,18 @@ TIMEOUTS = Timeouts(connect=4.0, answer=8.0, slack=10.0)
 """Shorter than the agent's: somebody waits for the answer."""
 
 
-async def check_aws(config: Config, host: str) -> list[Finding]:
-    """One line for each action; the job queue's first, then results, dead letters, output, clock."""
+async def check_aws(config: Config, host: str, agent: str = "") -> list[Finding]:
+    """One line for each action; the job queue's first, then results, dead letters, output, clock.
+
+    ``agent`` is the user that the agent runs as, where its credentials may be others than ours.
+    """
     session = Session(queue_url=config.queue.url, timeouts=TIMEOUTS)
     try:
         credentials, findings = await find_credentials(session)
         if credentials is None:
             return findings
         places = await asyncio.gather(
-            _alone("credentials", identity(session, credentials)),
+            _alone("credentials", identity(session, credentials, agent)),
             _alone("queue", _queues(session, config)),
             _alone("output", _output(session, config, host)),
             _alone("agent-log", _agent_log(session, config, host)),

@@ -17,6 +17,7 @@ from runner.agent.disk import Disk
 from runner.agent.schema import MIGRATIONS
 from runner.check.accounts import AGENT
 from runner.check.finding import Finding, failed, ok, warning
+from runner.check.unit import AGENT_UNIT, MADE_BY_UNIT
 from runner.protocol.units import format_size
 
 if TYPE_CHECKING:
@@ -27,25 +28,34 @@ _CHECK_WITHIN_S = 5.0
 _STEPS = 10_000
 
 
-def state(config: Config, who: Account) -> list[Finding]:
-    """The state directory as the agent's user. A directory that is not there yet is made by the first start."""
-    path = config.paths.state
+def directories(config: Config, who: Account, *, unit: bool) -> list[Finding]:
+    """State and runtime directory as the agent's user. ``unit``: the packaged unit, which makes its own, is there."""
+    return [
+        *directory("state", config.paths.state, who, unit=unit),
+        *directory("runtime", config.paths.runtime, who, unit=unit),
+    ]
+
+
+def directory(name: str, path: Path, who: Account, *, unit: bool) -> list[Finding]:
+    """A directory of the agent's; one that is not there yet is made by its first start, where it may."""
     there, write, read, enter = who.may(("d", str(path)), ("w", str(path)), ("r", str(path)), ("x", str(path)))
     if there:
         if not (write and read and enter):
             owner = _owner_of_others(path, who)
             if owner is not None:
                 detail = f"{path} belongs to {owner}: what is in it is not for this user"
-                return [warning("state", detail, f"check again as root, or as {owner} if the agent runs as that user")]
-            remedy = f"`chown -R {who.name} {path}`, or set another [paths] state"
-            return [failed("state", f"{path} cannot be written by {who.name}, whom the agent runs as", remedy)]
-        return [ok("state", f"{path} can be written by {who.name}"), *_open_to_others(path)]
+                return [warning(name, detail, f"check again as root, or as {owner} if the agent runs as that user")]
+            remedy = f"`chown -R {who.name} {path}`, or set another [paths] {name}"
+            return [failed(name, f"{path} cannot be written by {who.name}, whom the agent runs as", remedy)]
+        return [ok(name, f"{path} can be written by {who.name}"), *_open_to_others(name, path)]
+    if unit and path in MADE_BY_UNIT:
+        return [ok(name, f"{path} is not there yet; {AGENT_UNIT} makes it")]
     above = existing(path)
     (may,) = who.may(("w", str(above)))
     if above.is_dir() and may:
-        return [ok("state", f"{path} is not there yet; the agent makes it")]
+        return [ok(name, f"{path} is not there yet; the agent makes it")]
     detail = f"{path} is not there, and {who.name} cannot make it"
-    return [failed("state", detail, f"`install -d -m 0700 -o {who.name} {path}`; the packaged unit makes it itself")]
+    return [failed(name, detail, f"`install -d -m 0700 -o {who.name} {path}`, or set another [paths] {name}")]
 
 
 def _owner_of_others(path: Path, who: Account) -> str | None:
@@ -59,10 +69,10 @@ def _owner_of_others(path: Path, who: Account) -> str | None:
         return str(owner)
 
 
-def _open_to_others(path: Path) -> list[Finding]:
+def _open_to_others(name: str, path: Path) -> list[Finding]:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & stat.S_IWOTH:
-        return [failed("state", f"{path} can be written by everybody (mode {mode:o})", f"`chmod 0700 {path}`")]
+        return [failed(name, f"{path} can be written by everybody (mode {mode:o})", f"`chmod 0700 {path}`")]
     return []
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import runner
 from runner.agent.admission import terms
 from runner.agent.load import HostGauge
-from runner.check import accounts, disk, jobs, process, sinks, supervisor
+from runner.check import accounts, disk, jobs, process, sinks, supervisor, unit
 from runner.check.aws import check_aws, crashed
 from runner.check.finding import Finding, failed, ok
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LOOK_WITHIN_S = 20.0
 """For a look at this host: a mount that hangs, a name service that does not answer."""
 AWS_WITHIN_S = 90.0
+ABOUT_CONFIG = 2
+"""The first lines are about the version and the configuration."""
 T = TypeVar("T")
 
 
@@ -45,10 +47,13 @@ def versions() -> Finding:
     )
 
 
-async def check_everything(config: Config, *, offline: bool = False) -> list[Finding]:
-    """Every line, in the order in which they are shown. AWS and this host are looked at side by side."""
+async def check_everything(config: Config, *, offline: bool = False, agent: str = "") -> list[Finding]:
+    """Every line, in the order in which they are shown. AWS and this host are looked at side by side.
+
+    ``agent``: see `check_aws`.
+    """
     aws, host = await asyncio.gather(
-        _bounded("aws", _nothing() if offline else check_aws(config, socket.gethostname()), AWS_WITHIN_S),
+        _bounded("aws", _nothing() if offline else check_aws(config, socket.gethostname(), agent), AWS_WITHIN_S),
         _bounded("host", _Host(config).check(), AWS_WITHIN_S),
     )
     source = str(config.source) if config.source is not None else "the environment alone"
@@ -91,7 +96,7 @@ class _Host:
             *about_supervisor,
             *await self._look("user", lambda: self._users(hello)),
             *await self._look("jobs", lambda: self._jobs(hello)),
-            *await self._look("state", lambda: disk.state(config, who)),
+            *await self._look("state", lambda: disk.directories(config, who, unit=unit.installed(unit.AGENT_UNIT))),
             *await self._look("disk", lambda: [disk.free(config)]),
             *await self._look("holes", lambda: [found for found in [disk.holes(config)] if found is not None]),
             *await self._look("journal", lambda: [disk.journal(config)]),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from runner.aws.session import Session
 
 _ENDS_SOON_S = 3600.0
+# Found in the same way by every user of the host.
+_OF_THE_HOST = frozenset(("iam-role", "container-role"))
 
 
 async def find_credentials(session: Session) -> tuple[Credentials | None, list[Finding]]:
@@ -26,19 +28,22 @@ async def find_credentials(session: Session) -> tuple[Credentials | None, list[F
         return None, [failed("credentials", error.detail, found.remedy)]
 
 
-async def identity(session: Session, credentials: Credentials) -> list[Finding]:
-    """Who AWS says that we are. The agent never asks that, so an STS that cannot be reached is no fault."""
+async def identity(session: Session, credentials: Credentials, agent: str = "") -> list[Finding]:
+    """Who AWS says that we are. The agent never asks that, so an STS that cannot be reached is no fault.
+
+    ``agent`` is the user that the agent runs as, where that is another than ours.
+    """
     try:
         caller = await caller_identity(session)
     except AwsUnavailable as error:
         if error.kind in ("credentials", "clock"):
             return [refusal("credentials", error, permission="", where="this host's credentials")]
-        return [judge(credentials, None, time.time())]
-    return [judge(credentials, caller, time.time())]
+        return [judge(credentials, None, time.time(), agent)]
+    return [judge(credentials, caller, time.time(), agent)]
 
 
-def judge(credentials: Credentials, caller: Identity | None, now: float) -> Finding:
-    """Credentials that work now, and whether they will tomorrow."""
+def judge(credentials: Credentials, caller: Identity | None, now: float, agent: str = "") -> Finding:
+    """Credentials that work now: are they the agent's as well, and will they work tomorrow?"""
     who = f"{caller.arn}, from {credentials.method}" if caller else f"from {credentials.method}; STS does not say whose"
     if credentials.temporary and not credentials.renewed:
         left = credentials.expires - now if credentials.expires is not None else None
@@ -48,4 +53,10 @@ def judge(credentials: Credentials, caller: Identity | None, now: float) -> Find
         return (failed if left is not None and left <= 0 else warning)("credentials", detail, remedy)
     if credentials.expires is not None and credentials.expires - now < -_ENDS_SOON_S:
         return warning("credentials", f"{who}: expired and not renewed", "check the instance role and its metadata")
+    if agent and credentials.method not in _OF_THE_HOST:
+        detail = f"{who}: those of this shell, and the agent runs as {agent} with those that it finds itself"
+        remedy = (
+            f"give the agent some (instance role, /etc/cron-runner/environment), and check as it: `sudo -u {agent}`"
+        )
+        return warning("credentials", detail, remedy)
     return ok("credentials", who)

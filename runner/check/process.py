@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import resource
 import socket
 from contextlib import closing
@@ -27,8 +28,9 @@ def running(config: Config) -> tuple[bool, Finding]:
     """Whether an agent holds the state directory's lock. Only looked at: taking it would stop one that starts."""
     lock = config.paths.state / "agent.lock"
     try:
-        inode = lock.stat().st_ino
-        pid = holder(_LOCKS.read_text(), inode)
+        found = lock.stat()
+        device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+        pid = holder(_LOCKS.read_text(), device, found.st_ino)
     except FileNotFoundError:
         return False, ok("agent", "none has run here yet")
     except OSError:
@@ -38,13 +40,23 @@ def running(config: Config) -> tuple[bool, Finding]:
     return True, ok("agent", f"runs with pid {pid}" if pid > 0 else "runs")
 
 
-def holder(locks: str, inode: int) -> int | None:
-    """The pid that holds a flock on the inode, in the text of /proc/locks (proc(5)); None where nobody does."""
+def holder(locks: str, device: str, inode: int) -> int | None:
+    """The pid that holds a flock on a file, in the text of /proc/locks (proc(5)); None where nobody does."""
     for line in locks.splitlines():
         words = line.split()
-        if len(words) > 5 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode):
-            return int(words[4])
+        if len(words) > 5 and words[1] == "FLOCK":
+            where, _, number = words[5].rpartition(":")
+            # Some file systems (Btrfs, overlays) show another device here than stat does: then the program tells.
+            if number == str(inode) and (where == device or _is_ours(words[4])):
+                return int(words[4])
     return None
+
+
+def _is_ours(pid: str) -> bool:
+    try:
+        return b"cron-runner" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def files(config: Config, supervisor: int | None) -> Finding:

@@ -38,6 +38,9 @@ def timing(config: Config, answer_s: float) -> list[Finding]:
             f"hangs ({format_duration(answer_s)}) and one more: a slow network loses leases, and jobs run twice"
         )
         return [warning("timing", detail, f"set visibility to at least {format_duration(_shortest(answer_s))}")]
+    if queue.wait == 0:
+        detail = "[queue] wait 0s: every poll comes back at once, which SQS counts, and costs, as many requests"
+        return [warning("timing", detail, "set wait to 20s")]
     hold = format_duration(config.admission.hold)
     return [ok("timing", f"visibility {visibility}, wait {wait}, hold {hold} go together")]
 

@@ -18,24 +18,24 @@ from typing import TYPE_CHECKING
 import runner
 from runner.agent.supervision import Supervision
 from runner.check.finding import Finding, failed, ok, warning
+from runner.check.unit import FOLDERS, installed
+from runner.check.unit import SUPERVISOR_UNIT as UNIT
 from runner.errors import SupervisorUnavailable
 
 if TYPE_CHECKING:
     from runner.agent.supervision_types import Hello
     from runner.config import Config
 
-UNIT = "cron-runner-supervisor.service"
-UNIT_FOLDERS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))
 LIMITS = ("memory", "cpu", "pids")
 _LINGER_S = 10.0  # should this check be killed before it has ended what it started
 _LOOKS = f"`journalctl -u {UNIT}` says why"
 
 
-async def ask(config: Config, folders: tuple[Path, ...] = UNIT_FOLDERS) -> tuple[Hello | None, list[Finding]]:
+async def ask(config: Config, folders: tuple[Path, ...] = FOLDERS) -> tuple[Hello | None, list[Finding]]:
     """The supervisor's hello, and the lines about it; None where nobody could be asked."""
     runtime = config.paths.runtime
     companion, own = Path(f"{runtime}-supervisor", "supervisor.sock"), runtime / "supervisor.sock"
-    unit = any((folder / UNIT).exists() for folder in folders)
+    unit = installed(UNIT, folders)
     try:
         if not _exists(companion) and not _exists(own):
             if unit:
@@ -51,7 +51,12 @@ async def ask(config: Config, folders: tuple[Path, ...] = UNIT_FOLDERS) -> tuple
 
 
 def _exists(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
+    """Raises PermissionError: not to see a socket is not that there is none."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 async def _hello(config: Config, runtime: Path, *, may_start: bool = False, linger: float = 60.0) -> Hello:

@@ -51,15 +51,21 @@ def execute(args: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - `--help` needs none of it
 
     from runner import config  # noqa: PLC0415
-    from runner.check.everything import check_everything, config_faults  # noqa: PLC0415
+    from runner.check.accounts import other_agent  # noqa: PLC0415
+    from runner.check.everything import ABOUT_CONFIG, check_everything, config_faults  # noqa: PLC0415
+    from runner.check.unit import add_environment  # noqa: PLC0415
 
     if args.iam_policy:
         return _print_policy(config.load(args.config, os.environ), args)
+    own = set(os.environ)
+    about = add_environment(args.config or config.DEFAULT_PATH, os.environ)
     try:
         settings = config.load(args.config, os.environ)
     except ConfigError as error:
-        return _report(config_faults(error), as_json=args.json)
-    return _report(asyncio.run(check_everything(settings, offline=args.offline)), as_json=args.json)
+        return _report([*config_faults(error), *about], as_json=args.json)
+    agent = other_agent(os.environ, os.environ.keys() - own)
+    findings = asyncio.run(check_everything(settings, offline=args.offline, agent=agent))
+    return _report([*findings[:ABOUT_CONFIG], *about, *findings[ABOUT_CONFIG:]], as_json=args.json)
 
 
 def _report(findings: Sequence[Finding], *, as_json: bool) -> int:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(120)
 standin = pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
 
 AWS_LINES = ("credentials", "queue", "redrive", "retention", "dead-letter", "results", "output", "agent-log", "clock")
-LOCAL_LINES = {"supervisor", "cgroup", "user", "state", "disk", "journal", "agent", "files"}
+LOCAL_LINES = {"supervisor", "cgroup", "user", "state", "runtime", "disk", "journal", "agent", "files"}
 
 ALL_WELL = """\
 ok       credentials   arn:aws:sts::123456789012:user/moto, from env
@@ -361,6 +361,21 @@ def test_offline_asks_nothing_of_aws(faulty: tuple[Proxy, Host]) -> None:
     assert (status, proxy.calls) == (0, [])
     assert not of(findings, *AWS_LINES)
     assert {finding.name for finding in findings} >= LOCAL_LINES
+
+
+@standin
+def test_what_the_units_take_from_the_file_beside_the_configuration_is_taken_here_too(
+    faulty: tuple[Proxy, Host],
+) -> None:
+    proxy, host = faulty
+    endpoint = host.environment.pop("AWS_ENDPOINT_URL")
+    path = host.directory / "environment"
+    path.write_text(f'# as systemd reads it\nAWS_ENDPOINT_URL="{endpoint}"\nCRON_RUNNER_OUTPUT__SINKS=stdout\n')
+    findings, status = check(host)
+    assert (status, proxy.count("ReceiveMessage")) == (0, 1)
+    [environment] = of(findings, "environment")
+    assert environment.detail.startswith("AWS_ENDPOINT_URL, CRON_RUNNER_OUTPUT__SINKS taken from ")
+    assert not of(findings, "output")
 
 
 @standin

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -13,16 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from runner.agent.admission import HostLoad, terms
 from runner.agent.database import open_connection
 from runner.agent.supervision_types import Hello
 from runner.aws.identity import Credentials, Identity
 from runner.aws.messages import QueueFacts, Redrive
-from runner.check import disk, identity, process, queue_rules, sinks, supervisor
+from runner.check import accounts, disk, identity, jobs, process, queue_rules, sinks, supervisor, unit
 from runner.check.everything import check_everything, in_thread
 from runner.check.finding import failed, ok, warning
 from runner.check.refusals import refusal
-from runner.config import Admission, Config, Output, Paths, Queue, Syslog
+from runner.config import Admission, Config, Output, Paths, Queue, Run, Syslog
 from runner.errors import AwsUnavailable
+from runner.protocol.message import parse_declaration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +79,7 @@ def test_a_finding_is_one_line(finding: Finding, line: str) -> None:
         (queue(visibility=21.0), "warning", "set visibility to at least 1m"),
         (queue(visibility=59.0, wait=0.0), "warning", "a call that hangs (20s) and one more"),
         (queue(visibility=60.0), "ok", "visibility 1m"),
+        (queue(wait=0.0), "warning", "set wait to 20s"),
     ],
 )
 def test_poll_and_lease(config: Config, status: str, words: str) -> None:
@@ -262,6 +268,110 @@ def test_what_the_supervisor_says(hello: Hello, expected: list[tuple[str, str]],
     assert any(words in finding.line() for finding in findings)
 
 
+@pytest.mark.parametrize(
+    ("method", "agent", "status"),
+    [
+        ("iam-role", "cron-runner", "ok"),
+        ("shared-credentials-file", "cron-runner", "warning"),
+        ("env", "cron-runner", "warning"),
+        ("env", "", "ok"),
+    ],
+)
+def test_credentials_of_a_shell_are_not_the_agents(method: str, agent: str, status: str) -> None:
+    finding = identity.judge(Credentials(method, False, False, None), ME, NOW, agent)
+    assert (finding.status, "sudo -u cron-runner" in finding.remedy) == (status, status == "warning")
+
+
+def test_the_environment_that_the_units_have(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    environ = {"AWS_PROFILE": "mine"}
+    assert unit.add_environment(config, environ) == []
+    (tmp_path / "environment").write_text("AWS_REGION=eu-west-1\nAWS_PROFILE=mine\n")
+    [taken] = unit.add_environment(config, environ)
+    assert (taken.status, taken.detail) == (
+        "ok",
+        f"AWS_REGION taken from {tmp_path}/environment, as the agent has it",
+    )
+    assert environ == {"AWS_PROFILE": "mine", "AWS_REGION": "eu-west-1"}
+    environ["AWS_PROFILE"] = "other"
+    [differs] = unit.add_environment(config, environ)
+    assert (differs.status, environ["AWS_PROFILE"]) == ("warning", "other")
+    assert "AWS_PROFILE of this shell differ" in differs.detail
+    (tmp_path / "environment").write_text("nonsense\n")
+    [broken] = unit.add_environment(config, environ)
+    assert (broken.status, "is not NAME=VALUE" in broken.detail) == ("warning", True)
+
+
+def test_directories_of_the_agent(tmp_path: Path) -> None:
+    me = accounts.Account(accounts.own_name())
+
+    def look(path: Path, who: accounts.Account = me, *, packaged: bool = False) -> tuple[str, str]:
+        finding = disk.directory("state", path, who, unit=packaged)[-1]
+        return finding.status, finding.line()
+
+    assert look(tmp_path)[0] == "ok"
+    status, line = look(tmp_path / "not" / "yet")
+    assert (status, line) == ("ok", f"ok       state         {tmp_path}/not/yet is not there yet; the agent makes it")
+    (tmp_path / "file").touch()
+    assert look(tmp_path / "file" / "below")[0] == "failed"
+    tmp_path.chmod(0o777)
+    assert "can be written by everybody" in look(tmp_path)[1]
+    missing = Path("/var/lib/cron-runner")
+    if not missing.exists():
+        assert look(missing, packaged=True) == (
+            "ok", f"ok       state         {missing} is not there yet; cron-runner.service makes it"
+        )  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as somebody else")
+def test_root_asks_as_those_who_will_do_it(tmp_path: Path) -> None:
+    nobody = accounts.account("nobody")
+    assert nobody is not None
+    secret, closed = tmp_path / "secret.env", tmp_path / "closed"
+    secret.write_text("A=b\n")
+    secret.chmod(0o600)
+    closed.mkdir(0o700)
+    config = replace(CONFIG, run=Run(env_files=(str(secret),), cwd=str(closed)))
+    tmp_path.chmod(0o755)
+    details = [finding.detail for finding in jobs.surroundings(config, nobody)]
+    assert f"[run] cwd: {closed} cannot be entered by nobody: no job can start there" in details
+    assert f"{secret} cannot be read by nobody, whom jobs run as: no job can start" in details
+    [state] = disk.directory("state", closed, nobody, unit=False)
+    assert (state.status, f"chown -R nobody {closed}" in state.remedy) == ("failed", True)
+    assert {finding.status for finding in jobs.surroundings(config, accounts.Account("root"))} == {"ok"}
+
+
+def test_users_of_jobs() -> None:
+    config = replace(CONFIG, run=Run(allowed_users=("nobody", "no-such-user")))
+    found = accounts.job_users(config, "nobody", privileged=True)
+    assert [(finding.name, finding.status) for finding in found] == [("user", "failed")]
+    assert "useradd --system no-such-user" in found[0].remedy
+    config = replace(CONFIG, run=Run(allowed_users=("nobody",)))
+    [well] = accounts.job_users(config, "nobody", privileged=True)
+    assert (well.status, well.detail) == ("ok", "jobs run as nobody; a message may name nobody")
+    others = accounts.job_users(config, "daemon", privileged=False)
+    assert [finding.status for finding in others] == ["ok", "warning"]
+    assert "jobs for nobody cannot run: the supervisor is not root" in others[1].detail
+    assert [finding.status for finding in accounts.job_users(CONFIG, "root", privileged=True)] == ["ok", "warning"]
+
+
+def test_limits_and_resources_of_declared_jobs() -> None:
+    job = parse_declaration(
+        "big", {"command": ["sh"], "limits": {"memory": "1G"}, "resources": {"memory": "900G", "gpu": 1}}
+    )
+    config = replace(CONFIG, jobs={"big": job}, admission=Admission(policy="resources"))
+    me = accounts.Account(accounts.own_name())
+    offered = terms(config.admission, HostLoad(4.0, 8 << 30))
+    found = jobs.declared(config, me, ("cpu",), offered)
+    assert [finding.status for finding in found] == ["warning", "warning"]
+    assert "limits.memory cannot be held" in found[0].detail
+    assert "never fits this host: memory 900G asked" in found[1].detail
+    free = jobs.declared(config, me, ("memory",), terms(Admission(), None))
+    assert [finding.detail for finding in free] == [f"big: can start as {me.name}"]
+    nothing = jobs.declared(replace(CONFIG, run=Run(commands="declared")), me, None, None)
+    assert [finding.status for finding in nothing] == ["warning"]
+
+
 async def test_an_installed_unit_that_does_not_run_is_said_and_not_replaced(tmp_path: Path) -> None:
     (tmp_path / supervisor.UNIT).touch()
     config = replace(CONFIG, paths=Paths(state=tmp_path, runtime=tmp_path / "run"))
@@ -276,8 +386,14 @@ def test_who_holds_a_lock() -> None:
         "2: FLOCK  ADVISORY  WRITE 12 fe:00:77 0 EOF\n"
         "2: -> FLOCK  ADVISORY  WRITE 13 fe:00:77 0 EOF\n"
     )
-    assert process.holder(locks, 77) == 12
-    assert process.holder(locks, 7) is None
+    assert process.holder(locks, "fe:00", 77) == 12
+    assert process.holder(locks, "fe:00", 7) is None
+    assert process.holder(locks, "00:1f", 77) is None  # the same number elsewhere, and no program of ours
+    for argument, found in (("cron-runner", True), ("another", False)):
+        with subprocess.Popen([sys.executable, "-c", "input()", argument], stdin=subprocess.PIPE) as child:
+            other_device = f"1: FLOCK  ADVISORY  WRITE {child.pid} 00:2a:77 0 EOF\n"
+            assert process.holder(other_device, "00:1f", 77) == (child.pid if found else None)
+            child.communicate(b"\n")
 
 
 def spoilt(path: Path) -> None:
@@ -347,7 +463,7 @@ async def test_a_check_that_fails_itself_is_a_line_and_hides_nothing(
     def broken(*_: object, **__: object) -> list[Finding]:
         raise ZeroDivisionError("of the check's own")
 
-    monkeypatch.setattr(disk, "state", broken)
+    monkeypatch.setattr(disk, "directories", broken)
     monkeypatch.setattr(process, "running", broken)
     config = replace(CONFIG, paths=Paths(state=tmp_path / "state", runtime=tmp_path / "run"))
     findings = await check_everything(config, offline=True)
