@@ -60,7 +60,7 @@ class Control:
         self._listener: socket.socket | None = None
         self._made: tuple[int, int] | None = None  # device and inode of our socket
         self._gid = os.getegid()
-        self._clients: set[asyncio.StreamWriter] = set()
+        self.clients: set[asyncio.StreamWriter] = set()  # those that are connected
 
     # -- the socket
 
@@ -117,7 +117,7 @@ class Control:
             )
 
     async def serve(self) -> None:
-        """Answer until cancelled; then the socket goes, where it is still ours."""
+        """Answer until cancelled; then the socket goes."""
         if self._listener is None:
             return
         server = await asyncio.start_unix_server(self._serve, sock=self._listener, limit=LONGEST_REQUEST)
@@ -126,23 +126,31 @@ class Control:
         finally:
             # Not waited for: what a client leaves unread must not keep the agent from ending.
             server.close()
-            for writer in list(self._clients):
-                writer.transport.abort()
-            with contextlib.suppress(OSError):
-                found = self.path.stat()
-                if (found.st_dev, found.st_ino) == self._made:
-                    self.path.unlink()
+            self.close()
+
+    def close(self) -> None:
+        """Hang up on everybody, and remove the socket where it is still ours."""
+        for writer in list(self.clients):
+            writer.transport.abort()
+        if self._listener is None:
+            return
+        self._listener.close()
+        self._listener = None
+        with contextlib.suppress(OSError):
+            found = self.path.stat()
+            if (found.st_dev, found.st_ino) == self._made:
+                self.path.unlink()
 
     # -- a connection
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients.add(writer)
+        self.clients.add(writer)
         try:
             await self._converse(reader, writer)
         except (OSError, TimeoutError, EOFError):
             pass  # gone, silent, or does not read what it asked for: nobody is left to tell
         finally:
-            self._clients.discard(writer)
+            self.clients.discard(writer)
             if writer.transport.get_write_buffer_size():
                 writer.transport.abort()
             else:
@@ -151,7 +159,7 @@ class Control:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = peers.peer_of(writer.get_extra_info("socket"))
         refused = peers.refusal(peer, own_uid=peers.own_uid(), gid=self._gid)
-        if refused is None and len(self._clients) > MOST_CLIENTS:
+        if refused is None and len(self.clients) > MOST_CLIENTS:
             refused = f"cannot answer: {MOST_CLIENTS} others are being answered; try again in a moment"
         while True:
             try:

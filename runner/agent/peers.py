@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 GROUP = "cron-runner"
 # unix(7) has no name for it in Python: the supplementary groups of the peer, as they were when it connected.
 _SO_PEERGROUPS = 59
-_MOST_GROUPS = 65_536  # NGROUPS_MAX of Linux
+_MOST_BYTES = 1024  # Python asks for no more: 256 groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,17 @@ def peer_of(connection: socket.socket) -> Peer:
     """Whoever connected, as the kernel noted it at connect(2). Raises OSError for a connection that is gone."""
     pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     try:
-        packed = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * 4)
-    except OSError:  # a kernel before 4.13: the first group has to do
-        packed = b""
-    more = struct.unpack(f"{len(packed) // 4}I", packed)
-    return Peer(pid, uid, frozenset((gid, *more)))
+        packed = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_BYTES)
+    except OSError:  # more groups than that, or a kernel before 4.13: what the host says of the user has to do
+        return Peer(pid, uid, frozenset((gid, *_groups_of(uid, gid))))
+    return Peer(pid, uid, frozenset((gid, *struct.unpack(f"{len(packed) // 4}I", packed))))
+
+
+def _groups_of(uid: int, gid: int) -> list[int]:
+    try:
+        return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:
+        return []
 
 
 def refusal(peer: Peer, *, own_uid: int, gid: int) -> str | None:
