@@ -98,7 +98,7 @@ def _runtime_in(given: Path | None) -> str | None:
 def ask(path: Path, op: str, **fields: Any) -> dict[str, Any]:
     """The agent's answer to one request. Raises NoAgent, NotAllowed, RefusedByAgent."""
     try:
-        answer = json.loads(_exchange(path, json.dumps({"op": op, **fields}).encode() + b"\n"))
+        answer = _answer_in(_exchange(path, json.dumps({"op": op, **fields}).encode() + b"\n"))
     except FileNotFoundError:
         raise NoAgent(
             f"cannot reach the agent: there is no {path}; start it (`systemctl start cron-runner`, or `cron-runner "
@@ -125,6 +125,13 @@ def ask(path: Path, op: str, **fields: Any) -> dict[str, Any]:
     if code == "not_allowed":
         raise NotAllowed(text)
     raise RefusedByAgent(code, text)
+
+
+def _answer_in(line: bytes) -> dict[str, Any]:
+    answer = json.loads(line)
+    if not isinstance(answer, dict):
+        raise ValueError("its answer is no JSON object")  # noqa: TRY004 - a fault like any other of the line
+    return answer
 
 
 def _exchange(path: Path, request: bytes) -> bytes:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import textwrap
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,7 +81,8 @@ def _look_on(args: argparse.Namespace, path: Path, first: dict[str, Any], every:
         if isinstance(seen, NoAgent):
             # It is being restarted, perhaps; whoever watches wants to see it come back.
             if on_screen:
-                _draw([f"{time.strftime('%H:%M:%S')}  {seen}"])
+                width = shutil.get_terminal_size().columns
+                _draw(textwrap.wrap(f"{time.strftime('%H:%M:%S')} {seen}", width, break_on_hyphens=False))
             else:
                 print(f"cron-runner: {seen}", file=sys.stderr, flush=True)  # noqa: T201 - to the person who watches
             before = None
