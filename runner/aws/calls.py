@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Purpose = Literal["receive", "results", "lease", "logs", "table", "enqueue", "schedules", "identity"]
+Purpose = Literal[
+    "receive", "results", "lease", "logs", "table", "enqueue", "schedules", "topics", "parameters", "identity"
+]
 """What a call is for. Each purpose has its own client, connections and threads, so that what is slow or
 stuck in one (a poll, a large upload) never delays another (a lease that must be renewed)."""
 

@@ -62,10 +62,12 @@ OPERATIONS = {
             "UpdateSchedule",
         )
     ),
+    "sns": frozenset(("Publish",)),
+    "ssm": frozenset(("GetParameter",)),
 }
 # The last four are called by botocore itself where credentials come from a role or a single sign-on.
-_ENDPOINTS_OF = frozenset(("sqs", "logs", "dynamodb", "scheduler", "sts", "sso", "portal.sso", "oidc"))
-_SERVICE_FILE = re.compile(r".*/(?P<service>sqs|logs|dynamodb|scheduler)/[0-9-]+/service-2")
+_ENDPOINTS_OF = frozenset(("sqs", "logs", "dynamodb", "scheduler", "sns", "ssm", "sts", "sso", "portal.sso", "oidc"))
+_SERVICE_FILE = re.compile(r".*/(?P<service>sqs|logs|dynamodb|scheduler|sns|ssm)/[0-9-]+/service-2")
 
 
 class LeanModels(JSONFileLoader):

@@ -44,9 +44,19 @@ THREADS: Mapping[Purpose, int] = {
     "table": 4,
     "enqueue": 16,
     "schedules": 4,
+    "topics": 2,
+    "parameters": 1,
     "identity": 1,
 }
-_SERVICES: Mapping[Purpose, str] = {"logs": "logs", "table": "dynamodb", "schedules": "scheduler", "identity": "sts"}
+_SERVICES: Mapping[Purpose, str] = {
+    "logs": "logs",
+    "table": "dynamodb",
+    "schedules": "scheduler",
+    "topics": "sns",
+    "parameters": "ssm",
+    "identity": "sts",
+}
+_ANSWER_IN_XML = frozenset(("sts", "sns"))
 LONGEST_POLL = 20.0
 
 _LOOK_AGAIN_S = 5.0  # after credentials or a region were not found: each look may take seconds
@@ -211,7 +221,7 @@ class Session:
                 endpoint_url=endpoint,
                 config=config,
             )
-            if service != "sts":  # which answers in XML
+            if service not in _ANSWER_IN_XML:
                 client.meta.events.register("before-parse", refuse_foreign_answer)
             if service == "logs":
                 client.meta.events.register(PUT_LOG_EVENTS, put_prepared_body)

@@ -3,6 +3,9 @@
 A target is a text: an SNS topic's ARN; an https URL, which is a Slack-compatible webhook; `pagerduty:KEY`, the
 routing key of an Events v2 integration; `ping:URL`, a Cronitor or healthchecks style URL that is told of starts and
 ends. What a target is sent, and how, is not decided here.
+
+A webhook, a key or a ping's URL is a secret. `${NAME}` in its place is read from the environment of whoever tells, and
+`${ssm:/NAME}` from AWS's parameter store, when something is told: neither files nor the table hold it then.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ News = Literal["failure", "recovery", "too-long", "not-started", "not-finished",
 NEWS: Final[tuple[str, ...]] = get_args(News)
 DEFAULT_NEWS: Final = ("failure", "recovery", "too-long", "not-started", "not-finished", "lost")
 PING_NEWS: Final = ("started", "success", "failure", "lost")
-_TARGET: Final = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:.+|https?://\S+|pagerduty:\S+|ping:https?://\S+")
+_TARGET: Final = re.compile(
+    r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:.+|(ping:)?(https?://\S+|\$\{[^{}\s]+\}\S*)|pagerduty:\S+"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,6 @@ def _target(path: str, value: object) -> str:
         fields.refuse(
             path,
             f"{shown(said)} is nobody to tell; give an SNS topic's ARN, the https URL of a webhook, pagerduty:KEY"
-            " or ping:URL",
+            " or ping:URL, with ${NAME} or ${ssm:/NAME} for what is secret",
         )
     return said

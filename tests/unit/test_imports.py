@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "sinks": {"protocol", "errors", "config", "aws", "__version__"},
     "agent": {"protocol", "errors", "config", "aws", "sinks", "log", "log_shipping", "__version__"},
     # Runs in Lambda and on operators' machines: it knows no agent, and reads no host's configuration.
-    "control": {"protocol", "errors", "aws"},
+    "control": {"protocol", "errors", "aws", "__version__"},
     # Looks at what the agent would use, and reads env files just as the supervisor will.
     "check": {"protocol", "errors", "config", "aws", "sinks", "agent", "supervisor", "__version__"},
     "cli": {
