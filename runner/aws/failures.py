@@ -135,9 +135,15 @@ _CLIENT_SIDE: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-def without_remedy(error: AwsUnavailable) -> str:
-    """What went wrong, for a text that says by itself what to do."""
-    return error.detail.removesuffix(f"; {_REMEDY[error.kind]}") if error.kind in _REMEDY else error.detail
+def apart(error: AwsUnavailable) -> tuple[str, str]:
+    """What went wrong, and what to do about it: of the text of an error, for those who say the second in their own
+    way where it is "" here."""
+    for _, _, words in _CLIENT_SIDE.values():
+        if error.detail.startswith(f"{words} ("):
+            what, _, remedy = words.partition("; ")
+            what = what.partition(":")[0] if what.endswith("?") else what
+            return f"{what}{error.detail[len(words) :]}", remedy if not remedy.endswith("?") else ""
+    return (error.detail.removesuffix(f"; {_REMEDY[error.kind]}") if error.kind in _REMEDY else error.detail), ""
 
 
 def plain_code(code: str) -> str:

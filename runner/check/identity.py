@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from runner.aws.identity import Credentials, Identity, caller_identity
 from runner.check.finding import Finding, failed, ok, warning
-from runner.check.refusals import refusal
+from runner.check.refusals import no_credentials, refusal
 from runner.errors import AwsUnavailable
 from runner.protocol.units import format_duration
 
@@ -24,8 +24,7 @@ async def find_credentials(session: Session) -> tuple[Credentials | None, list[F
     try:
         return await session.credentials(), []
     except AwsUnavailable as error:
-        found = refusal("credentials", error, permission="", where="this host")
-        return None, [failed("credentials", error.detail, found.remedy)]
+        return None, [no_credentials(error)]
 
 
 async def identity(session: Session, credentials: Credentials, agent: str = "") -> list[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner.aws.failures import without_remedy
+from runner.aws.failures import apart
 from runner.check.finding import Finding, failed, warning
 
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ OF_THE_PLACE = frozenset(
 _REMEDY = {
     "unreachable": "check network, DNS, proxy and AWS_ENDPOINT_URL; in a private network add a VPC endpoint",
     "timeout": "check security groups, routes and proxy; in a private network add a VPC endpoint",
-    "credentials": "attach an instance role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID; for cron-runner.service in a "
-    "drop-in of the unit",
+    "credentials": "renew them: instance role, AWS_PROFILE, or AWS_ACCESS_KEY_ID",
     "clock": "set the clock: enable chrony or systemd-timesyncd",
     "no_such_queue": "create the queue, or correct its url or name in the configuration, the account and AWS_REGION",
     "settings": "correct AWS_REGION, AWS_PROFILE or the AWS config file",
@@ -32,7 +31,8 @@ _REMEDY = {
 
 def refusal(name: str, error: AwsUnavailable, *, permission: str, where: str) -> Finding:
     """The finding for a call that failed. ``permission`` is the IAM action, ``where`` the queue or log group."""
-    detail = f"cannot call {error.call} on {where}: {error.code}: {without_remedy(error)}"
+    what, remedy = apart(error)
+    detail = f"cannot call {error.call} on {where}: {error.code}: {what}"
     if error.code.lower().startswith("kms"):
         return failed(
             name, detail,
@@ -45,4 +45,11 @@ def refusal(name: str, error: AwsUnavailable, *, permission: str, where: str) ->
         )
     if error.kind == "throttled":
         return warning(name, detail, _REMEDY["throttled"])
-    return failed(name, detail, _REMEDY.get(error.kind, "correct what AWS names, or check again"))
+    return failed(name, detail, remedy or _REMEDY.get(error.kind, "correct what AWS names, or check again"))
+
+
+def no_credentials(error: AwsUnavailable) -> Finding:
+    """The finding where no call can be made at all."""
+    what, remedy = apart(error)
+    where = "the packaged agent takes its environment from /etc/cron-runner/environment"
+    return failed("credentials", what, f"{remedy or _REMEDY.get(error.kind, _REMEDY['credentials'])}; {where}")

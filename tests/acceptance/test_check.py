@@ -164,7 +164,11 @@ def test_no_credentials_are_one_line(host: Host) -> None:
     assert status == 1
     [finding] = failed(findings)
     assert (finding.name, "no AWS credentials were found" in finding.detail) == ("credentials", True)
-    assert "attach an instance role" in finding.remedy
+    assert finding.line() == (
+        "failed   credentials   no AWS credentials were found (Unable to locate credentials); attach an instance role, "
+        "or set AWS_PROFILE or AWS_ACCESS_KEY_ID; the packaged agent takes its environment from "
+        "/etc/cron-runner/environment"
+    )
     assert not of(findings, "queue", "results", "output", "clock")
     assert {finding.name for finding in findings} >= LOCAL_LINES
 

@@ -178,7 +178,7 @@ def test_the_region() -> None:
         ("ConnectFailed", "unreachable", "failed", "VPC endpoint"),
         ("ConnectTimeout", "timeout", "failed", "security groups"),
         ("QueueDoesNotExist", "no_such_queue", "failed", "create the queue, or correct its url"),
-        ("ExpiredToken", "credentials", "failed", "instance role"),
+        ("ExpiredToken", "credentials", "failed", "renew them: instance role"),
         ("RequestExpired", "clock", "failed", "chrony"),
         ("BadAnswer", "bad_answer", "failed", "AWS_ENDPOINT_URL"),
         ("ServerError", "server", "failed", "check again"),
@@ -190,6 +190,25 @@ def test_every_refusal_has_a_remedy(code: str, kind: str, status: str, words: st
     finding = refusal("queue", error, permission="sqs:ReceiveMessage", where=URL)
     assert (finding.status, words in finding.remedy) == (status, True), finding.line()
     assert f"cannot call ReceiveMessage on {URL}: {code}: AWS's own words" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("detail", "what", "remedy"),
+    [
+        (
+            "no trusted TLS connection; check CA bundle (AWS_CA_BUNDLE) and proxy (certificate verify failed)",
+            "no trusted TLS connection (certificate verify failed)",
+            "check CA bundle (AWS_CA_BUNDLE) and proxy",
+        ),
+        ("AWS cannot be reached: network, DNS, endpoint? (refused)", "AWS cannot be reached (refused)", "VPC endpoint"),
+        ("AWS cannot be reached (no route)", "AWS cannot be reached (no route)", "VPC endpoint"),
+    ],
+)
+def test_a_remedy_of_the_client_stands_where_the_remedy_stands(detail: str, what: str, remedy: str) -> None:
+    error = AwsUnavailable("ReceiveMessage", "ConnectFailed", detail, "unreachable")
+    finding = refusal("queue", error, permission="sqs:ReceiveMessage", where=URL)
+    assert finding.detail.endswith(f": {what}")
+    assert remedy in finding.remedy
 
 
 NOW = 1_900_000_000.0
