@@ -42,7 +42,7 @@ class Listener:
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        self._clients = 0
+        self.clients = 0  # connected now
 
     async def serve(self, listen: str) -> None:
         """Serve on HOST:PORT until cancelled. An address that is taken is tried again: jobs that do not run would be
@@ -65,10 +65,10 @@ class Listener:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         transport = writer.transport
-        if self._clients >= MOST_CLIENTS:
+        if self.clients >= MOST_CLIENTS:
             transport.abort()
             return
-        self._clients += 1
+        self.clients += 1
         try:
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                 async with asyncio.timeout(REQUEST_WITHIN_S):
@@ -76,7 +76,7 @@ class Listener:
                     writer.close()
                     await writer.wait_closed()
         finally:
-            self._clients -= 1
+            self.clients -= 1
             transport.abort()  # nothing of a client that was too slow stays in memory
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
