@@ -64,7 +64,7 @@ class HealthWatch:
             queue=self._queue,
             running=services.roster.taking_room,
             held=len(intake.held),
-            held_by=Counter(waiting.kind or "deciding" for waiting in intake.held),
+            held_by=dict(Counter(waiting.kind or "deciding" for waiting in intake.held)),
             receive_age_s=age(intake.last_receive),
             asking_for_s=age(intake.asking_since),
             receive_failing_s=age(intake.failing_since),
