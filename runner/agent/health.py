@@ -45,7 +45,8 @@ class Facts:
     message_age_s: float | None = None
     waiting_for: str = ""
     paused: str = ""
-    draining: bool = False
+    draining: bool = False  # the agent is stopping
+    drained: bool = False  # the pause is a drain: this host runs out of work
     blocked: str = ""
     results_failing_s: float | None = None
     results_error: str = ""

@@ -173,7 +173,9 @@ class AgentCollector(Collector):
             "admission_blocked", "1 while disk, spool, journal or supervisor stop admission.", bool(facts.blocked)
         )
         yield _gauge("paused", "1 while this host is paused.", bool(facts.paused))
-        yield _gauge("draining", "1 while the agent is stopping.", facts.draining)
+        yield _gauge(
+            "draining", "1 while the agent is stopping, or its host is drained.", facts.draining or facts.drained
+        )
         yield _gauge(
             "config_last_reload_successful",
             "0 after a reload whose file was refused.",

@@ -73,6 +73,7 @@ class HealthWatch:
             waiting_for=intake.waiting_for,
             paused="" if paused is None else str(paused),
             draining=services.draining,
+            drained=paused is not None and paused.drain,
             blocked=intake.blocked_by() or "",
             results_failing_s=age(outbox.failing_since),
             results_error=outbox.failing_by if outbox.failing_since is not None else "",

@@ -134,8 +134,8 @@ def test_a_deaf_agent_turns_red_in_time_and_is_not_restarted(
         case "removed":
             aws.sqs.delete_queue(QueueUrl=fleet.queue)
         case "expired":
-            for action in ("ReceiveMessage", "SendMessageBatch", "GetQueueAttributes", "GetQueueUrl"):
-                proxy.deny(action, "ExpiredTokenException")
+            calls = ("ReceiveMessage", "SendMessageBatch", "GetQueueAttributes", "GetQueueUrl")
+            proxy.deny(*calls, code="ExpiredTokenException")
         case "blocked":
             proxy.swallow("ReceiveMessage")
     assert watched.wait(503, word, RED_WITHIN_S) >= DEAF_S / 2
