@@ -112,7 +112,7 @@ class CgroupPlace:
         found = (processes.process(pid) for pid in pids if pid and pid != os.getpid())
         return [item for item in found if item is not None and item.alive]
 
-    def usage(self) -> Mapping[str, float | int]:
+    def usage(self, _seen: object = None) -> Mapping[str, float | int]:
         total = processes.usage(self._members())
         cpu = _table(self.path, "cpu.stat")
         if "user_usec" in cpu:  # also what has ended; without the cpu controller too

@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Protocol
 
+    from runner.supervisor.processes import Snapshot
+
     class Place(Protocol):
         """One run's cgroup, or its session and what descends from it."""
 
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
         def count(self) -> int:
             """How many processes there are."""
 
-        def usage(self) -> Mapping[str, float | int]:
-            """cpu_user_s, cpu_system_s, memory_bytes, processes: now."""
+        def usage(self, seen: Snapshot | None) -> Mapping[str, float | int]:
+            """cpu_user_s, cpu_system_s, memory_bytes, processes: now, or by the look that ``seen`` was."""
 
         def account(self) -> Mapping[str, float | int]:
             """Fields of the record that are known better here than from wait4."""

@@ -95,19 +95,29 @@ def own_children() -> set[int]:
         return {item.pid for item in everything().values() if item.parent == me}
 
 
-def below(roots: Iterable[int], table: dict[int, Process]) -> set[int]:
-    """The living among ``roots`` and all their descendants."""
-    children: dict[int, list[int]] = {}
-    for item in table.values():
-        children.setdefault(item.parent, []).append(item.pid)
-    found: set[int] = set()
-    todo = [pid for pid in roots if pid in table]
-    while todo:
-        pid = todo.pop()
-        if pid not in found:
-            found.add(pid)
-            todo += children.get(pid, [])
-    return found
+class Snapshot:
+    """All living processes as they were at one look, ordered so that many runs can ask for theirs."""
+
+    __slots__ = ("children", "sessions", "table")
+
+    def __init__(self, table: dict[int, Process] | None = None) -> None:
+        self.table = everything() if table is None else table
+        self.children: dict[int, list[int]] = {}
+        self.sessions: dict[int, list[int]] = {}
+        for item in self.table.values():
+            self.children.setdefault(item.parent, []).append(item.pid)
+            self.sessions.setdefault(item.session, []).append(item.pid)
+
+    def below(self, roots: Iterable[int]) -> set[int]:
+        """The living among ``roots`` and all their descendants."""
+        found: set[int] = set()
+        todo = [pid for pid in roots if pid in self.table]
+        while todo:
+            pid = todo.pop()
+            if pid not in found:
+                found.add(pid)
+                todo += self.children.get(pid, [])
+        return found
 
 
 def marked(pid: int, mark: bytes) -> bool:

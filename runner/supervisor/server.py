@@ -226,7 +226,9 @@ class Supervisor:
         return {}
 
     def _usage(self, client: Connection, _message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
-        return {"usage": {key: run.place.usage() for key, run in self.runs.items() if run.owner == client.owner}}
+        # Without cgroups one look at all processes has to do for all runs: each look costs as many reads.
+        seen = processes.Snapshot() if self.placement.name == "session" and self.runs else None
+        return {"usage": {key: run.place.usage(seen) for key, run in self.runs.items() if run.owner == client.owner}}
 
     def _client_gone(self, client: Connection) -> None:
         for run in list(self.runs.values()):

@@ -37,18 +37,15 @@ class SessionPlace:
     def started(self, pid: int) -> None:
         self.main = self.session = pid
 
-    def members(self) -> list[processes.Process]:
-        """Its living processes, main process included."""
-        table = processes.everything()
-        me, others = os.getpid(), self._others()
-        roots = {self.main} if self.main else set()
-        for item in table.values():
-            if item.session == self.session or (
-                item.parent == me and item.pid not in others and processes.marked(item.pid, self._mark)
-            ):
-                roots.add(item.pid)
-        found = processes.below(roots, table)
-        return [table[pid] for pid in found if pid == self.main or pid not in others]
+    def members(self, seen: processes.Snapshot | None = None) -> list[processes.Process]:
+        """Its living processes, main process included; by a look that was taken already, or a new one."""
+        seen = seen or processes.Snapshot()
+        others = self._others()
+        roots = {self.main, *seen.sessions.get(self.session, ())}
+        for pid in seen.children.get(os.getpid(), ()):
+            if pid not in others and processes.marked(pid, self._mark):
+                roots.add(pid)
+        return [seen.table[pid] for pid in seen.below(roots) if pid == self.main or pid not in others]
 
     def gone(self) -> bool:
         """Whether no process of it is left."""
@@ -86,8 +83,8 @@ class SessionPlace:
     def count(self) -> int:
         return len(self.members())
 
-    def usage(self) -> Mapping[str, float | int]:
-        return processes.usage(self.members())
+    def usage(self, seen: processes.Snapshot | None) -> Mapping[str, float | int]:
+        return processes.usage(self.members(seen))
 
     def oom(self) -> bool:
         return False

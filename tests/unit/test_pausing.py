@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from runner.agent.execution import Execution, MessageState
+from runner.agent.lease import Lease
 from runner.agent.pausing import Pausing
+from runner.agent.services import Services
 from runner.agent.yielding import Yields
 from runner.errors import CronRunnerError
+from runner.protocol.job import Job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +50,49 @@ def test_a_pause_ends_by_itself(tmp_path: Path) -> None:
     clock.now += 1
     assert pausing.current is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_drain_is_kept_as_one(tmp_path: Path) -> None:
+    pausing = Pausing(tmp_path, now=Clock())
+    pausing.pause("anna", drain=True)
+    again = Pausing(tmp_path, now=Clock()).current
+    assert again is not None
+    assert again.drain
+    assert str(again) == "drained by anna since 2027-01-15T08:00:00.000000Z"
+    assert not pausing.pause("bert").drain
+
+
+def test_a_pause_of_an_older_version_is_no_drain(tmp_path: Path) -> None:
+    (tmp_path / "pause.json").write_text('{"by": "anna", "since": 1.0, "note": "", "until": null}')
+    current = Pausing(tmp_path).current
+    assert current is not None
+    assert not current.drain
+
+
+def held(message: MessageState, delivery: int = 1) -> Execution:
+    lease = Lease("m", "r", "receipt", delivery, taken=0.0, until=30.0, visibility=30.0)
+    job = Job("j", "r", ("true",), "true")
+    return Execution(job, "m", 1, None, 0.0, "boot", message=message, lease=lease)
+
+
+def test_a_drained_host_leaves_retries_to_others_where_they_may_go_back(tmp_path: Path) -> None:
+    agent = SimpleNamespace(draining=False, pausing=Pausing(tmp_path), may_go_back=lambda delivery: delivery < 4)
+
+    def left(execution: Execution) -> str | None:
+        return Services.leaves_retry(cast("Services", agent), execution)
+
+    leased, alone = held(MessageState.LEASED), held(MessageState.TAKEN_OVER)
+    assert left(leased) is None
+    agent.pausing.pause("anna")
+    assert left(leased) is None, "a paused host makes its retries"
+    agent.pausing.pause("anna", drain=True)
+    assert left(leased) == "the host is drained by anna"
+    assert left(alone) is None, "only this host answers for it"
+    assert left(held(MessageState.LEASED, delivery=4)) is None, "the redrive policy would take it away"
+    agent.pausing.resume("anna")
+    agent.draining = True
+    assert left(held(MessageState.LEASED, delivery=4)) == "the agent is draining"
+    assert left(alone) is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"by": 1', "{}"])

@@ -133,7 +133,7 @@ def test_descent() -> None:
         return processes.Process(pid, b"%d (x) S %d 0 0 " % (pid, parent) + b"0 " * 50)
 
     table = {pid: made(pid, parent) for pid, parent in {2: 1, 3: 2, 4: 3, 5: 1, 6: 5}.items()}
-    assert processes.below([2, 99], table) == {2, 3, 4}
+    assert processes.Snapshot(table).below([2, 99]) == {2, 3, 4}
 
 
 def request(**fields: Any) -> StartRequest:
