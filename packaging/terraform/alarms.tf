@@ -61,6 +61,23 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters_arrived" {
   tags                = var.tags
 }
 
+resource "aws_cloudwatch_metric_alarm" "results_not_taken" {
+  alarm_name          = "cron-runner-${var.group}-results-not-taken"
+  alarm_description   = "No reader took some results of the group ${var.group}; they are on their dead-letter queue."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateNumberOfMessagesVisible"
+  dimensions          = { QueueName = aws_sqs_queue.results_dead_letters.name }
+  statistic           = "Maximum"
+  period              = 60
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  evaluation_periods  = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_topics
+  ok_actions          = var.alarm_topics
+  tags                = var.tags
+}
+
 resource "aws_cloudwatch_metric_alarm" "results_wait_too_long" {
   count               = var.max_results_age > 0 ? 1 : 0
   alarm_name          = "cron-runner-${var.group}-results-wait-too-long"

@@ -1,6 +1,5 @@
-output "config_toml" {
-  description = "The hosts' /etc/cron-runner/config.toml, ready to be used and to be added to."
-  value       = <<-EOT
+locals {
+  config_alone = <<-EOT
     group = "${var.group}"
 
     [queue]
@@ -14,6 +13,30 @@ output "config_toml" {
     log_group = "${aws_cloudwatch_log_group.output.name}"
     retention_days = ${var.log_retention_days}
   EOT
+
+  config_of_a_fleet = <<-EOT
+    group = "${var.group}"
+
+    [queue]
+    url = "${aws_sqs_queue.jobs.url}"
+    dead_letter_url = "${aws_sqs_queue.dead_letters.url}"
+
+    [results]
+    url = "${aws_sqs_queue.results.url}"
+    heartbeat = "1m"
+
+    [output.cloudwatch]
+    log_group = "${aws_cloudwatch_log_group.output.name}"
+    retention_days = ${var.log_retention_days}
+
+    [fleet]
+    table = "${var.table}"
+  EOT
+}
+
+output "config_toml" {
+  description = "The hosts' /etc/cron-runner/config.toml, ready to be used and to be added to."
+  value       = var.table != "" ? local.config_of_a_fleet : local.config_alone
 }
 
 output "jobs_url" {
@@ -54,6 +77,11 @@ output "log_group" {
 output "host_policy_arn" {
   description = "The policy for the hosts' role."
   value       = aws_iam_policy.host.arn
+}
+
+output "host_table_policy_arn" {
+  description = "The policy for the hosts' role in the fleet's table."
+  value       = one(aws_iam_policy.host_table[*].arn)
 }
 
 output "sender_policy_arn" {

@@ -44,8 +44,24 @@ resource "aws_sqs_queue" "results" {
   visibility_timeout_seconds = 180
   message_retention_seconds  = 1209600
   receive_wait_time_seconds  = 20
-  sqs_managed_sse_enabled    = true
-  tags                       = var.tags
+  # Hours of a reader in trouble wear no event out; one that no reader will ever take gets out of the way.
+  redrive_policy = jsonencode({
+    deadLetterTargetArn = aws_sqs_queue.results_dead_letters.arn
+    maxReceiveCount     = 100
+  })
+  sqs_managed_sse_enabled = true
+  tags                    = var.tags
+}
+
+resource "aws_sqs_queue" "results_dead_letters" {
+  name                      = "cron-runner-${var.group}-results-dead-letters"
+  message_retention_seconds = 1209600
+  redrive_allow_policy = jsonencode({
+    redrivePermission = "byQueue"
+    sourceQueueArns   = ["${local.prefix}:sqs:${local.here}:cron-runner-${var.group}-results"]
+  })
+  sqs_managed_sse_enabled = true
+  tags                    = var.tags
 }
 
 data "aws_iam_policy_document" "jobs" {
@@ -178,6 +194,26 @@ data "aws_iam_policy_document" "results" {
   }
 }
 
+data "aws_iam_policy_document" "results_dead_letters" {
+  statement {
+    sid       = "OnlyOverTls"
+    effect    = "Deny"
+    actions   = ["sqs:*"]
+    resources = [aws_sqs_queue.results_dead_letters.arn]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "aws:SecureTransport"
+      values   = ["false"]
+    }
+  }
+}
+
 resource "aws_sqs_queue_policy" "jobs" {
   queue_url = aws_sqs_queue.jobs.url
   policy    = data.aws_iam_policy_document.jobs.json
@@ -191,6 +227,11 @@ resource "aws_sqs_queue_policy" "dead_letters" {
 resource "aws_sqs_queue_policy" "results" {
   queue_url = aws_sqs_queue.results.url
   policy    = data.aws_iam_policy_document.results.json
+}
+
+resource "aws_sqs_queue_policy" "results_dead_letters" {
+  queue_url = aws_sqs_queue.results_dead_letters.url
+  policy    = data.aws_iam_policy_document.results_dead_letters.json
 }
 
 resource "aws_cloudwatch_log_group" "output" {

@@ -104,6 +104,28 @@ variable "sender_roles" {
   default     = []
 }
 
+variable "table" {
+  description = "The name of the fleet's table, which the hosts then use; empty for a group by itself."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(|[A-Za-z0-9_.-]{3,255})$", var.table))
+    error_message = "table is the name of a DynamoDB table, or empty."
+  }
+}
+
+variable "recorder" {
+  description = "The ARN of the fleet's recorder, which then reads the results queue; empty where something else does."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(|arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:function:.+)$", var.recorder))
+    error_message = "recorder is the ARN of a function, or empty."
+  }
+}
+
 variable "alarm_topics" {
   description = "ARNs of SNS topics that are told of alarms and of their end; empty for alarms that tell nobody."
   type        = list(string)

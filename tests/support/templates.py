@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ def _short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[s
 _Loader.add_multi_constructor("!", _short_form)
 
 
+@cache
 def cloudformation(path: Path) -> dict[str, Any]:
     """A template as it is written, its short forms spelt out."""
     loaded = yaml.load(path.read_text(), _Loader)  # noqa: S506 - a SafeLoader with CloudFormation's tags
@@ -96,12 +98,10 @@ class Terraform:
     conditions: Mapping[str, bool]
     names: Mapping[str, str]
     refs: Mapping[str, str] = field(default_factory=dict)
-    blocks: dict[str, list[Any]] = field(default_factory=dict)
+    blocks: dict[str, list[Any]] = field(init=False)
 
     def __post_init__(self) -> None:
-        for path in sorted(self.directory.glob("*.tf")):
-            for kind, found in _plain(hcl2.loads(path.read_text())).items():
-                self.blocks.setdefault(kind, []).extend(found)
+        self.blocks = _blocks(self.directory)
 
     def named(self, kind: str) -> dict[str, dict[str, Any]]:
         """Blocks with one label: variables, outputs."""
@@ -128,7 +128,7 @@ class Terraform:
             return [self.value(item) for item in raw]
         if isinstance(raw, dict):
             return {key.strip('"'): self.value(item) for key, item in raw.items()}
-        if not isinstance(raw, str):
+        if not isinstance(raw, str) or raw.startswith('"<<'):  # a heredoc's indentation is the reader's to take off
             return raw
         if raw.startswith('"'):
             return self._text(str(json.loads(raw)))
@@ -168,7 +168,13 @@ class Terraform:
             return self.policy(text.removeprefix("data.").removesuffix(".json"))
         address, _, attribute = text.rpartition(".")
         logical = self.names[address]
-        own = {"url": "", "id": "", "name": ".QueueName" if address.startswith("aws_sqs_queue.") else "", "arn": ".Arn"}
+        own = {
+            "url": "",
+            "id": "",
+            "function_name": "",
+            "name": ".QueueName" if address.startswith("aws_sqs_queue.") else "",
+            "arn": ".Arn",
+        }
         return f"<{logical}{own[attribute]}>"
 
     def policy(self, address: str) -> dict[str, Any]:
@@ -208,6 +214,16 @@ class Terraform:
             tests = made.setdefault("Condition", {}).setdefault(self.value(condition["test"]), {})
             tests[self.value(condition["variable"])] = self.value(condition["values"])
         return made
+
+
+@cache
+def _blocks(directory: Path) -> dict[str, list[Any]]:
+    """All blocks of a module by their kind. The parser takes a second; nothing changes what it has made."""
+    blocks: dict[str, list[Any]] = {}
+    for path in sorted(directory.glob("*.tf")):
+        for kind, found in _plain(hcl2.loads(path.read_text())).items():
+            blocks.setdefault(kind, []).extend(found)
+    return blocks
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,45 @@
+# The group's part in a fleet: its hosts use the table, its results go to the recorder. Both are made by ./control.
+
+# Locks, claims and directives, of this group alone: every key begins with the group.
+data "aws_iam_policy_document" "host_table" {
+  statement {
+    sid       = "FleetTable"
+    effect    = "Allow"
+    actions   = ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]
+    resources = ["${local.prefix}:dynamodb:${local.here}:table/${var.table}"]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["${var.group}#*"]
+    }
+  }
+}
+
+resource "aws_iam_policy" "host_table" {
+  count       = var.table != "" ? 1 : 0
+  name_prefix = "cron-runner-${var.group}-host-table-"
+  description = "What a host of the cron-runner group ${var.group} may do in the fleet's table."
+  policy      = data.aws_iam_policy_document.host_table.json
+  tags        = var.tags
+}
+
+resource "aws_iam_role_policy_attachment" "host_table" {
+  count      = var.table != "" ? length(var.host_roles) : 0
+  role       = var.host_roles[count.index]
+  policy_arn = aws_iam_policy.host_table[0].arn
+}
+
+resource "aws_lambda_event_source_mapping" "recorder_source" {
+  count                              = var.recorder != "" ? 1 : 0
+  function_name                      = var.recorder
+  event_source_arn                   = aws_sqs_queue.results.arn
+  batch_size                         = 100
+  maximum_batching_window_in_seconds = 2
+  function_response_types            = ["ReportBatchItemFailures"]
+  tags                               = var.tags
+
+  scaling_config {
+    maximum_concurrency = 5
+  }
+}
