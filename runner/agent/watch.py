@@ -107,10 +107,11 @@ class HealthWatch:
         """Feed systemd's watchdog and keep its status line fresh."""
         every = min(self._notifier.watchdog_every or EVERY_S, EVERY_S)
         while True:
-            self._notifier.send(**self._round())
+            self._notifier.send(**self.round())
             await asyncio.sleep(every)
 
-    def _round(self) -> dict[str, str | int]:
+    def round(self) -> dict[str, str | int]:
+        """What systemd is told this time."""
         database, intake, now = self.services.journal.database, self.intake, self._clock()
         # A commit of nothing: it is answered when the journal's thread comes round.
         database.touch()
