@@ -377,6 +377,24 @@ def test_what_cannot_be_cancelled(fleet: Fleet) -> None:
     )
 
 
+def test_a_run_once_is_left_to_who_started_it(fleet: Fleet) -> None:
+    host = up(fleet.host())
+    message = host.directory / "message.json"
+    message.write_text(json.dumps(hang("r1")))
+    words = [COMMAND, "--config", str(host.config), "run-once", "--message", str(message)]
+    with subprocess.Popen(words, env=host.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as once:
+        running(fleet, "r1")
+        done = host.command("cancel", "r1")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.fullmatch(
+            r"cron-runner: cannot cancel run r1 of hang: a run-once on this host has it \(run-once/\d+/\d+\); "
+            r"end it there with Ctrl-C\n",
+            done.stderr,
+        ), done.stderr
+        once.send_signal(signal.SIGINT)
+        once.communicate(timeout=60)
+
+
 def test_all_of_a_job_and_all_there_are(fleet: Fleet) -> None:
     host = up(fleet.host(more='admission.hold = "10m"\n'))
     fleet.send(hang("r1"), hang("r2"), hang("r3", job="other"))
