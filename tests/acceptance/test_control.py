@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -293,7 +294,7 @@ def test_a_running_one_is_stopped_with_its_grace(fleet: Fleet) -> None:
 
 def test_no_grace_kills_at_once(fleet: Fleet) -> None:
     host = up(fleet.host())
-    mark = "86399"
+    mark = f"86{uuid.uuid4().int % 10**9}"
     fleet.send(
         {"job": "deaf", "run_id": "r1", "command": f"trap '' TERM; while :; do sleep {mark}; done", "grace": "1h"}
     )
