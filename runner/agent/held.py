@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.admission import HostLoad, Terms, hand_back, room, terms
+from runner.agent.admission import Decision, HostLoad, Terms, decide, hand_back, room, terms
 from runner.agent.execution import Execution, MessageState
 from runner.agent.run import Run
 from runner.agent.waiting import (
@@ -123,6 +123,12 @@ class Door:
         if len(self.held) >= MOST_HELD:
             return 0, f"{len(self.held)} held runs"
         return room(self.on(), self._services.roster.ledger, self.load, self._line.kept)
+
+    def foresee(self, job: Job) -> Decision:
+        """What would be decided on a job that came now; nothing is taken or kept for it."""
+        view = self._view()
+        ledger = self._services.roster.ledger
+        return view.shut() or decide(view.on, job, ledger, view.load, view.now, self._line.kept)
 
     def _view(self) -> View:
         paused = self._services.pausing.current

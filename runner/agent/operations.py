@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from runner.agent.admission import Hold, NeverFits, Skip
 from runner.agent.execution import State
+from runner.agent.run import HANDED_BACK
 from runner.errors import Refused
 from runner.protocol.units import format_time
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from runner.agent.pausing import Pause
     from runner.agent.run import Run
     from runner.agent.services import Services
+    from runner.protocol.job import Job
 
 log = structlog.get_logger()
 
@@ -78,6 +81,27 @@ class Operations:
             "reason": row.reason,
             "ended_at": _at(row.ended_at),
         }
+
+    async def foresee(self, job: Job) -> dict[str, Any]:
+        """What would become of a job that came now: `decision` is admitted, held, skipped, never or known (its run is
+        active here or has ended here), `detail` says why."""
+        known = await self.find(job.run_id)
+        if known["state"] not in ("unknown", "ended"):
+            return {"decision": "known", "detail": f"run {job.run_id} is {known['state']} here: nothing would start"}
+        if known["state"] == "ended" and known["outcome"] not in HANDED_BACK:
+            return {
+                "decision": "known",
+                "detail": f"run {job.run_id} has ended here ({known['outcome']}): it would be answered, not run again",
+            }
+        decision = self._door.foresee(job)
+        if isinstance(decision, Hold):
+            return {"decision": "held", "detail": decision.reason}
+        if isinstance(decision, Skip):
+            return {"decision": "skipped", "detail": f"{decision.reason}: {decision.detail}"}
+        if isinstance(decision, NeverFits):
+            return {"decision": "never", "detail": decision.detail}
+        replaced = ", ".join(decision.replaces)
+        return {"decision": "admitted", "detail": f"in place of run {replaced}" if replaced else "at once"}
 
     async def cancel(self, run_id: str, *, by: str, note: str = "", grace: float | None = None) -> dict[str, Any]:
         """End a run: what runs by stop signal, grace (its own, or this many seconds) and kill; what waits here for

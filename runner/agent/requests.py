@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.agent.overview import RECENT, pause_entry
 from runner.errors import Refused
+from runner.protocol.job import Job
 from runner.protocol.units import LONGEST
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Requests:
-    """Operations by name: `status`, `run`, `cancel`, `pause`, `drain`, `resume`."""
+    """Operations by name: `status`, `run`, `admission`, `cancel`, `pause`, `drain`, `resume`."""
 
     def __init__(self, services: Services, operations: Operations, overview: Overview) -> None:
         self._services = services
@@ -29,6 +30,7 @@ class Requests:
         self._known: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
             "status": self._status,
             "run": self._run,
+            "admission": self._admission,
             "cancel": self._cancel,
             "pause": self._pause,
             "drain": self._drain,
@@ -47,6 +49,15 @@ class Requests:
 
     async def _run(self, request: Request, _: Peer) -> dict[str, Any]:
         return await self._operations.find(_text(request, "run_id"))
+
+    async def _admission(self, request: Request, _: Peer) -> dict[str, Any]:
+        """What would become of a job that came now. `job`: one as the journal keeps it."""
+        given = request.get("job")
+        try:
+            job = Job.from_json(given if isinstance(given, dict) else {})
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise Refused("invalid", 'cannot read the request: "job" is not a job') from None
+        return await self._operations.foresee(job)
 
     async def _cancel(self, request: Request, peer: Peer) -> dict[str, Any]:
         """One run (`run_id`), those of a `job`, or `all`."""

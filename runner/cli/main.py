@@ -83,11 +83,11 @@ class _Parser(argparse.ArgumentParser):
 
     def _meant(self, message: str) -> str:
         """The known word or option that is most like the one that argparse refuses, as a question."""
-        from runner.protocol.suggest import nearest  # noqa: PLC0415 - only for what cannot be understood
+        from difflib import get_close_matches  # noqa: PLC0415 - only for what cannot be understood
 
         given = _REFUSED.search(message)
-        near = given and nearest(given["word"] or given["option"], self._known_words())
-        return f"; did you mean {near}?" if near else ""
+        near = given and get_close_matches(given["word"] or given["option"], list(self._known_words()), n=1)
+        return f"; did you mean {near[0]}?" if near else ""
 
     def _known_words(self) -> Iterator[str]:
         for action in self._actions:

@@ -6,21 +6,28 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from runner.errors import CronRunnerError, MessageRejected
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from runner.agent.once import Given
     from runner.config import Config
+    from runner.protocol.job import Job
 
 EXAMPLE: Final = """\
 cron-runner run-once --wait 20s
-cron-runner send backup --print -- /usr/bin/true | cron-runner run-once --message - --offline"""
+cron-runner send backup --print -- /usr/bin/true | cron-runner run-once --message - --offline
+cron-runner run-once --dry-run --dead-letter
+aws sqs receive-message --queue-url "$QUEUE" > message.json && cron-runner run-once --message message.json
+"""
 
 NO_MESSAGE: Final = 75
+# Of a job, what admission looks at: the rest may be large, or secret.
+_DECIDING: Final = frozenset({"job", "run_id", "resources", "overlap", "not_after"})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--offline", action="store_true", help="with --message: no AWS at all, the output goes to the terminal only"
     )
     parser.add_argument(
+        "--dead-letter",
+        action="store_true",
+        help="run a message of the dead-letter queue, which stays there: delete or redrive it when all is well",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="show what would run, as whom and with what, and run nothing; a message of the queue is handed back at "
+        help="show what would run, as whom and with what, and whether it would be admitted now, and run nothing; a "
+        "message of the queue is handed back at "
         "once, and SQS counts that as one receive (towards the redrive policy's maxReceiveCount)",
     )
     parser.add_argument("--json", action="store_true", help="with --dry-run: show it as JSON")
@@ -59,11 +72,17 @@ def execute(args: argparse.Namespace) -> int:
         wait = parse_duration(args.wait)
     except ValueError as error:
         raise CronRunnerError(f"cannot use --wait {args.wait}: {error}") from error
+    if args.dead_letter and (args.message is not None or args.offline):
+        raise CronRunnerError("cannot use --dead-letter with --message or --offline: leave one of them out")
     settings = config.load(args.config, os.environ, offline=args.offline)
     log.configure("warning")
     given = None if args.message is None else _given(args.message)
-    if args.dry_run:
-        return _dry_run(settings, given, wait, as_json=args.json)
+    if given is None and (args.dry_run or args.dead_letter):
+        given = _peeked(settings, wait, dead_letters=args.dead_letter)
+        if given is None:
+            return NO_MESSAGE
+    if args.dry_run and given is not None:
+        return _dry_run(settings, given, as_json=args.json)
     from runner.agent.once import once  # noqa: PLC0415
 
     return once(settings, given=given, wait=wait, offline=args.offline)
@@ -75,44 +94,87 @@ def _given(name: str) -> Given:
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CronRunnerError(f"cannot read the message: {error}; give a file of UTF-8 text, or -") from error
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise CronRunnerError(
+            f"cannot read the message {name or 'of a file without a name'}: {why}; give a file, or - for standard input"
+        ) from error
     body, message_id = _captured(text)
     return Given(body, message_id or f"once-{os.urandom(8).hex()}")
 
 
 def _captured(text: str) -> tuple[str, str]:
     """The body, also out of what ``aws sqs receive-message`` prints."""
+    if not text.strip():
+        raise CronRunnerError("cannot run an empty message: there was none to capture; look at the queue's depth")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text, ""
     messages = value.get("Messages") if isinstance(value, dict) else None
-    if not isinstance(messages, list) or len(messages) != 1 or not isinstance(messages[0], dict):
+    if not isinstance(messages, list):
         return text, ""
+    if len(messages) != 1:
+        raise CronRunnerError(
+            f"cannot run {len(messages)} messages at once: keep one of the list, as "
+            "`jq '{Messages: [.Messages[0]]}'` does"
+        )
     [message] = messages
-    if not isinstance(message.get("Body"), str):
-        return text, ""
+    if not isinstance(message, dict) or not isinstance(message.get("Body"), str):
+        raise CronRunnerError("cannot run the message: it has no Body; capture it with `aws sqs receive-message`")
     return message["Body"], str(message.get("MessageId", ""))
 
 
-def _dry_run(settings: Config, given: Given | None, wait: float, *, as_json: bool) -> int:
-    from runner.agent.explain import explain, peek  # noqa: PLC0415
+def _peeked(settings: Config, wait: float, *, dead_letters: bool) -> Given | None:
+    from runner.agent.explain import peek  # noqa: PLC0415
     from runner.protocol.units import format_duration  # noqa: PLC0415
 
+    given = peek(settings, wait, dead_letters=dead_letters)
     if given is None:
-        given = peek(settings, wait)
-        if given is None:
-            print(f"cron-runner: no message came within {format_duration(wait)}", file=sys.stderr)  # noqa: T201
-            return NO_MESSAGE
+        what = "dead letter" if dead_letters else "message"
+        print(f"cron-runner: no {what} came within {format_duration(wait)}", file=sys.stderr)  # noqa: T201
+    return given
+
+
+def _dry_run(settings: Config, given: Given, *, as_json: bool) -> int:
+    from runner.agent.explain import explain  # noqa: PLC0415
+
     try:
-        lines = explain(settings, given.body, given.message_id)
+        told = explain(settings, given.body, given.message_id, lambda job: _asked(settings, job))
     except MessageRejected as error:
-        print(f"rejected: {error.fault.reason}: {error.fault.detail}")  # noqa: T201 - the answer
+        fault = {"rejected": error.fault.reason, "detail": error.fault.detail}
+        print(json.dumps(fault) if as_json else f"rejected: {fault['rejected']}: {fault['detail']}")  # noqa: T201
         return 125
-    if as_json:
-        print(json.dumps(dict(lines), indent=2, ensure_ascii=False))  # noqa: T201
-    else:
-        width = max(len(name) for name, _ in lines)
-        for name, value in lines:
-            print(f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(value)}")  # noqa: T201
+    print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(told)))  # noqa: T201
     return 0
+
+
+def _asked(settings: Config, job: Job) -> dict[str, Any] | None:
+    """What the running agent would decide; None where there is none that answers."""
+    from runner.cli.agent_socket import NAME, ask  # noqa: PLC0415
+
+    shape = {name: value for name, value in job.to_json().items() if name in _DECIDING}
+    try:
+        decided = ask(settings.paths.runtime / NAME, "admission", job={**shape, "argv": []})
+    except CronRunnerError:
+        return None
+    return {"policy": settings.admission.policy, "by": "the running agent, now", **decided}
+
+
+def _lines(told: dict[str, Any]) -> Iterator[str]:
+    """Name and value of what was said, one to a line; what was not said is left out."""
+    width = max(len(name) for name in told)
+    for name, value in told.items():
+        for index, text in enumerate(_texts(name, value)):
+            yield f"{'' if index else name:<{width}}  {text}"
+
+
+def _texts(name: str, value: Any) -> list[str]:
+    if name == "admission":
+        return [f"{value['decision']}: {value['detail']} ({value['policy']}, by {value['by']})"]
+    if isinstance(value, dict):
+        return [f"{key}={_text(entry)}" for key, entry in value.items() if entry is not None and entry != []]
+    return [] if value is None or value == [] else [_text(value)]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

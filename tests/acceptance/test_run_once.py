@@ -139,6 +139,148 @@ def test_a_dry_run_starts_nothing(fleet: Fleet, host: Host) -> None:
     assert not fleet.events.seen
 
 
+EXPLAINED = """\
+job                report
+run_id             r1
+declared           false
+command            make report --key ***
+argv               /bin/sh -c 'make report --key ***'
+user               {user}
+cwd                /srv
+stdin              6 bytes of the message
+environment        API_KEY=***
+                   CRON_RUNNER_ATTEMPT=1
+                   CRON_RUNNER_GROUP=test
+                   CRON_RUNNER_JOB=report
+                   CRON_RUNNER_RUN_ID=r1
+                   CRON_RUNNER_SCHEDULED_AT=
+timeout            10m
+grace              5s
+stop_signal        INT
+deadline           10m after its start, then SIGINT, and SIGKILL 5s later
+limits             memory=536870912
+resources          cpu=2.0
+success            exit_codes=[0]
+                   require=["done"]
+retries            max=1
+                   backoff=30.0
+                   factor=2.0
+                   max_backoff=600.0
+overlap            skip
+ack                on-finish
+output             sinks=["cloudwatch"]
+                   log_group=/cron-runner/test
+                   log_stream=report/r1
+                   max=1G
+admission          admitted: at once (free-for-all, by an empty host: no agent of this host was asked)
+"""
+REPORT = {
+    "job": "report",
+    "run_id": "r1",
+    "command": "make report --key s3cr3t-k3y",
+    "env": {"API_KEY": "s3cr3t-k3y"},
+    "cwd": "/srv",
+    "stdin": "hello\n",
+    "timeout": "10m",
+    "grace": "5s",
+    "stop_signal": "INT",
+    "limits": {"memory": "512M"},
+    "resources": {"cpu": 2},
+    "success": {"require": ["done"]},
+    "retries": 1,
+    "overlap": "skip",
+}
+
+
+def test_a_dry_run_explains_everything(host: Host) -> None:
+    done = once(host, REPORT, "--dry-run")
+    user = "root" if os.geteuid() == 0 else "the supervisor's default (cron-runner-job under root, else its own)"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == EXPLAINED.format(user=user)
+    told = json.loads(once(host, REPORT, "--dry-run", "--json").stdout)
+    assert [told["argv"], told["environment"]["API_KEY"]] == ["/bin/sh -c 'make report --key ***'", "***"]
+    assert told["admission"]["decision"] == "admitted"
+    assert told["output"]["log_stream"] == "report/r1"
+
+
+def test_a_dry_run_asks_the_agent_what_it_would_decide(fleet: Fleet, host: Host) -> None:
+    def decided(**fields: Any) -> tuple[str, str]:
+        body = {"job": "a", "run_id": "other", "command": "true", **fields}
+        admission = json.loads(once(host, body, "--dry-run", "--json").stdout)["admission"]
+        assert admission["by"] == "the running agent, now"
+        return admission["decision"], admission["detail"]
+
+    host.start()
+    fleet.send({"job": "a", "run_id": "long", "command": "sleep 60"})
+    fleet.events.wait("long", "started")
+    assert decided() == ("admitted", "at once")
+    assert decided(overlap="skip") == ("skipped", "overlap: run long of a is active")
+    assert decided(overlap="wait") == ("held", "overlap: waits for run long of a")
+    assert decided(overlap="replace") == ("admitted", "in place of run long")
+    assert decided(not_after="2020-01-01T00:00:00Z")[0] == "skipped"
+    assert decided(run_id="long") == ("known", "run long is running here: nothing would start")
+    assert host.command("pause", "--note", "rebuilding").returncode == 0
+    decision, detail = decided()
+    assert (decision, "rebuilding" in detail) == ("held", True)
+    assert host.command("resume").returncode == 0
+    assert host.command("cancel", "long").returncode == 0
+    fleet.events.wait_ended(["long"])
+    assert decided(run_id="long") == (
+        "known",
+        "run long has ended here (cancelled): it would be answered, not run again",
+    )
+
+
+def test_a_dry_run_of_what_can_never_run(host: Host) -> None:
+    body = {"job": "a", "comand": "true"}
+    done = once(host, body, "--dry-run")
+    assert (done.returncode, done.stdout) == (
+        125,
+        'rejected: invalid: unknown field "comand", did you mean "command"?\n',
+    )
+    done = once(host, body, "--dry-run", "--json")
+    assert json.loads(done.stdout) == {
+        "rejected": "invalid",
+        "detail": 'unknown field "comand", did you mean "command"?',
+    }
+
+
+def test_a_message_as_send_prints_it(host: Host) -> None:
+    printed = host.command("send", "a", "--print", "--", "sh", "-c", "echo captured").stdout
+    assert once(host, printed).stdout == "captured\n"
+
+
+def test_a_dead_letter_runs_and_stays(fleet: Fleet, host: Host) -> None:
+    fleet.aws.send(fleet.dead, json.dumps({"job": "a", "run_id": "dead", "command": "echo was dead; exit 3"}))
+    done = host.command("run-once", "--dead-letter", "--dry-run")
+    assert (done.returncode, "echo was dead" in done.stdout) == (0, True), done.stderr
+    done = host.command("run-once", "--dead-letter")
+    assert (done.returncode, done.stdout) == (3, "was dead\n"), done.stderr
+    assert fleet.aws.depth(fleet.dead) == 1
+    fleet.aws.take(fleet.dead)
+    done = host.command("run-once", "--dead-letter", "--wait", "1s")
+    assert (done.returncode, done.stderr) == (75, "cron-runner: no dead letter came within 1s\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "cannot run an empty message: there was none to capture; look at the queue's depth"),
+        (
+            '{"Messages": [{}, {}]}',
+            "cannot run 2 messages at once: keep one of the list, as `jq '{Messages: [.Messages[0]]}'` does",
+        ),
+        (
+            '{"Messages": [{}]}',
+            "cannot run the message: it has no Body; capture it with `aws sqs receive-message`",
+        ),
+    ],
+)
+def test_a_capture_that_is_none_says_so(host: Host, text: str, said: str) -> None:
+    done = once(host, text)
+    assert (done.returncode, done.stderr) == (125, f"cron-runner: {said}\n")
+
+
 def test_a_message_that_was_answered_before_is_answered_again(fleet: Fleet, host: Host) -> None:
     fleet.send({"job": "a", "run_id": "r", "command": "exit 3"})
     assert host.command("run-once").returncode == 3
