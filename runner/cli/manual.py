@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import runner
 from runner.cli import roff
+from runner.cli.agent_socket import NO_AGENT, NOT_ALLOWED
 from runner.cli.main import FAILED, INTERRUPTED, USAGE, build_parser, commands_of
 from runner.cli.manual_fields import FIELDS
 from runner.cli.run_once import NO_MESSAGE
@@ -40,8 +41,14 @@ Errors are one line on standard error, which says what cannot be done, why, and 
 
 _EXITS: Final = (
     ("0", "Success; of `run`: a clean stop."),
-    (f"{RULE_FAILED}", "`run-once`: the job exited with 0, but a rule of the message failed it."),
+    (
+        f"{RULE_FAILED}",
+        "`run-once`: the job exited with 0, but a rule of the message failed it. `check`: something has failed."
+        " `cancel` and `drain`: there was nothing to cancel, or the wait is over.",
+    ),
     (f"{USAGE}", "The command line cannot be understood."),
+    (f"{NO_AGENT}", "`status`, `cancel`, `pause`, `drain` and `resume`: no agent answers on this host."),
+    (f"{NOT_ALLOWED}", "The same: this user may not control the agent."),
     (f"{NO_MESSAGE}", "`run-once`: there was no message to run."),
     (f"{TIMED_OUT}", "`run-once`: the job timed out."),
     (f"{FAILED}", "cron-runner itself failed: the configuration, AWS, the supervisor or the message."),
