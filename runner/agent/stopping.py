@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 ASK_WITHIN_S = 2.0
+ASK_AT_ALL_S = 10.0
 UNIT = "cron-runner.service"
 _UNIT = re.compile(r"[^/]+\.service")
 
@@ -31,8 +33,7 @@ class Manner(StrEnum):
 
 async def manner(on_stop: str, environ: Mapping[str, str]) -> tuple[Manner, str]:
     """How to stop, and the reason in words. A restart leaves the jobs alone, a host shutdown stops them."""
-    jobs = await systemd_jobs(environ)
-    return decide(on_stop, jobs, own_unit(environ))
+    return decide(on_stop, await systemd_jobs(environ), own_unit(environ))
 
 
 def decide(on_stop: str, jobs: str, unit: str | None) -> tuple[Manner, str]:
@@ -69,27 +70,45 @@ def own_unit(environ: Mapping[str, str], cgroup: Path = Path("/proc/self/cgroup"
 
 
 async def systemd_jobs(environ: Mapping[str, str]) -> str:
-    """What systemd is about to do; empty outside of a unit, or where it does not answer in time."""
+    """What systemd is about to do; empty outside of a unit, or where it does not answer.
+
+    Asked again for a while where that fails: what it says decides about every job of the host.
+    """
     if "INVOCATION_ID" not in environ:
         return ""
-    command = ("systemctl", "list-jobs", "--plain", "--no-legend", "--full")
+    deadline = time.monotonic() + ASK_AT_ALL_S
+    while True:
+        try:
+            return await _list_jobs(environ)
+        except _NotAsked as error:
+            log.warning("systemd_not_asked", error=str(error))
+        if time.monotonic() > deadline:
+            return ""
+        await asyncio.sleep(0.2)
+
+
+class _NotAsked(Exception):
+    """systemctl did not answer; the text says why."""
+
+
+async def _list_jobs(environ: Mapping[str, str]) -> str:
     try:
         process = await asyncio.create_subprocess_exec(
-            *command,
+            *("systemctl", "list-jobs", "--plain", "--no-legend", "--full"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
             env={"PATH": environ.get("PATH", os.defpath), "LANG": "C"},
         )
     except OSError as error:
-        log.warning("systemd_not_asked", error=str(error))
-        return ""
+        raise _NotAsked(str(error)) from error
     try:
         async with asyncio.timeout(ASK_WITHIN_S):
-            out, _ = await process.communicate()
+            out, fault = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()
-        log.warning("systemd_not_asked", error=f"no answer within {ASK_WITHIN_S:.0f} s")
-        return ""
+        raise _NotAsked(f"no answer within {ASK_WITHIN_S:.0f} s") from None
+    if process.returncode:
+        raise _NotAsked(fault.decode(errors="replace").strip() or f"status {process.returncode}")
     return out.decode(errors="replace")

@@ -45,9 +45,9 @@ class Finder:
         if self._child:  # one that this agent started and that has ended since
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._child, os.WNOHANG)
-        companion = Path(f"{self._runtime}-supervisor") / "supervisor.sock"
-        if companion.exists():
-            return _dial(companion)
+        companion = Path(f"{self._runtime}-supervisor")
+        if companion.is_dir():  # also while that unit is down: a supervisor of ours would run its jobs as us
+            return _dial(companion / "supervisor.sock")
         own = self._runtime / "supervisor.sock"
         try:
             return _dial(own)

@@ -65,9 +65,12 @@ OPERATIONS = {
     "sns": frozenset(("Publish",)),
     "ssm": frozenset(("GetParameter",)),
 }
-# The last four are called by botocore itself where credentials come from a role or a single sign-on.
-_ENDPOINTS_OF = frozenset(("sqs", "logs", "dynamodb", "scheduler", "sns", "ssm", "sts", "sso", "portal.sso", "oidc"))
-_SERVICE_FILE = re.compile(r".*/(?P<service>sqs|logs|dynamodb|scheduler|sns|ssm)/[0-9-]+/service-2")
+# Of these an installation needs botocore's descriptions: packages hold no other. The last four are called by botocore
+# itself, where credentials come from a role, a single sign-on or a login.
+SERVICES = (*OPERATIONS, "sts", "sso", "sso-oidc", "signin")
+# The same by their names in the endpoint table.
+_ENDPOINTS_OF = frozenset((*OPERATIONS, "sts", "sso", "portal.sso", "oidc"))
+_SERVICE_FILE = re.compile(rf".*/(?P<service>{'|'.join(OPERATIONS)})/[0-9-]+/service-2")
 
 
 class LeanModels(JSONFileLoader):

@@ -34,8 +34,6 @@ LOOKUP_ACTION = "sqs:GetQueueUrl"
 LOG_WRITER_ACTIONS = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
 RETENTION_ACTION = "logs:PutRetentionPolicy"
 LOG_READER_ACTIONS = ("logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents")
-# Directives are read by a query of their partition, claims and locks are written by conditional updates.
-TABLE_ACTIONS = ("dynamodb:Query", "dynamodb:UpdateItem")
 KMS_ACTIONS = ("kms:Decrypt", "kms:GenerateDataKey")
 
 
@@ -78,8 +76,6 @@ def agent_policy(
     if config.agent.cloudwatch_log_group:
         group = config.agent.cloudwatch_log_group
         statements.append(_allow("AgentLog", LOG_WRITER_ACTIONS, _log_group(group, home)))
-    if config.fleet.table:
-        statements.append(_table(config.fleet.table, config.group, home))
     return _document([*statements, *_keys(kms_keys)])
 
 
@@ -151,13 +147,6 @@ def _log_group(group: str, home: Home) -> list[str]:
     # "For most API actions" a group's ARN ends in :*, and the authorization reference gives it without.
     arn = f"arn:{home.partition}:logs:{home.region}:{home.account}:log-group:{group}"
     return [arn, f"{arn}:*"]
-
-
-def _table(name: str, group: str, home: Home) -> dict[str, Any]:
-    """The fleet's table, and of it the items of this group alone: every partition key begins with its group."""
-    arn = f"arn:{home.partition}:dynamodb:{home.region}:{home.account}:table/{name}"
-    own = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [f"{group}#*"]}}
-    return _allow("Fleet", TABLE_ACTIONS, [arn]) | {"Condition": own}
 
 
 def _keys(arns: Sequence[str]) -> Iterable[dict[str, Any]]:

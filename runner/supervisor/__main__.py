@@ -2,7 +2,8 @@
 
 SIGTERM stops all jobs with their signal and grace, then the supervisor. SIGHUP replaces the supervisor's code and
 leaves the jobs alone. With ``--agent`` it is the PID 1 of a container: it starts the agent, hands SIGTERM on to it,
-and ends with it and with its exit code.
+and ends with it and with its exit code. An agent that was killed, or fails while there are jobs, is started again:
+they are not to notice.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import signal
 import socket
 import sys
 
-from runner.supervisor import command, handover, options, users
+from runner import __version__
+from runner.supervisor import command, handover, notify, options, users
 from runner.supervisor.loop import now
 from runner.supervisor.policy import NOTHING_INHERITED, Policy, PolicyError
 from runner.supervisor.server import Supervisor
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 EX_OK, EX_USAGE, EX_TEMPFAIL, EX_CONFIG = 0, 64, 75, 78
 _SETTLE_EVERY = 0.05
+_AGENT_AGAIN = 1.0
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,6 +69,7 @@ class Program:
         self._agent = 0
         self._status = EX_OK
         self._probe = 0
+        self._ending = False  # as somebody asked for it
         self._supervisor: Supervisor
 
     def run(self, state: dict[str, Any] | None) -> int:
@@ -79,6 +83,7 @@ class Program:
             listener, instance = self._listen(), os.urandom(8).hex()
         else:
             self._lock, self._agent, instance = state["lock"], state["agent"], state["instance"]
+            self._ending = state.get("ending", False)
             listener = socket.socket(fileno=state["listener"])
             os.set_inheritable(self._lock, False)
             listener.set_inheritable(False)
@@ -96,6 +101,7 @@ class Program:
             self._start_agent()
         if self._agent:
             supervisor.mains[self._agent] = None
+        notify.tell("READY=1", f"STATUS=version {__version__}, jobs in {supervisor.placement.description}")
         try:
             supervisor.serve()
         finally:
@@ -132,12 +138,24 @@ class Program:
         return listener
 
     def _start_agent(self) -> None:
+        if self._agent or self._supervisor.stopping:
+            return
         command.descriptors.lower()
-        self._agent = os.posix_spawnp(
-            self._options.agent[0], self._options.agent, os.environ, setsid=True, setsigmask=(),
-            setsigdef=command.RESET,
-        )  # fmt: skip
-        command.descriptors.raise_()
+        try:
+            self._agent = os.posix_spawnp(
+                self._options.agent[0], self._options.agent, os.environ, setsid=True, setsigmask=(),
+                setsigdef=command.RESET,
+            )  # fmt: skip
+        finally:
+            command.descriptors.raise_()
+        self._supervisor.mains[self._agent] = None
+
+    def _start_agent_again(self) -> None:
+        try:
+            self._start_agent()
+        except OSError as error:
+            _say(f"cannot start the agent: {error}; trying again")
+            self._supervisor.loop.at(now() + _AGENT_AGAIN, self._start_agent_again)
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:
@@ -149,6 +167,8 @@ class Program:
                 os.kill(self._agent, signal.SIGTERM)
         else:
             self._supervisor.stop()
+        if number != signal.SIGHUP:
+            self._ending = True
 
     def _on_child(self, pid: int, status: int) -> None:
         if pid == self._probe:
@@ -160,6 +180,10 @@ class Program:
         elif pid == self._agent:
             self._agent = 0
             code = os.waitstatus_to_exitcode(status)
+            if not self._ending and (code < 0 or (code > 0 and self._supervisor.runs)):
+                _say(f"the agent ended with status {code}; starting it again, its jobs go on")
+                self._supervisor.loop.at(now() + _AGENT_AGAIN, self._start_agent_again)
+                return
             self._status = code if code >= 0 else 128 - code
             self._supervisor.stop()
 
@@ -171,7 +195,8 @@ class Program:
         kept = [self._lock, supervisor.listener.fileno(), *supervisor.descriptors()]
         fd = handover.save(
             {
-                "lock": self._lock, "agent": self._agent, "instance": supervisor.instance,
+                "lock": self._lock, "agent": self._agent, "ending": self._ending,
+                "instance": supervisor.instance,
                 "policy": self._policy.state(),
                 "listener": supervisor.listener.fileno(), "supervisor": supervisor.state(),
             }

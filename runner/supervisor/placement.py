@@ -43,6 +43,14 @@ class Placement:
         return "cgroup" if self.cgroups else "session"
 
     @property
+    def description(self) -> str:
+        """In words, for `systemctl status`."""
+        if self.cgroups is None:
+            return "sessions, as there is no cgroup for them"
+        limits = ", ".join(self.controllers)
+        return f"cgroups, {f'with limits of {limits}' if limits else 'without limits: there are no controllers'}"
+
+    @property
     def controllers(self) -> tuple[str, ...]:
         return self.cgroups.controllers if self.cgroups else ()
 

@@ -8,7 +8,7 @@ import os
 import signal
 
 from runner import __version__
-from runner.supervisor import command, handover, processes
+from runner.supervisor import command, handover, notify, processes
 from runner.supervisor import request as requests
 from runner.supervisor.clients import Clients
 from runner.supervisor.command import SpawnError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Operation = Callable[[Connection, dict[str, Any], list[int]], dict[str, Any] | None]
 
 OUTPUT_EVERY = 0.25
+_KILLED_WITHIN = 30.0  # after the longest grace
 _PAGE = 500  # runs in one answer to list
 
 
@@ -102,6 +103,9 @@ class Supervisor:
         self.stopping = True
         for run in list(self.runs.values()):
             run.stop("shutdown", "the supervisor was stopped")
+        last = max((run.kill_at or 0.0 for run in self.runs.values()), default=0.0)
+        within = max(last - now(), 0.0) + _KILLED_WITHIN
+        notify.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(within * 1e6)}")
 
     def _on_signals(self, numbers: bytes) -> None:
         for number in sorted(set(numbers)):

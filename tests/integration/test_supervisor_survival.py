@@ -234,3 +234,19 @@ def test_as_pid_1_it_starts_the_agent_and_ends_with_it(tmp_path: Path) -> None:
     process.stdout.close()
     assert not alive(agent)
     assert not socket.exists()
+
+
+def test_as_pid_1_it_starts_a_killed_agent_again(tmp_path: Path) -> None:
+    """Its jobs are not to notice. One that ends by itself, without jobs, is the container's end."""
+    script = "trap 'exit 7' TERM; echo agent $$; while :; do sleep 0.02; done"
+    process, _ = bare_supervisor(tmp_path, "--agent", "sh", "-c", script, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    first = int(process.stdout.readline().split()[1])
+    os.kill(first, signal.SIGKILL)
+    second = int(process.stdout.readline().split()[1])
+    assert second != first
+    os.kill(process.pid, signal.SIGHUP)  # the new code knows the new agent
+    until(lambda: "--state-fd" in Path(f"/proc/{process.pid}/cmdline").read_text(), "the supervisor has been replaced")
+    os.kill(second, signal.SIGTERM)
+    assert process.wait(30) == 7
+    process.stdout.close()

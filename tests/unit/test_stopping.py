@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.agent.stopping import UNIT, Manner, decide, own_unit
+from runner.agent.stopping import UNIT, Manner, decide, own_unit, systemd_jobs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,3 +39,14 @@ def test_the_unit_is_read_from_the_cgroup(tmp_path: Path) -> None:
     assert own_unit({"INVOCATION_ID": "x"}, tmp_path / "none") == UNIT
     cgroup.write_text("0::/\n")
     assert own_unit({"INVOCATION_ID": "x"}, cgroup) == UNIT
+
+
+async def test_systemd_is_asked_again_where_it_did_not_answer(tmp_path: Path) -> None:
+    """A restart that is taken for a stop would end every job of the host."""
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(
+        '#!/bin/sh\n[ -e "$0.asked" ] && echo "12 x restart running" && exit\n: > "$0.asked"\nexit 1\n'
+    )
+    systemctl.chmod(0o755)
+    assert await systemd_jobs({"INVOCATION_ID": "x", "PATH": f"{tmp_path}:/bin"}) == "12 x restart running\n"
+    assert await systemd_jobs({"PATH": f"{tmp_path}:/bin"}) == "", "there is nobody to ask outside of a unit"
