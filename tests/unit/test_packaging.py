@@ -1,0 +1,169 @@
+"""What the packages are made of, as far as it can be judged without making them: `tests/packaging/run` does that."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+
+from runner.aws.calls import Purpose
+from runner.aws.models import SERVICES
+from runner.aws.session import Session
+from runner.config.sections import Agent, Queue
+from runner.supervisor.users import AGENT_NAME, DEFAULT_USER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGING = ROOT / "packaging"
+SCRIPTS = [*sorted((PACKAGING / "scripts").glob("*/*")), PACKAGING / "build", PACKAGING / "container/entrypoint"]
+
+
+@pytest.fixture
+def tree() -> Iterator[ModuleType]:
+    """The builder's module of that name, which is found by its directory and not by a package."""
+    sys.path.insert(0, str(PACKAGING / "builder"))
+    before = set(sys.modules)
+    try:
+        yield importlib.import_module("tree")
+    finally:
+        sys.path.remove(str(PACKAGING / "builder"))
+        for name in set(sys.modules) - before:
+            if getattr(sys.modules[name], "__file__", None) and str(PACKAGING) in str(sys.modules[name].__file__):
+                del sys.modules[name]
+
+
+def unit(name: str) -> dict[str, list[str]]:
+    """Every setting of a unit with its values."""
+    found: dict[str, list[str]] = {}
+    for line in (ROOT / "systemd" / name).read_text().splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def test_the_agent_is_hardened(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze (apt-get install systemd)")
+    shutil.copy(ROOT / "systemd/cron-runner.service", tmp_path)
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(tmp_path / "cron-runner.service")],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    [score] = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert float(score) <= 2.5
+
+
+def test_a_stop_of_the_agent_has_the_time_that_it_takes() -> None:
+    agent, queue = Agent(), Queue()
+    assert unit("cron-runner.service")["TimeoutStopSec"] == ["15min"]
+    assert agent.drain_timeout + queue.wait + 60 < 15 * 60
+
+
+def test_nothing_restricts_the_supervisors_unit() -> None:
+    """Jobs inherit it."""
+    allowed = {
+        "Description", "Documentation", "After", "StartLimitIntervalSec",
+        "Type", "NotifyAccess", "ExecStart", "ExecReload", "Group", "EnvironmentFile", "Environment", "Restart",
+        "RestartSec", "RuntimeDirectory", "RuntimeDirectoryMode", "RuntimeDirectoryPreserve",
+        "LogRateLimitIntervalSec", "Delegate", "TasksMax", "OOMPolicy", "KillMode", "TimeoutStopSec", "SendSIGKILL",
+    }  # fmt: skip
+    found = unit("cron-runner-supervisor.service")
+    assert set(found) <= allowed
+    wanted = {"Delegate": "yes", "KillMode": "mixed", "OOMPolicy": "continue", "TasksMax": "infinity"}
+    assert {name: found[name] for name in wanted} == {name: [value] for name, value in wanted.items()}
+
+
+def test_the_users_are_those_that_the_code_names() -> None:
+    made = re.findall(r"^u (\S+)", (ROOT / "systemd/cron-runner.sysusers").read_text(), re.MULTILINE)
+    assert made == [AGENT_NAME, DEFAULT_USER]
+    assert unit("cron-runner.service")["User"] == [AGENT_NAME]
+
+
+def test_the_lock_file_has_every_dependency_with_hashes() -> None:
+    text = (PACKAGING / "requirements.lock").read_text()
+    locked = dict(re.findall(r"^(\S+)==\S+ \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE))
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = [re.split(r"[<>=!~\[;]", line)[0].strip().lower().replace("_", "-") for line in wanted]
+    assert [name for name in names if name not in locked] == [], "run packaging/build --lock"
+
+
+async def test_the_services_in_the_packages_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: ModuleType
+) -> None:
+    """A client for every purpose can be made of what the packages have of botocore's data."""
+    import botocore
+    from botocore import loaders
+
+    whole, cut = Path(botocore.__file__).parent / "data", tmp_path / "data"
+    shutil.copytree(
+        whole, cut, ignore=lambda at, names: [n for n in names if at == str(whole) and n[0] > "a" and n not in kept]
+    )
+    tree.cut_botocore(cut, SERVICES)
+    assert sorted(path.name for path in cut.iterdir() if path.is_dir()) == sorted(SERVICES)
+    monkeypatch.setattr(loaders.Loader, "BUILTIN_DATA_PATH", str(cut))
+    for name, value in {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(name, value)
+    session = Session()
+    made: list[str] = []
+    for purpose in get_args(Purpose):
+        await session.call(
+            purpose, "Nothing", lambda client: made.append(client.meta.service_model.service_name) or {}, dict
+        )
+    assert set(made) <= set(SERVICES)
+    plain = botocore.session.Session()
+    for service in SERVICES:
+        plain.create_client(service, region_name="eu-west-1")
+
+
+# What the copy above needs to be a copy, and not 30 MB.
+kept = {*SERVICES, "_retry.json", "endpoints.json", "partitions.json", "sdk-default-configuration.json", "s3", "ec2"}
+
+
+def test_the_builder_reads_the_services_from_the_code(tree: ModuleType) -> None:
+    assert tree.constant(ROOT / "runner/aws/models.py", "SERVICES") == SERVICES
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_scripts_parse(script: Path) -> None:
+    subprocess.run(["sh", "-n", str(script)], check=True)
+
+
+def test_the_shipped_configuration_has_only_keys_that_there_are() -> None:
+    shipped = tomllib.loads((PACKAGING / "linux/etc/cron-runner/config.toml").read_text())
+    example = (ROOT / "config.example.toml").read_text()
+    for section, value in shipped.items():
+        for key in value if isinstance(value, dict) else (section,):
+            assert re.search(rf"^#? ?{key} = ", example, re.MULTILINE), key
+
+
+def test_the_container_copies_what_exists_and_starts_what_it_copies() -> None:
+    recipe = (PACKAGING / "container/Dockerfile").read_text()
+    [entrypoint] = re.findall(r"^ENTRYPOINT (.+)$", recipe, re.MULTILINE)
+    copied = dict(re.findall(r"^COPY (packaging/\S+) (\S+)$", recipe, re.MULTILINE))
+    assert [path for path in copied if not (ROOT / path).stat().st_mode & 0o111] == []
+    assert json.loads(entrypoint) == [*copied.values()]
+
+
+def test_modes_and_times_do_not_depend_on_who_builds(tmp_path: Path, tree: ModuleType) -> None:
+    program = tmp_path / "usr/bin/program"
+    program.parent.mkdir(parents=True, mode=0o700)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o700)
+    (tmp_path / "module.py").write_text("")
+    (tmp_path / "module.py").chmod(0o755)
+    assert tree.settle(tmp_path, 1_700_000_000) == len("#!/bin/sh\n")
+    modes = {str(path.relative_to(tmp_path)): oct(path.stat().st_mode & 0o777) for path in tmp_path.rglob("*")}
+    assert modes == {"usr": "0o755", "usr/bin": "0o755", "usr/bin/program": "0o755", "module.py": "0o644"}
+    assert {path.stat().st_mtime for path in tmp_path.rglob("*")} == {1_700_000_000}
