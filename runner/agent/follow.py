@@ -239,18 +239,21 @@ class Followed:
 
     def behind(self) -> bool:
         """Whether a sink owes something: not what may yet turn out to be a secret or the head of a dropped middle."""
-        accepted = self._accepted()
         spare = self.masks.longest + 4 if self.ended is None else 0
-        return self.limit(accepted)[0] - accepted > spare
+        return self._owed() - self._accepted() > spare
 
     def _accepted(self) -> int:
         """Up to where every sink has it."""
         return min((reader.offset for reader in self.readers.values()), default=self.size)
 
+    def _owed(self) -> int:
+        """Up to where every sink is to have it: before the end, of what is sure to be kept."""
+        return self.size if self.ended is not None else min(self.size, self.tag.head_bytes)
+
     def _mark(self, now: float) -> None:
         """Note what is there and not accepted now, unless older output is noted already."""
-        if self.behind_since is None and self._accepted() < (end := self.limit(self._accepted())[0]):
-            self.behind_since, self._behind_to = now, end
+        if self.behind_since is None and self._accepted() < (owed := self._owed()):
+            self.behind_since, self._behind_to = now, owed
 
     # -- what the finished event says
 
