@@ -489,6 +489,8 @@ def test_what_cannot_change_is_said_and_does_not_hinder_the_rest(fleet: Fleet) -
         host = Reloaded(fleet)
         host.host.environment |= systemd.environment()
         host.start()
+        # Its pages are there before it is ready, and a reload by then is no business of systemd's.
+        wait_for(lambda: systemd.said("READY"), "the agent is ready", detail=host.host.log)
         host.reload(group='"other"', run__env='{ SHOWN = "yes" }', queue__visibility='"1m"')
         data = host.run("echo $SHOWN")
         assert (data["output"]["tail"], data["group"]) == ("yes\n", "test")
