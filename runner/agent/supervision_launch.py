@@ -18,6 +18,7 @@ from runner.errors import SupervisorUnavailable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _START_WITHIN = 10.0
 
 
@@ -76,6 +77,8 @@ class Finder:
                     stdout=stderr,
                     stderr=stderr,
                     cwd="/",
+                    # It is not the service that systemd asks about: that is us.
+                    env={name: value for name, value in os.environ.items() if name not in OF_SYSTEMD},
                     start_new_session=True,
                 )
             self._child = process.pid
