@@ -38,6 +38,20 @@ class ConfigError(CronRunnerError):
         return f"cannot use the configuration: {len(self.faults)} faults{lines}"
 
 
+class JobFilesInvalid(CronRunnerError):
+    """Job files that cannot be applied; ``faults`` are all of them, each naming file, job and field."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults: tuple[str, ...] = tuple(faults)
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        if len(self.faults) == 1:
+            return f"cannot use the job files: {self.faults[0]}"
+        lines = "".join(f"\n  {fault}" for fault in self.faults)
+        return f"cannot use the job files: {len(self.faults)} faults{lines}"
+
+
 class SupervisorUnavailable(CronRunnerError):
     """The supervisor cannot be reached or started, or speaks another version of its protocol."""
 

@@ -8,8 +8,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.cli import agent_socket
+from runner.cli import agent_socket, fleet
 from runner.cli.agent_socket import NOTHING_DONE, ask
+from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
     import argparse
@@ -19,6 +20,7 @@ EXAMPLE: Final = """\
 cron-runner cancel nightly-2030-01-31
 cron-runner cancel --grace 0s --note "eats the disk" nightly-2030-01-31
 cron-runner cancel --job backup
+cron-runner cancel --fleet nightly-2030-01-31
 """
 _LOOK_EVERY_S: Final = 0.2
 _STOPPED: Final = frozenset({"running", "stopping", "starting"})
@@ -39,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--note", metavar="TEXT", default="", help="why; it stands in the finished event's reason")
     parser.add_argument("--no-wait", action="store_true", help="do not wait until the runs have ended")
+    parser.add_argument("--fleet", action="store_true", help="whichever host has the run, from anywhere")
+    parser.add_argument("--group", metavar="GROUP", help="with --fleet: the run's group, where the table cannot tell")
     agent_socket.add_options(parser)
+    fleet.add_table(parser)
     parser.epilog = (
         "A run that is running gets its stop signal, and SIGKILL after its grace; one that is held or waits for its\n"
         "next attempt ends at once. The outcome is `cancelled`, its message is deleted.\n"
@@ -50,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Cancel, wait for the end, and say how each run ended."""
+    if args.fleet:
+        return _everywhere(args)
     path = agent_socket.socket_of(args, os.environ)
     asked = ask(path, "cancel", **_which(args), note=args.note, grace=args.grace)
     runs: list[dict[str, Any]] = asked["runs"]
@@ -66,6 +73,20 @@ def execute(args: argparse.Namespace) -> int:
         if not runs:
             _say(f"cannot cancel: no run of {args.job} is here" if args.job else "nothing runs here", error=True)
     return 0 if runs and all(_done(run, args.no_wait) for run in runs) else NOTHING_DONE
+
+
+def _everywhere(args: argparse.Namespace) -> int:
+    """Write it to the fleet's table, where the run's host sees it within seconds."""
+    from runner.cli.run_ids import run_id_of  # noqa: PLC0415 - `--help` needs none of it
+
+    if args.run_id is None or args.grace is not None:
+        raise CronRunnerError("cannot cancel that from anywhere: --fleet takes one RUN_ID, and no --grace")
+    told = fleet.cancel(args, run_id_of(args.run_id, "cancel a run"))
+    if args.json:
+        print(json.dumps(told, indent=2))  # noqa: T201 - what was asked for
+    else:
+        _say(f"run {told['run_id']} of group {told['group']} is to be cancelled, wherever it is")
+    return 0
 
 
 def _which(args: argparse.Namespace) -> dict[str, Any]:
@@ -111,8 +132,8 @@ def told(run: dict[str, Any]) -> str:
     if state == "elsewhere":
         return f"cannot cancel {name}: a run-once on this host has it ({run['owner']}); end it there with Ctrl-C"
     return (
-        f"cannot cancel {name}: this host does not know it; look at `cron-runner status`, or on the host that its "
-        "started event names"
+        f"cannot cancel {name}: this host does not know it; look at `cron-runner status`; --fleet cancels it "
+        "wherever it is"
     )
 
 

@@ -7,7 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.errors import CronRunnerError
+from runner.cli import fleet
+from runner.errors import AwsUnavailable, CronRunnerError
 
 if TYPE_CHECKING:
     import argparse
@@ -34,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the run has ended")
     parser.add_argument("--job", metavar="NAME", help="the run's job: finds it in CloudWatch without a search")
     parser.add_argument("--stream", metavar="NAME", help="its log stream, as its events name it")
+    fleet.add_table(parser)
+    parser.add_argument("--group", metavar="GROUP", help="the run's group, where the table knows several of the id")
     parser.add_argument("--json", action="store_true", help="a JSON object a line: time, run_id, message and more")
 
 
@@ -45,7 +48,9 @@ def execute(args: argparse.Namespace) -> int:
     from runner.cli.run_ids import run_id_of  # noqa: PLC0415
 
     args.run_id = run_id_of(args.run_id, "show the output of a run")
-    settings = config.load(args.config, os.environ)
+    # With the fleet's table no configuration is needed, and so this works from anywhere.
+    args.table = fleet.table_name(args)
+    settings = config.load(args.config, os.environ, offline=bool(args.table))
     return asyncio.run(_Logs(settings, args).run())
 
 
@@ -57,6 +62,8 @@ class _Logs:
         self._run_id: str = args.run_id
         self._job: str | None = args.job
         self._stream: str | None = args.stream
+        self._table: str = args.table
+        self._of_group: str | None = args.group
         self._follow: bool = args.follow
         self._printer = _Printer(args.run_id, as_json=args.json)
         self._kept: KeptOutput = KeptOutput(config.paths.state)
@@ -71,6 +78,8 @@ class _Logs:
             unreadable = f" ({error}; the users root and cron-runner may)"
         if known is not None and (self._kept.is_whole(known) or "cloudwatch" not in self._config.output.sinks):
             await self._from_here(known)
+            return 0
+        if known is None and self._stream is None and self._table and await self._from_table():
             return 0
         if "cloudwatch" not in self._config.output.sinks and self._stream is None:
             raise CronRunnerError(
@@ -117,6 +126,32 @@ class _Logs:
                 return
             await asyncio.sleep(_LOOK_HERE_S)
             known = self._kept.known(self._run_id) or known
+
+    # -- CloudWatch, by what the fleet's table says
+
+    async def _from_table(self) -> bool:
+        """Show the output that the table knows of; False where it knows none."""
+        from runner.agent.cloud_output import CloudOutput  # noqa: PLC0415
+        from runner.aws.logs import Logs  # noqa: PLC0415
+        from runner.aws.session import Session  # noqa: PLC0415
+        from runner.aws.table import Table  # noqa: PLC0415
+        from runner.cli.table_logs import told  # noqa: PLC0415
+
+        session = Session(queue_url=self._config.queue.url)
+        try:
+            found = await told(Table(session, self._table), self._run_id, self._of_group)
+            if found is None:
+                return False
+            self._follow = self._follow and found.open
+            cloud = CloudOutput(Logs(session), found.group, found.template(self._run_id))
+            for stream in found.streams:
+                await self._read_stream(cloud, stream, None, last=stream == found.streams[-1])
+        except AwsUnavailable as error:
+            raise CronRunnerError(f"cannot ask table {self._table}: {error.code}: {error.detail}") from error
+        else:
+            return True
+        finally:
+            session.close()
 
     # -- CloudWatch
 

@@ -59,6 +59,10 @@ COMMANDS: Final = (
     Command("pause", "runner.cli.pause", "receive nothing more on this host; what runs goes on"),
     Command("drain", "runner.cli.drain", "make this host empty: a pause that leaves retries to other hosts"),
     Command("resume", "runner.cli.resume", "end a pause or a drain"),
+    Command("jobs", "runner.cli.jobs", "what the fleet runs and when; apply makes it what files say"),
+    Command("history", "runner.cli.history", "what ran, over all hosts, and how it ended"),
+    Command("maintenance", "runner.cli.maintenance", "let the runs of a job be skipped on every host, or run again"),
+    Command("control", "runner.cli.control", "the fleet's scheduler and recorder, as one process"),
     Command("demo", "runner.cli.demo", "the whole loop on an embedded AWS stand-in"),
     Command("completion", "runner.cli.completion", "a shell's completion of this command line"),
 )
@@ -74,7 +78,7 @@ class CommandModule(Protocol):
     def execute(self, args: argparse.Namespace) -> int: ...
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, as all errors of cron-runner are."""
 
     def error(self, message: str) -> NoReturn:
@@ -95,7 +99,7 @@ class _Parser(argparse.ArgumentParser):
             yield from action.choices or ()
 
 
-class _CommandParser(_Parser):
+class _CommandParser(Parser):
     """The parser of one command, which fetches the command's module when it is needed."""
 
     command: Command
@@ -133,7 +137,7 @@ def _add_config(parser: argparse.ArgumentParser, default: Any) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; a command's own options are added when it is met."""
-    parser = _Parser(
+    parser = Parser(
         prog="cron-runner",
         description="Runs the jobs that arrive on an SQS queue as supervised processes of this host.",
         epilog="`cron-runner COMMAND --help` shows a command's options and an example.",

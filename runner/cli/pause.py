@@ -6,7 +6,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Final
 
-from runner.cli import agent_socket
+from runner.cli import agent_socket, fleet
+from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
     import argparse
@@ -14,25 +15,33 @@ if TYPE_CHECKING:
 EXAMPLE: Final = """\
 cron-runner pause --note "new disk"
 cron-runner pause --for 2h
+cron-runner pause web --note "database is moved"
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Why, and for how long."""
+    """Whom, why, and for how long."""
+    parser.add_argument("group", metavar="GROUP", nargs="?", help="every host of a group, from anywhere")
     parser.add_argument("--note", metavar="TEXT", default="", help="why; `status` and the log show it")
     parser.add_argument(
         "--for", dest="lasts", metavar="DURATION", type=agent_socket.duration, help="resume by itself after so long"
     )
     agent_socket.add_options(parser)
+    fleet.add_table(parser)
     parser.epilog = (
         "Nothing is received, and what is held is handed back; what runs goes on, with its retries. A pause lasts\n"
         "over restarts of the agent and of the host. A further `pause` replaces it, as it does a `drain`.\n"
+        "With GROUP it is written to the fleet's table, and every host of the group sees it within seconds.\n"
         f"Exit status: 0 paused, 3 no agent, 4 not allowed.\n\n{parser.epilog}"
     )
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Pause; 0 when the agent has noted it."""
+    """Pause; 0 when the agent, or the table, has noted it."""
+    if args.group is not None:
+        if args.lasts is not None:
+            raise CronRunnerError("cannot pause a group for a time: pause it, and `cron-runner resume GROUP` ends that")
+        return fleet.pause(args, on=True)
     answer = agent_socket.ask(agent_socket.socket_of(args, os.environ), "pause", note=args.note, for_s=args.lasts)
     if args.json:
         print(json.dumps(answer, indent=2))  # noqa: T201 - what was asked for

@@ -6,17 +6,23 @@ import json
 import os
 from typing import TYPE_CHECKING, Final
 
-from runner.cli import agent_socket
+from runner.cli import agent_socket, fleet
 
 if TYPE_CHECKING:
     import argparse
 
-EXAMPLE: Final = "cron-runner resume"
+EXAMPLE: Final = """\
+cron-runner resume
+cron-runner resume web --note "database is back"
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Nothing but where the agent is."""
+    """Whom, and where the agent is."""
+    parser.add_argument("group", metavar="GROUP", nargs="?", help="every host of a group, from anywhere")
+    parser.add_argument("--note", metavar="TEXT", default="", help="of a group: why, for the audit trail")
     agent_socket.add_options(parser)
+    fleet.add_table(parser)
     parser.epilog = (
         "Ends a pause and a drain alike; where there is none, nothing is to be done.\n"
         f"Exit status: 0, 3 no agent, 4 not allowed.\n\n{parser.epilog}"
@@ -25,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Resume; 0 also where nothing was paused."""
+    if args.group is not None:
+        return fleet.pause(args, on=False)
     answer = agent_socket.ask(agent_socket.socket_of(args, os.environ), "resume")
     if args.json:
         print(json.dumps(answer, indent=2))  # noqa: T201 - what was asked for

@@ -33,9 +33,17 @@ _TIED: Final = (
     "ctypes.CDLL(None).prctl(1, 15)\n"
     "if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])\n"
 )
+# moto's transactions copy the whole table and put the copy back where a condition does not hold, and with it undo
+# what other threads have written meanwhile: its DynamoDB answers one request at a time.
 _SERVE: Final = (
     "import logging, signal, sys, threading\n"
+    "from moto.dynamodb.responses import DynamoHandler\n"
     "from moto.moto_server.threaded_moto_server import ThreadedMotoServer\n"
+    "act, lock = DynamoHandler.call_action, threading.Lock()\n"
+    "def one_at_a_time(self):\n"
+    "    with lock:\n"
+    "        return act(self)\n"
+    "DynamoHandler.call_action = one_at_a_time\n"
     "logging.getLogger('werkzeug').setLevel(logging.ERROR)\n"
     "server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False)\n"
     "server.start()\n"

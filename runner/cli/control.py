@@ -1,0 +1,69 @@
+"""``cron-runner control --local``: the scheduler and the recorder as one process, where there is no Lambda."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING, Final
+
+from runner.cli import fleet
+from runner.errors import AwsUnavailable, CronRunnerError
+
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLE: Final = """\
+cron-runner control --local
+cron-runner control --local --table cron --results https://sqs.eu-west-1.amazonaws.com/123456789012/cron-results
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where it works."""
+    parser.add_argument("--local", action="store_true", required=True, help="run here; in the cloud Lambda runs it")
+    parser.add_argument("--results", metavar="URL", help="the results queue (default: [results] url)")
+    parser.add_argument("--make", action="store_true", help="create the table where there is none, for a stand-in")
+    parser.add_argument(
+        "--every", metavar="DURATION", default="1m", help="how often the scheduler looks (1m; shorter in a demo)"
+    )
+    fleet.add_table(parser)
+    parser.epilog = (
+        "Several may run side by side, and beside the Lambda functions: a fire time is enqueued once all the same.\n\n"
+        f"{parser.epilog}"
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT; 0 then."""
+    from runner import config, log  # noqa: PLC0415 - `--help` needs none of it
+    from runner.aws.sqs import Queue  # noqa: PLC0415
+    from runner.control.local import serve  # noqa: PLC0415
+    from runner.protocol.units import parse_duration  # noqa: PLC0415
+
+    try:
+        every = parse_duration(args.every)
+    except ValueError as error:
+        raise CronRunnerError(f"cannot run the scheduler: --every: {error}") from error
+    log.configure("info")
+    url, name = args.results or "", ""
+    if not url:
+        results = config.load(args.config, os.environ).results
+        url, name = results.url, results.name
+    if not (url or name):
+        raise CronRunnerError("cannot record: no results queue is known; give its URL with --results")
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        with fleet.opened(args) as (session, table):
+            if args.make:
+                try:
+                    await table.make()
+                except AwsUnavailable as error:
+                    raise CronRunnerError(f"cannot create table {table.name}: {error.code}: {error.detail}") from error
+            await serve(session, table, Queue(session, url=url, name=name), every=max(0.1, every), stop=stop)
+
+    asyncio.run(main())
+    return 0

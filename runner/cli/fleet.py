@@ -1,0 +1,159 @@
+"""The fleet's table as commands reach it, from a host or from anywhere else: its name, and who is asking."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from runner.errors import AwsUnavailable, CronRunnerError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+    from runner.aws.session import Session
+    from runner.aws.table import Table
+
+VARIABLE: Final = "CRON_RUNNER_FLEET__TABLE"
+
+
+def add_options(parser: argparse.ArgumentParser, *, group: bool = True) -> None:
+    """What every command that looks at the table takes."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_table(parser)
+    if group:
+        parser.add_argument("--group", metavar="GROUP", help="the group, where the name alone is not enough")
+
+
+def add_table(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--table", metavar="NAME", help=f"the fleet's DynamoDB table (default: ${VARIABLE}, else [fleet] table)"
+    )
+
+
+def table_name(args: argparse.Namespace) -> str:
+    """The table: as given, else of the environment, else of the configuration, which need not exist; "" for none."""
+    if given := args.table or os.environ.get(VARIABLE):
+        return str(given)
+    from runner import config  # noqa: PLC0415 - `--help` needs none of it
+    from runner.config.reader import DEFAULT_PATH  # noqa: PLC0415
+
+    if args.config is None and not Path(DEFAULT_PATH).exists():
+        return ""
+    return config.load(args.config, os.environ).fleet.table
+
+
+@contextmanager
+def opened(args: argparse.Namespace) -> Iterator[tuple[Session, Table]]:
+    """The table, and the session to reach it with; an AWS failure becomes one line that names the table."""
+    from runner.aws.session import Session  # noqa: PLC0415
+    from runner.aws.table import Table  # noqa: PLC0415
+
+    name = table_name(args)
+    if not name:
+        raise CronRunnerError(f"cannot find the fleet's table: name it with --table, ${VARIABLE} or [fleet] table")
+    session = Session()
+    try:
+        yield session, Table(session, name)
+    except AwsUnavailable as error:
+        raise CronRunnerError(f"cannot use table {name}: {error.call}: {error.code}: {error.detail}") from error
+    finally:
+        session.close()
+
+
+def run(args: argparse.Namespace, work: Callable[[Session, Table], Awaitable[Any]]) -> Any:
+    """Do the work of a command in a loop of its own."""
+    import asyncio  # noqa: PLC0415
+
+    with opened(args) as (session, table):
+
+        async def main() -> Any:
+            return await work(session, table)
+
+        return asyncio.run(main())
+
+
+def whoami() -> str:
+    """USER@HOST: who changes something, as the table remembers it. CloudTrail has the identity that AWS saw."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{os.environ.get('SUDO_USER') or user}@{socket.gethostname()}"
+
+
+def pause(args: argparse.Namespace, *, on: bool) -> int:
+    """Pause a whole group, or end that."""
+    from runner.aws import directives  # noqa: PLC0415
+    from runner.control import store  # noqa: PLC0415
+
+    async def work(_: Session, table: Table) -> None:
+        await store.group(table, args.group)  # a slip of the pen would pause nobody
+        await directives.pause(table, args.group, on=on, by=whoami(), why=args.note, now=time.time())
+
+    run(args, work)
+    word = "paused" if on else "resumed"
+    sys.stdout.write(
+        f"{json.dumps({'group': args.group, 'paused': on})}\n"
+        if args.json
+        else f"group {args.group} is {word}; its hosts see it within seconds\n"
+    )
+    return 0
+
+
+def cancel(args: argparse.Namespace, run_id: str) -> dict[str, str]:
+    """Ask whichever host has a run to cancel it; what was asked."""
+    from runner.aws import directives  # noqa: PLC0415
+    from runner.control import store  # noqa: PLC0415
+    from runner.control.run_state import is_open  # noqa: PLC0415
+
+    async def work(_: Session, table: Table) -> dict[str, str]:
+        group = args.group
+        if group is None:
+            found = await store.run(table, run_id)
+            if not is_open(found["state"]):
+                raise CronRunnerError(
+                    f"cannot cancel run {run_id}: it has ended {found['state']} at {found['ended_at']}"
+                )
+            group = found["group"]
+        await directives.cancel(table, group, run_id, by=whoami(), why=args.note, now=time.time())
+        return {"run_id": run_id, "group": group}
+
+    told: dict[str, str] = run(args, work)
+    return told
+
+
+def aligned(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines; the last column is not padded."""
+    widths = [max(len(row[at]) for row in [titles, *rows]) for at in range(len(titles))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [titles, *rows]
+    ]
+
+
+def when(moment: float, timezone: str, now: float) -> str:
+    """A time to come, in words: `Wed 2030-01-02 03:00 CET, in 11h52m`."""
+    from runner.control.schedule import local  # noqa: PLC0415
+
+    there = local(moment, timezone)
+    seconds = f":{there:%S}" if there.second else ""
+    return f"{there:%a %Y-%m-%d %H:%M}{seconds} {there:%Z}, in {span(moment - now)}"
+
+
+def span(seconds: float) -> str:
+    """A span as an operator says it: the two largest units."""
+    from runner.protocol.units import format_duration  # noqa: PLC0415
+
+    for unit in (86_400, 3600, 60):
+        if seconds >= unit:
+            smaller = {86_400: 3600, 3600: 60, 60: 1}[unit]
+            return format_duration(seconds // smaller * smaller)
+    return format_duration(round(seconds, 1) if seconds < 10 else round(seconds))

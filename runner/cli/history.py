@@ -1,0 +1,128 @@
+"""``cron-runner history``: what ran, when, for how long and how it ended, over all hosts."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from runner.cli import fleet
+from runner.errors import CronRunnerError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from runner.aws.session import Session
+    from runner.aws.table import Table
+
+EXAMPLE: Final = """\
+cron-runner history nightly
+cron-runner history --failed --since 24h
+cron-runner history nightly --limit 100 --json
+"""
+_SHOWN: Final = (
+    "run_id",
+    "job",
+    "group",
+    "state",
+    "scheduled_at",
+    "started_at",
+    "ended_at",
+    "duration_s",
+    "exit_code",
+    "signal",
+    "reason",
+    "host",
+    "attempt",
+    "attempts",
+    "seen_at",
+    "log",
+    "labels",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Whose history, and how much of it."""
+    parser.add_argument("job", metavar="JOB", nargs="?", help="a job; without one, all runs that ended")
+    parser.add_argument("--failed", action="store_true", help="only those that ended badly")
+    parser.add_argument("--since", metavar="DURATION", help="from so long ago on (of all jobs: 24h where not given)")
+    parser.add_argument("--limit", type=int, metavar="N", default=20, help="how many runs at most (20)")
+    fleet.add_options(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Show the runs, the newest first."""
+    since = _since(args.since)
+
+    async def work(_: Session, table: Table) -> list[dict[str, Any]]:
+        return await _runs(table, args, since)
+
+    runs = fleet.run(args, work)
+    if args.json:
+        print(json.dumps([{name: run.get(name) for name in _SHOWN} for run in runs], indent=2))  # noqa: T201 - as below
+        return 0
+    if not runs:
+        what = f"run of {args.job}" if args.job else "run that failed" if args.failed else "run"
+        print(f"no {what} is known{f' since {args.since}' if args.since else ''}", file=sys.stderr)  # noqa: T201
+        return 0
+    several = len({run["group"] for run in runs}) > 1
+    titles = ["STARTED", "TOOK", "OUTCOME", "EXIT", "HOST", "RUN", "REASON"]
+    rows = [_row(run, args) for run in runs]
+    if several:
+        titles.insert(5, "GROUP")
+        rows = [[*row[:5], run["group"], *row[5:]] for row, run in zip(rows, runs, strict=True)]
+    print("\n".join(fleet.aligned(titles, rows)))  # noqa: T201 - what was asked for
+    return 0
+
+
+async def _runs(table: Table, args: argparse.Namespace, since: float | None) -> list[dict[str, Any]]:
+    from runner.control import store  # noqa: PLC0415 - `--help` needs none of it
+    from runner.control.run_state import FAILURES  # noqa: PLC0415
+    from runner.protocol.units import format_time  # noqa: PLC0415
+
+    now = time.time()
+    if args.job:
+        # Where some are left out, more have to be looked at.
+        many = args.limit if not args.failed else max(args.limit * 20, 500)
+        runs = await store.history(table, args.job, limit=many, in_group=args.group)
+        if args.failed:
+            runs = [run for run in runs if run["state"] in FAILURES]
+        if since is not None:
+            runs = [run for run in runs if run["at"] >= format_time(since)]
+        return runs[: args.limit]
+    start = since if since is not None else now - 86_400.0
+    runs = await store.ended_since(table, start, now, failed=True)
+    if not args.failed:
+        runs += await store.ended_since(table, start, now, failed=False)
+    runs = [run for run in runs if args.group in (None, run["group"])]
+    return sorted(runs, key=lambda run: str(run["ended_at"]), reverse=True)[: args.limit]
+
+
+def _row(run: dict[str, Any], args: argparse.Namespace) -> list[str]:
+    began = run["started_at"] or run["at"]
+    exit_text = run["signal"] or ("-" if run["exit_code"] is None else str(run["exit_code"]))
+    return [
+        f"{began[:10]} {began[11:19]}Z",
+        fleet.span(run["duration_s"]) if run["duration_s"] is not None else "-",
+        run["state"],
+        exit_text,
+        run["host"] or "-",
+        run["run_id"] if args.job else f"{run['job'] or '?'}: {run['run_id']}",
+        run["reason"] or "",
+    ]
+
+
+def _since(text: str | None) -> float | None:
+    from runner.protocol.units import parse_duration, parse_time  # noqa: PLC0415
+
+    if text is None:
+        return None
+    try:
+        return time.time() - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise CronRunnerError(f"cannot show history since {text}: {error}; or a duration such as 24h") from error

@@ -1,0 +1,322 @@
+"""``cron-runner jobs``: what the fleet runs and when, as files beside the code."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from runner.cli import fleet
+from runner.errors import CronRunnerError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from runner.aws.session import Session
+    from runner.aws.table import Table
+    from runner.control.definition import JobDefinition
+    from runner.control.plan import Plan
+
+EXAMPLE: Final = """\
+cron-runner jobs apply jobs.toml
+cron-runner jobs apply --prune --yes jobs/*.yaml
+cron-runner jobs list --group web
+cron-runner jobs next nightly
+cron-runner jobs disable nightly --why "database is moved"
+"""
+NOT_APPLIED: Final = 1
+_COMING: Final = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words behind `jobs`."""
+    from runner.cli.main import Parser  # noqa: PLC0415 - main imports this module when it is asked for
+
+    words = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+
+    def word(name: str, does: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        added = words.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+        )
+        added.set_defaults(does=does)
+        fleet.add_options(added, group=name != "apply")
+        return added
+
+    apply = word("apply", _apply, "make the table's jobs those of files, after showing what changes")
+    apply.add_argument("files", metavar="FILE", nargs="+", type=Path, help="TOML or YAML")
+    apply.add_argument("--yes", action="store_true", help="do not ask; without a terminal nothing is done otherwise")
+    apply.add_argument("--prune", action="store_true", help="delete the jobs of these groups that no file has")
+    apply.add_argument("--dry", action="store_true", help="show the plan alone")
+    word("list", _list, "all jobs, when they are due next, and how their last run ended")
+    for name, does, summary in (
+        ("show", _show, "a job as it was applied"),
+        ("enable", _enable, "let a job's schedule fire again; nothing of the time between is caught up with"),
+        ("disable", _disable, "let a job's schedule not fire until it is enabled"),
+        ("trigger", _trigger, "enqueue a run of a job now, and print its id"),
+        ("next", _next, "when a job is due next"),
+    ):
+        added = word(name, does, summary)
+        added.add_argument("job", metavar="JOB")
+        if name in ("enable", "disable"):
+            added.add_argument("--why", metavar="TEXT", default="", help="the reason, for the audit trail")
+        if name == "next":
+            added.add_argument("-n", "--count", type=int, default=_COMING, metavar="N", help="how many times (5)")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Do what was asked."""
+    return int(args.does(args))
+
+
+def _apply(args: argparse.Namespace) -> int:
+    from runner.control import store  # noqa: PLC0415 - `--help` needs none of it
+    from runner.control.apply import Who, apply  # noqa: PLC0415
+    from runner.control.files import read_files  # noqa: PLC0415
+    from runner.control.plan import plan  # noqa: PLC0415
+
+    wanted = read_files(args.files)
+
+    async def work(session: Session, table: Table) -> int:
+        jobs, groups = await store.jobs(table), await store.groups(table)
+        made = plan(wanted, jobs, groups, prune=args.prune)
+        missing = sorted({job.group for job in wanted.jobs} - groups.keys() - {group.name for group in wanted.groups})
+        if missing:
+            raise CronRunnerError(
+                f'cannot apply: nobody has said which queue group "{missing[0]}" has; add [groups.{missing[0]}] with'
+                " its queue to one of the files"
+            )
+        if not args.json:
+            _say(*_plan_text(made))
+        if args.dry:
+            return _told(args, made, applied=False, schedules=[])
+        if made.changes and not args.yes and not _agreed():
+            return NOT_APPLIED
+        stepped = await apply(session, table, made, jobs, groups, Who(fleet.whoami(), time.time()))
+        return _told(args, made, applied=True, schedules=stepped)
+
+    return int(fleet.run(args, work))
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise CronRunnerError("cannot ask whether to apply this without a terminal; add --yes, or --dry to look only")
+    return input("apply? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _plan_text(made: Plan) -> list[str]:
+    signs = {"create": "+", "change": "~", "delete": "-"}
+    lines = []
+    for change in made.changes:
+        lines.append(f"{signs[change.does]} {change.what} {change.name}")
+        lines += [f"    {name}: {_shown(before)} -> {_shown(after)}" for name, before, after in change.fields]
+        if change.does == "create" and change.what == "job":
+            lines += [f"    {name}: {_shown(value)}" for name, value in change.new.says().items()]  # type: ignore[union-attr]
+    if made.not_in_files:
+        lines.append(f"in no file, and left: {', '.join(made.not_in_files)} (--prune deletes them)")
+    counts = f"{made.count('create')} to create, {made.count('change')} to change, {made.count('delete')} to delete"
+    return [*lines, f"{counts}, {made.unchanged} as they should be"]
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, default=str)
+
+
+def _told(args: argparse.Namespace, made: Plan, *, applied: bool, schedules: Sequence[str]) -> int:
+    if args.json:
+        changes = [
+            {
+                "does": change.does,
+                "what": change.what,
+                "name": change.name,
+                "fields": {name: {"before": before, "after": after} for name, before, after in change.fields},
+            }
+            for change in made.changes
+        ]
+        told = {
+            "applied": applied,
+            "changes": changes,
+            "unchanged": made.unchanged,
+            "not_in_files": made.not_in_files,
+            "schedules": schedules,
+        }
+        _say(json.dumps(told, indent=2))
+    elif applied:
+        in_step = f"; in step with EventBridge Scheduler: {', '.join(schedules)}" if schedules else ""
+        _say(f"applied{in_step}" if made.changes or schedules else "nothing to do")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    from runner.control import store  # noqa: PLC0415
+    from runner.protocol import table as keys  # noqa: PLC0415
+
+    async def work(_: Session, table: Table) -> int:
+        jobs = [job for job in await store.jobs(table) if args.group in (None, job.group)]
+        status = await table.get_many(keys.status(job.group, job.name) for job in jobs)
+        now = time.time()
+        rows = [_listed(job, status.get(keys.status(job.group, job.name)), now) for job in jobs]
+        if args.json:
+            _say(json.dumps(rows, indent=2))
+            return 0
+        titles = ("JOB", "GROUP", "SCHEDULE", "NEXT", "LAST", "OWNER")
+        shown = [
+            (
+                row["job"],
+                row["group"],
+                row["schedule"] or "-",
+                _next_words(job, row["next_unix"], now),
+                row["last"]["state"] if row["last"] else "-",
+                row["owner"] or "-",
+            )
+            for job, row in zip(jobs, rows, strict=True)
+        ]
+        _say(*(fleet.aligned(titles, shown) if shown else ["no jobs; `cron-runner jobs apply FILE` makes some"]))
+        return 0
+
+    return int(fleet.run(args, work))
+
+
+def _next_words(job: JobDefinition, moment: float | None, now: float) -> str:
+    if moment is not None:
+        return fleet.when(moment, job.timezone, now)
+    return "-" if job.enabled else "disabled"
+
+
+def _listed(job: JobDefinition, status: dict[str, Any] | None, now: float) -> dict[str, Any]:
+    from runner.protocol.units import format_time  # noqa: PLC0415
+
+    coming = _coming(job, now, 1)
+    return {
+        "job": job.name,
+        "group": job.group,
+        "schedule": job.schedule,
+        "timezone": job.timezone if job.schedule else None,
+        "enabled": job.enabled,
+        "next": format_time(coming[0]) if coming else None,
+        "next_unix": coming[0] if coming else None,
+        "owner": job.owner,
+        "last": {name: status[name] for name in ("state", "run_id", "ended_at", "failing_since")} if status else None,
+    }
+
+
+def _coming(job: JobDefinition, now: float, count: int) -> list[float]:
+    schedule = job.parsed() if job.enabled else None
+    return schedule.coming(max(now, job.since), count) if schedule is not None else []
+
+
+def _show(args: argparse.Namespace) -> int:
+    from runner.protocol.units import format_time  # noqa: PLC0415
+
+    job = _job(args)
+    says: dict[str, Any] = {"job": job.name, **job.says()}
+    says |= {"revision": job.revision, "changed_at": format_time(job.changed_at), "changed_by": job.changed_by}
+    if args.json:
+        _say(json.dumps(says, indent=2))
+        return 0
+    if (schedule := job.parsed()) is not None:
+        says["schedule"] = f"{job.schedule}: {schedule.words()}"
+    width = max(map(len, says))
+    _say(
+        *(
+            f"{name.ljust(width)}  {value if isinstance(value, str) else json.dumps(value)}"
+            for name, value in says.items()
+        )
+    )
+    return 0
+
+
+def _next(args: argparse.Namespace) -> int:
+    from runner.control.definition import run_id_at  # noqa: PLC0415
+    from runner.protocol.units import format_time  # noqa: PLC0415
+
+    job = _job(args)
+    now = time.time()
+    schedule = job.parsed()
+    coming = _coming(job, now, max(1, args.count))
+    if args.json:
+        times = [{"at": format_time(at), "run_id": run_id_at(job.name, at)} for at in coming]
+        _say(json.dumps({"job": job.name, "group": job.group, "enabled": job.enabled, "next": times}, indent=2))
+        return 0
+    if schedule is None:
+        _say(f"{job.name} has no schedule; `cron-runner jobs trigger {job.name}` runs it")
+        return 0
+    _say(f"{job.name}: {schedule.words()}")
+    if not job.enabled:
+        _say(f"disabled; `cron-runner jobs enable {job.name}` lets it fire again")
+    elif not coming:
+        _say("never again")
+    _say(*(f"  {fleet.when(at, job.timezone, now)}" for at in coming))
+    return 0
+
+
+def _enable(args: argparse.Namespace) -> int:
+    return _switch(args, enabled=True)
+
+
+def _disable(args: argparse.Namespace) -> int:
+    return _switch(args, enabled=False)
+
+
+def _switch(args: argparse.Namespace, *, enabled: bool) -> int:
+    from runner.control import store  # noqa: PLC0415
+    from runner.control.apply import Who, in_step, save  # noqa: PLC0415
+
+    async def work(session: Session, table: Table) -> JobDefinition:
+        job = await store.job(table, args.job, args.group)
+        now = time.time()
+        saved = job
+        if job.enabled != enabled:
+            who = Who(fleet.whoami(), now, args.why)
+            saved = await save(table, job, replace(job, enabled=enabled), who)
+        await in_step(session, table, [saved], await store.groups(table), now=now)
+        return saved
+
+    job = fleet.run(args, work)
+    word = "enabled" if enabled else "disabled"
+    coming = _coming(job, time.time(), 1)
+    due = f", next {fleet.when(coming[0], job.timezone, time.time())}" if coming else ""
+    _say(
+        json.dumps({"job": job.name, "group": job.group, "enabled": enabled})
+        if args.json
+        else f"{job.name} is {word}{due}"
+    )
+    return 0
+
+
+def _trigger(args: argparse.Namespace) -> int:
+    from runner.aws.sqs import Outgoing, Queue  # noqa: PLC0415
+    from runner.control import store  # noqa: PLC0415
+    from runner.control.trigger import triggered  # noqa: PLC0415
+
+    async def work(session: Session, table: Table) -> dict[str, str]:
+        job = await store.job(table, args.job, args.group)
+        group = await store.group(table, job.group)
+        run_id, body = triggered(job, now=time.time(), by=fleet.whoami())
+        queue = Queue(session, url=group.queue)
+        fifo = queue.fifo
+        refused = await queue.send([Outgoing("0", body, job.name if fifo else None, run_id if fifo else None)])
+        if refused:
+            raise CronRunnerError(f"cannot send to {queue.label}: {refused[0].code}: {refused[0].detail}")
+        return {"job": job.name, "group": job.group, "run_id": run_id, "queue": queue.label}
+
+    sent = fleet.run(args, work)
+    _say(json.dumps(sent) if args.json else sent["run_id"])
+    return 0
+
+
+def _job(args: argparse.Namespace) -> JobDefinition:
+    from runner.control import store  # noqa: PLC0415
+
+    async def work(_: Session, table: Table) -> JobDefinition:
+        return await store.job(table, args.job, args.group)
+
+    job: JobDefinition = fleet.run(args, work)
+    return job
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))

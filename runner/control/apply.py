@@ -1,0 +1,170 @@
+"""Carries out what `jobs apply`, `enable` and `disable` have decided: the table first, then the schedules in step."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from runner.aws import directives
+from runner.aws.schedules import Schedules
+from runner.aws.sqs import Queue
+from runner.aws.table import ABSENT, When
+from runner.control.definition import GroupDefinition, JobDefinition, changed
+from runner.control.eventbridge import digest, request_for, schedule_name
+from runner.errors import CronRunnerError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable, Mapping
+
+    from runner.aws.session import Session
+    from runner.aws.table import Table
+    from runner.control.plan import Change, Plan
+
+T = TypeVar("T")
+
+_AT_ONCE: Final = 8
+
+
+class Changed(CronRunnerError):
+    """Somebody else changed a job between the look at it and the change of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who changes something, why, and when (unix seconds)."""
+
+    by: str
+    now: float
+    why: str = ""
+
+
+async def apply(
+    session: Session,
+    table: Table,
+    plan: Plan,
+    jobs: Iterable[JobDefinition],
+    groups: Mapping[str, GroupDefinition],
+    who: Who,
+) -> list[str]:
+    """Carry out a plan that was made from ``jobs`` and ``groups``; the names of the schedules that were changed.
+
+    Whatever fails half way is mended by applying again: the table says what is meant, and every schedule is
+    compared with it each time.
+    """
+    now_jobs = {job.key: job for job in jobs}
+    now_groups = dict(groups)
+    for change in plan.changes:
+        if isinstance(change.new, GroupDefinition):
+            await table.put(change.new.item())
+            await _record(table, change.new.name, f"GROUP#{change.new.name} {change.does}", who)
+            now_groups[change.new.name] = change.new
+    saved = await _together(
+        [_save(table, change, who) for change in plan.changes if isinstance(change.new, JobDefinition)]
+    )
+    now_jobs.update({job.key: job for job in saved})
+    gone = [change.old for change in plan.changes if change.does == "delete" and isinstance(change.old, JobDefinition)]
+    for job in gone:
+        # Its schedule goes first: what fails in between is deleted by the next apply, while it is still known here.
+        await _unschedule(Schedules(session), job)
+        await table.delete(job.key)
+        await _record(table, job.group, f"JOB#{job.name} delete", who)
+        del now_jobs[job.key]
+    return await in_step(session, table, now_jobs.values(), now_groups, now=who.now)
+
+
+async def save(table: Table, old: JobDefinition | None, new: JobDefinition, who: Who) -> JobDefinition:
+    """Write one job as the successor of what was read; raises Changed where that is not there any more."""
+    job = changed(old, new, by=who.by, now=who.now)
+    when = ABSENT if old is None else When("#revision = :old", {"old": old.revision})
+    if await table.put(job.item(), when) is not None:
+        raise Changed(
+            f"cannot change job {new.name} of group {new.group}: somebody else has changed it meanwhile; try again"
+        )
+    await _record(table, job.group, f"JOB#{job.name} {'create' if old is None else 'change'}", who)
+    return job
+
+
+async def in_step(
+    session: Session,
+    table: Table,
+    jobs: Iterable[JobDefinition],
+    groups: Mapping[str, GroupDefinition],
+    *,
+    now: float,
+) -> list[str]:
+    """Make the schedules in EventBridge Scheduler those of the jobs; the names of those that were changed."""
+    of_group: dict[str, list[JobDefinition]] = {}
+    for job in jobs:
+        of_group.setdefault(job.group, []).append(job)
+    changes = [
+        await _group_in_step(session, table, groups[name], of_group[name], now) for name in of_group if name in groups
+    ]
+    return sorted(name for names in changes for name in names)
+
+
+async def _group_in_step(
+    session: Session, table: Table, group: GroupDefinition, jobs: list[JobDefinition], now: float
+) -> list[str]:
+    schedules = Schedules(session)
+    wanted = [job for job in jobs if group.fire == "eventbridge" and job.schedule]
+    unwanted = [job for job in jobs if job.scheduled and job not in wanted]
+    arn, there = "", set[str]()
+    if wanted:
+        arn = (await Queue(session, url=group.queue).facts()).arn
+        there = await schedules.names(group.schedules, f"{group.name}.")
+    requests = [(job, request_for(job, group, arn, now=now)) for job in wanted]
+
+    async def put(job: JobDefinition, request: dict[str, object]) -> str:
+        if job.scheduled and not job.scheduled.startswith(f"{group.schedules} "):
+            await _unschedule(schedules, job)  # it was in another schedule group
+        await schedules.put(request)
+        await _mark(table, job, f"{group.schedules} {digest(request)}")
+        return str(request["Name"])
+
+    async def drop(job: JobDefinition) -> str:
+        await _unschedule(schedules, job)
+        await _mark(table, job, "")
+        return schedule_name(job.group, job.name)
+
+    outdated = [
+        put(job, request)
+        for job, request in requests
+        if job.scheduled != f"{group.schedules} {digest(request)}" or request["Name"] not in there
+    ]
+    return await _together([*outdated, *(drop(job) for job in unwanted)])
+
+
+async def _save(table: Table, change: Change, who: Who) -> JobDefinition:
+    assert isinstance(change.new, JobDefinition)
+    assert not isinstance(change.old, GroupDefinition)
+    return await save(table, change.old, change.new, who)
+
+
+async def _mark(table: Table, job: JobDefinition, scheduled: str) -> None:
+    # Where it was deleted meanwhile, an update would make half a job of it.
+    await table.update(job.key, "SET #scheduled = :s", {"s": scheduled}, When("attribute_exists(#pk)"))
+
+
+async def _unschedule(schedules: Schedules, job: JobDefinition) -> None:
+    if job.scheduled:
+        await schedules.delete(schedule_name(job.group, job.name), job.scheduled.partition(" ")[0])
+
+
+async def _record(table: Table, group: str, what: str, who: Who) -> None:
+    await directives.record(table, group, what, by=who.by, why=who.why, now=who.now)
+
+
+async def _together(work: Iterable[Awaitable[T]]) -> list[T]:
+    """Some at a time; the first failure is raised when those under way have ended."""
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(piece: Awaitable[T]) -> T:
+        async with turns:
+            return await piece
+
+    answers = await asyncio.gather(*(one(piece) for piece in work), return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return [answer for answer in answers if not isinstance(answer, BaseException)]

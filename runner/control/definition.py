@@ -1,0 +1,203 @@
+"""A job and a group as the table keeps them, and the message that one fire time makes of a job. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from runner.control.notify import Notify, notify_of
+from runner.control.schedule import Schedule, parse_schedule
+from runner.protocol import table as keys
+from runner.protocol.units import format_time, parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Missed = Literal["skip", "last", "all"]
+Fire = Literal["scheduler", "eventbridge"]
+
+MISSED: Final = ("skip", "last", "all")
+FIRES: Final = ("scheduler", "eventbridge")
+DEFAULT_RETENTION_S: Final = 90 * keys.DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDefinition:
+    """A group's queue and how its schedules fire: by our scheduler function, or by EventBridge Scheduler itself.
+
+    ``queue`` is a URL. ``role`` is what EventBridge Scheduler sends as, ``schedules`` its schedule group. ``notify``
+    is for jobs that name nobody.
+    """
+
+    name: str
+    queue: str
+    fire: Fire = "scheduler"
+    role: str = ""
+    schedules: str = "default"
+    notify: Notify = field(default_factory=Notify)
+
+    def item(self) -> dict[str, Any]:
+        return {
+            **keys.group(self.name).attributes(),
+            "queue": self.queue,
+            "fire": self.fire,
+            "role": self.role,
+            "schedules": self.schedules,
+            "notify": self.notify.item(),
+        }
+
+
+def group_of(item: Mapping[str, Any]) -> GroupDefinition:
+    """What `GroupDefinition.item` wrote."""
+    return GroupDefinition(
+        name=item["sk"],
+        queue=item["queue"],
+        fire=item["fire"],
+        role=item["role"],
+        schedules=item["schedules"],
+        notify=notify_of(item["notify"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JobDefinition:
+    """A job. Durations are seconds, None where not asked for.
+
+    ``message`` holds the fields of the job message as they were written. ``start_within`` and ``finish_within`` count
+    from the time it was due, ``too_long`` from its start. ``since`` is when its schedule began to count (unix
+    seconds), so that a new job, or one that was enabled again, catches up with nothing. ``revision`` rises with
+    every change.
+    """
+
+    group: str
+    name: str
+    message: Mapping[str, Any] = field(default_factory=dict)
+    schedule: str | None = None
+    timezone: str = "UTC"
+    enabled: bool = True
+    owner: str | None = None
+    notify: Notify | None = None
+    missed: Missed = "last"
+    retention: float = DEFAULT_RETENTION_S
+    start_within: float | None = None
+    finish_within: float | None = None
+    too_long: float | None = None
+    since: float = 0.0
+    revision: int = 0
+    changed_at: float = 0.0
+    changed_by: str = ""
+    scheduled: str = ""
+    """`SCHEDULE_GROUP DIGEST` of its schedule in EventBridge Scheduler; "" where it has none there."""
+
+    @property
+    def key(self) -> keys.Key:
+        return keys.job(self.group, self.name)
+
+    def parsed(self) -> Schedule | None:
+        """Its schedule; checked when it was applied."""
+        return parse_schedule(self.schedule, self.timezone) if self.schedule else None
+
+    def says(self) -> dict[str, Any]:
+        """What a file says of it, for showing and comparing: nothing that the table adds."""
+        said: dict[str, Any] = {
+            "group": self.group,
+            "schedule": self.schedule,
+            "timezone": self.timezone if self.schedule else None,
+            "enabled": self.enabled,
+            "owner": self.owner,
+            "notify": self.notify.item() if self.notify is not None else None,
+            "missed": self.missed if self.schedule else None,
+            "retention": self.retention,
+            "start_within": self.start_within,
+            "finish_within": self.finish_within,
+            "too_long": self.too_long,
+            **self.message,
+        }
+        return {name: value for name, value in said.items() if value is not None}
+
+    def item(self) -> dict[str, Any]:
+        return {
+            **self.key.attributes(),
+            "group": self.group,
+            "job": self.name,
+            # As text: DynamoDB would make 1.0 of a message into 1, and a schema of it is the hosts' to keep.
+            "message": json.dumps(self.message, sort_keys=True),
+            "schedule": self.schedule,
+            "timezone": self.timezone,
+            "enabled": self.enabled,
+            "owner": self.owner,
+            "notify": self.notify.item() if self.notify is not None else None,
+            "missed": self.missed,
+            "retention": self.retention,
+            "start_within": self.start_within,
+            "finish_within": self.finish_within,
+            "too_long": self.too_long,
+            "since": format_time(self.since),
+            "revision": self.revision,
+            "changed_at": format_time(self.changed_at),
+            "changed_by": self.changed_by,
+            "scheduled": self.scheduled,
+            "state_key": keys.JOBS,
+            "state_at": f"{self.name}#{self.group}",
+        }
+
+
+def job_of(item: Mapping[str, Any]) -> JobDefinition:
+    """What `JobDefinition.item` wrote."""
+    return JobDefinition(
+        group=item["group"],
+        name=item["job"],
+        message=json.loads(item["message"]),
+        schedule=item["schedule"],
+        timezone=item["timezone"],
+        enabled=item["enabled"],
+        owner=item["owner"],
+        notify=notify_of(item["notify"]) if item["notify"] is not None else None,
+        missed=item["missed"],
+        retention=float(item["retention"]),
+        start_within=item["start_within"],
+        finish_within=item["finish_within"],
+        too_long=item["too_long"],
+        since=parse_time(item["since"]),
+        revision=item["revision"],
+        changed_at=parse_time(item["changed_at"]),
+        changed_by=item["changed_by"],
+        scheduled=item["scheduled"],
+    )
+
+
+def changed(old: JobDefinition | None, new: JobDefinition, *, by: str, now: float) -> JobDefinition:
+    """``new`` as the successor of ``old``: its schedule counts from now where it is another one or starts again."""
+    same = old is not None and (old.schedule, old.timezone, old.enabled) == (new.schedule, new.timezone, new.enabled)
+    since = old.since if old is not None and same else now
+    return replace(
+        new,
+        since=since,
+        revision=old.revision + 1 if old is not None else 1,
+        changed_at=now,
+        changed_by=by,
+        scheduled=old.scheduled if old is not None else "",
+    )
+
+
+def time_in_id(moment: float) -> str:
+    """A fire time as EventBridge Scheduler writes <aws.scheduler.scheduled-time>, e.g. 2030-01-31T06:00:00Z."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def run_id_at(job: str, moment: float) -> str:
+    """The id of the run that is due then: the same whoever fires it, so that all fire one run."""
+    return f"{job}-{time_in_id(moment).replace(':', '-')}"
+
+
+def message_at(job: JobDefinition, moment: float) -> str:
+    """The body of the message for one fire time."""
+    said = {
+        "job": job.name,
+        "run_id": run_id_at(job.name, moment),
+        "scheduled_at": time_in_id(moment),
+        **job.message,
+    }
+    return json.dumps(said)

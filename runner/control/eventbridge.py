@@ -1,0 +1,138 @@
+"""A job as a schedule of EventBridge Scheduler that sends straight to the group's queue. Pure.
+
+Of five fields AWS's six are made where they can say the same. The changes of the clock are AWS's then: a time that
+is left out is skipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from runner.control.aws_cron import AwsCron
+from runner.control.schedule import At, Cron, Rate
+from runner.errors import CronRunnerError
+
+if TYPE_CHECKING:
+    from runner.control.definition import GroupDefinition, JobDefinition
+
+SCHEDULED_TIME: Final = "<aws.scheduler.scheduled-time>"
+LONGEST_NAME: Final = 64
+_LATEST_S: Final = {"skip": 60, "last": 86_400, "all": 86_400}
+"""How long AWS goes on trying to send; it has no outage policy of its own beside this."""
+_DAYS: Final = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+
+
+class NoSchedule(CronRunnerError):
+    """The schedule cannot be said in EventBridge Scheduler's words."""
+
+
+def schedule_name(group: str, job: str) -> str:
+    """The name of a job's schedule: `GROUP.JOB`, its end a digest where it would be too long."""
+    name = f"{group}.{job}"
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 13]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def request_for(job: JobDefinition, group: GroupDefinition, queue_arn: str, *, now: float) -> dict[str, Any]:
+    """CreateSchedule's and UpdateSchedule's parameters; raises NoSchedule."""
+    said = {"job": job.name, "run_id": f"{job.name}-{SCHEDULED_TIME}", "scheduled_at": SCHEDULED_TIME, **job.message}
+    target: dict[str, Any] = {
+        "Arn": queue_arn,
+        "RoleArn": group.role,
+        "Input": json.dumps(said),
+        "RetryPolicy": {"MaximumEventAgeInSeconds": _LATEST_S[job.missed], "MaximumRetryAttempts": 185},
+    }
+    if queue_arn.endswith(".fifo"):
+        target["SqsParameters"] = {"MessageGroupId": job.name}
+    request: dict[str, Any] = {
+        "Name": schedule_name(group.name, job.name),
+        "GroupName": group.schedules,
+        "ScheduleExpression": _expression(job),
+        "ScheduleExpressionTimezone": job.timezone,
+        "FlexibleTimeWindow": {"Mode": "OFF"},
+        "State": "ENABLED" if job.enabled else "DISABLED",
+        "Description": f"cron-runner job {job.name} of group {group.name}",
+        "Target": target,
+    }
+    schedule = job.parsed()
+    if schedule is not None and isinstance(schedule.rule, Rate):
+        # Counted from the same beginning as the scheduler function counts, so that both mean the same times.
+        request["StartDate"] = datetime.fromtimestamp(schedule.coming(now, 1)[0], UTC)
+    return request
+
+
+def digest(request: dict[str, Any]) -> str:
+    """Tells whether a schedule is what was asked for; not its start, which moves with time."""
+    lasting = {name: value for name, value in request.items() if name != "StartDate"}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _expression(job: JobDefinition) -> str:
+    schedule = job.parsed()
+    match schedule.rule if schedule is not None else None:
+        case Rate() as rate:
+            return f"rate({rate.text})"
+        case At() as at:
+            return f"at({at.local:%Y-%m-%dT%H:%M:%S})"
+        case AwsCron() as cron:
+            return f"cron({cron.said})"
+        case Cron() as cron:
+            return f"cron({_six(job.name, cron.fields)})"
+    raise NoSchedule(f"cannot make a schedule of job {job.name}: it has none")
+
+
+def _six(job: str, five: str) -> str:
+    minute, hour, day, month, weekday = five.upper().split()
+    if day != "*" and weekday != "*":
+        # Cron means either (or, behind a star, both); AWS has no word for it.
+        raise NoSchedule(
+            f"cannot give the schedule of job {job} to EventBridge Scheduler: it names days of the month and of the"
+            ' week; make two jobs of it, or let its group fire = "scheduler"'
+        )
+    days = day if day in ("*", "L") else _listed(job, day, 1, 31)
+    weekdays = "?" if weekday == "*" else _weekday(job, weekday)
+    fields = (
+        _listed(job, minute, 0, 59),
+        _listed(job, hour, 0, 23),
+        "?" if weekday != "*" else days,
+        month if month == "*" else _listed(job, month, 1, 12),
+        weekdays,
+        "*",
+    )
+    return " ".join(fields)
+
+
+def _listed(job: str, field: str, low: int, high: int) -> str:
+    """The numbers of a field of cron, as AWS writes them."""
+    from cronsim.cronsim import Field  # noqa: PLC0415 - for those who look at a schedule
+
+    kind = {59: Field.MINUTE, 23: Field.HOUR, 31: Field.DAY, 12: Field.MONTH}[high]
+    items = kind.parse(field)
+    numbers = sorted(item for item in items if isinstance(item, int))
+    if len(numbers) < len(items) or numbers[0] < low:
+        raise NoSchedule(f"cannot give the schedule of job {job} to EventBridge Scheduler: it has no word for {field}")
+    if len(numbers) == high - low + 1:
+        return "*"
+    step = numbers[1] - numbers[0] if len(numbers) > 1 else 0
+    if step > 1 and numbers == list(range(numbers[0], high + 1, step)):
+        return f"{numbers[0]}/{step}"
+    return ",".join(map(str, numbers))
+
+
+def _weekday(job: str, field: str) -> str:
+    from cronsim.cronsim import CronSim, Field  # noqa: PLC0415
+
+    items = list(Field.DOW.parse(field))
+    if len(items) == 1 and isinstance(items[0], tuple):
+        number, which = items[0]
+        return f"{number % 7 + 1}{'L' if which == CronSim.LAST else f'#{which}'}"
+    if any(isinstance(item, tuple) for item in items):
+        raise NoSchedule(
+            f"cannot give the schedule of job {job} to EventBridge Scheduler: {field} is more than one # or L"
+        )
+    numbers = sorted({item % 7 for item in items if isinstance(item, int)})
+    return "*" if len(numbers) == 7 else ",".join(_DAYS[number] for number in numbers)

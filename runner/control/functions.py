@@ -1,0 +1,67 @@
+"""The two Lambda functions: `runner.control.functions.scheduler` each minute, `….recorder` on the results queue.
+
+Their one setting is the table, ``CRON_RUNNER_FLEET__TABLE``; groups and their queues are in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import asdict
+from typing import Any, Final
+
+from runner.aws.session import Session
+from runner.aws.table import Table
+from runner.control.recorder import Recorder
+from runner.control.scheduler import minute
+from runner.errors import CronRunnerError
+
+TABLE: Final = "CRON_RUNNER_FLEET__TABLE"
+
+
+class NotScheduled(CronRunnerError):
+    """Some group's minute failed; the others' are done, and it is caught up with."""
+
+
+class _Warm:
+    """What a function keeps between invocations."""
+
+    def __init__(self) -> None:
+        self.session = Session()
+        self.table = Table(self.session, table_name())
+        self.recorder = Recorder(self.table)
+
+
+_warm: list[_Warm] = []
+
+
+def table_name() -> str:
+    name = os.environ.get(TABLE, "")
+    if not name:
+        raise CronRunnerError(f"cannot find the fleet's table: set {TABLE} of the function to its name")
+    return name
+
+
+def scheduler(_event: Any, _context: Any) -> dict[str, Any]:
+    """One minute; its report. An invocation that fails counts for the function's alarm; nothing is lost by it."""
+    warm = _kept()
+    report = asyncio.run(minute(warm.session, warm.table, now=time.time()))
+    if report.failed:
+        said = "; ".join(f"{group}: {error}" for group, error in report.failed.items())
+        raise NotScheduled(f"cannot schedule everything: {said}")
+    return asdict(report)
+
+
+def recorder(event: Any, _context: Any) -> dict[str, Any]:
+    """A batch of the results queue; the messages that are to be delivered again (`ReportBatchItemFailures`)."""
+    warm = _kept()
+    bodies = [(record["messageId"], record["body"]) for record in event["Records"]]
+    failed = asyncio.run(warm.recorder.record(bodies, now=time.time()))
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+
+
+def _kept() -> _Warm:
+    if not _warm:
+        _warm.append(_Warm())
+    return _warm[0]

@@ -1,0 +1,135 @@
+"""What the change of a run means to people: facts from the run before and after. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runner.control.facts import Fact
+from runner.control.run_state import FAILURES, LOST, RUNNING, is_open
+from runner.protocol import table as keys
+from runner.protocol.units import format_duration, parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runner.control.definition import JobDefinition
+    from runner.control.notify import News
+
+Item = dict[str, Any]
+
+
+def news_of(
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any],
+    attempt: Mapping[str, Any],
+    status: Mapping[str, Any] | None,
+    owner: str | None,
+) -> list[Fact]:
+    """The facts of one step of a run; none where it is where it was.
+
+    ``attempt`` is the one that speaks for it, ``status`` the job's before this step.
+    """
+    if before is not None and _place(before) == _place(after):
+        return []
+    if not after["job"]:
+        return []
+    facts: list[Fact] = []
+    if after["state"] == RUNNING:
+        facts.append(fact("started", after, attempt, owner))
+    elif after["state"] in FAILURES:
+        silent = after["state"] == LOST and "ended" not in attempt
+        facts.append(fact("lost" if silent else "failure", after, attempt, owner))
+    elif after["state"] == "succeeded":
+        facts.append(fact("success", after, attempt, owner))
+        failing = (status or {}).get("failing_since")
+        if failing and _newer(status, after):
+            facts.append(fact("recovery", after, attempt, owner, previous=parse_time(failing)))
+    return facts
+
+
+def status_of(before: Mapping[str, Any] | None, run: Mapping[str, Any]) -> Item | None:
+    """The job's status after a run has ended; None where the run says nothing new about it."""
+    decided = run["state"] == "succeeded" or run["state"] in FAILURES
+    if not run["job"] or not decided or not _newer(before, run):
+        return None
+    failing = None
+    if run["state"] in FAILURES:
+        failing = (before or {}).get("failing_since") or run["ended_at"]
+    return {
+        **keys.status(run["group"], run["job"]).attributes(),
+        "state": run["state"],
+        "run_id": run["run_id"],
+        "ended_at": run["ended_at"],
+        "failing_since": failing,
+        "version": (before or {}).get("version", 0) + 1,
+        keys.EXPIRES: run[keys.EXPIRES],
+    }
+
+
+def fact(
+    news: News,
+    run: Mapping[str, Any],
+    attempt: Mapping[str, Any],
+    owner: str | None,
+    *,
+    previous: float | None = None,
+) -> Fact:
+    """One fact of a run."""
+    ended = attempt.get("ended", {})
+    seen = run["ended_at"] if not is_open(run["state"]) else run["seen_at"]
+    return Fact(
+        id=f"{news}/{run['group']}/{run['run_id']}/{run['execution']}/{run['attempt']}",
+        news=news,
+        group=run["group"],
+        job=run["job"],
+        at=parse_time(seen),
+        run_id=run["run_id"],
+        due_at=_time(run["scheduled_at"]),
+        started_at=_time(run["started_at"]),
+        duration_s=run["duration_s"],
+        host=run["host"],
+        attempt=run["attempt"],
+        outcome=None if is_open(run["state"]) else run["state"],
+        reason=run["reason"],
+        exit_code=run["exit_code"],
+        signal=run["signal"],
+        tail=(ended.get("output") or {}).get("tail"),
+        log=run["log"] or {},
+        owner=owner,
+        previous=previous,
+    )
+
+
+def not_done(
+    news: News, job: JobDefinition, run_id: str, due_at: float, limit: float, found: Mapping[str, Any] | None
+) -> Fact:
+    """The fact that a run has not started, or not finished, in time; ``found`` is its item where there is one."""
+    what = "start" if news == "not-started" else "finish"
+    state = "nothing is known of it" if found is None else f"it is {found['state']}"
+    return Fact(
+        id=f"{news}/{job.group}/{run_id}",
+        news=news,
+        group=job.group,
+        job=job.name,
+        at=due_at + limit,
+        run_id=run_id,
+        due_at=due_at,
+        started_at=_time(found["started_at"]) if found else None,
+        host=found["host"] if found else None,
+        reason=f"did not {what} within {format_duration(limit)} of the time it was due: {state}",
+        log=(found["log"] or {}) if found else {},
+        owner=job.owner,
+    )
+
+
+def _place(run: Mapping[str, Any]) -> tuple[Any, ...]:
+    return run["state"], run["execution"], run["attempt"]
+
+
+def _newer(status: Mapping[str, Any] | None, run: Mapping[str, Any]) -> bool:
+    # The same run again: it was given up for lost, and is heard of after all.
+    return status is None or status["run_id"] == run["run_id"] or status["ended_at"] < run["ended_at"]
+
+
+def _time(text: str | None) -> float | None:
+    return parse_time(text) if text else None

@@ -1,0 +1,175 @@
+"""Events of the results queue to run history; whatever their order, and however often they come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from runner.aws.table import ABSENT, Put, When
+from runner.control import store
+from runner.control.facts import notice_item
+from runner.control.news import news_of, status_of
+from runner.control.run_state import attempt_told, expires, is_open, run_of
+from runner.control.told import NotAnEvent, Told, parse_event
+from runner.errors import AwsUnavailable, CronRunnerError
+from runner.protocol import table as keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from runner.aws.attributes import Item
+    from runner.aws.table import Table
+    from runner.control.definition import GroupDefinition, JobDefinition
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_AT_ONCE: Final = 8
+_TRIES: Final = 6
+_TRANSACTION: Final = 60  # attempts of one run in one transaction; beside them its status and its notices
+_KEPT_S: Final = 60.0
+
+
+class NotRecorded(CronRunnerError):
+    """A run that others changed at every try."""
+
+
+@dataclass(slots=True)
+class Known:
+    """Jobs and groups as they were read at most a minute ago; what they say changes seldom, and events are many."""
+
+    jobs: dict[keys.Key, JobDefinition | None] = field(default_factory=dict)
+    groups: dict[str, GroupDefinition] = field(default_factory=dict)
+    read_at: float = float("-inf")
+
+    async def learn(self, table: Table, wanted: Iterable[keys.Key]) -> None:
+        if time.monotonic() - self.read_at > _KEPT_S:
+            self.jobs.clear()
+            self.groups = await store.groups(table)
+            self.read_at = time.monotonic()
+        if missing := [key for key in wanted if key not in self.jobs]:
+            found = await store.definitions(table, missing)
+            self.jobs.update({key: found.get(key) for key in missing})
+
+    def targets(self, group: str, job: JobDefinition | None, news: Any) -> list[str]:
+        """Who is to be told: those of the job, else those of its group."""
+        if job is not None and job.notify is not None:
+            return job.notify.targets(news)
+        return self.groups[group].notify.targets(news) if group in self.groups else []
+
+
+class Recorder:
+    """Records batches of events; one for the life of a process."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._known = Known()
+
+    async def record(self, bodies: Sequence[tuple[str, str]], *, now: float) -> list[str]:
+        """Record (message id, body) pairs; the ids of those that were not, and are to be delivered again.
+
+        What is no event at all is among them: after its deliveries it lies in the dead-letter queue, to be looked at.
+        """
+        failed: list[str] = []
+        of_run: dict[tuple[str, str], list[tuple[str, Told]]] = {}
+        for message_id, body in bodies:
+            try:
+                told = parse_event(body)
+            except NotAnEvent as error:
+                log.error("not_an_event", message_id=message_id, error=str(error))
+                failed.append(message_id)
+                continue
+            if told is not None:
+                of_run.setdefault((told.group, told.run_id), []).append((message_id, told))
+        every = [told for entries in of_run.values() for _, told in entries]
+        try:
+            await self._known.learn(self._table, {keys.job(told.group, told.job) for told in every if told.job})
+        except AwsUnavailable as error:
+            log.error("events_not_recorded", error=str(error), events=len(every))
+            return [message_id for message_id, _ in bodies]
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(key: tuple[str, str], entries: list[tuple[str, Told]]) -> None:
+            async with turns:
+                try:
+                    await self._run(*key, [told for _, told in entries], now=now)
+                except CronRunnerError as error:
+                    log.error("run_not_recorded", run_id=key[1], group=key[0], error=str(error))
+                    failed.extend(message_id for message_id, _ in entries)
+
+        await asyncio.gather(*(one(key, entries) for key, entries in of_run.items()))
+        return failed
+
+    async def _run(self, group: str, run_id: str, events: Sequence[Told], *, now: float) -> None:
+        for start in range(0, len(events), _TRANSACTION):
+            part = events[start : start + _TRANSACTION]
+
+            def fold(attempts: dict[str, Item], part: Sequence[Told] = part) -> None:
+                for told in part:
+                    sk = keys.attempt(group, run_id, told.execution, told.attempt).sk
+                    attempts[sk] = attempt_told(attempts.get(sk), told)
+
+            await change_run(self._table, self._known, group, run_id, fold, now=now)
+
+
+async def change_run(
+    table: Table, known: Known, group: str, run_id: str, change: Callable[[dict[str, Item]], None], *, now: float
+) -> Item | None:
+    """Change a run's attempts (by sort key), and with them, in one transaction, the run, its job's status and the
+    notices of what that means. The run as it is then; None where nothing is known of it.
+
+    Two that change one run at once are told apart by its version: the second one looks again.
+    """
+    for turn in range(_TRIES):
+        items = await table.query("#pk = :pk", {"pk": keys.run(group, run_id).pk}, consistent=True)
+        before = next((item for item in items if item["sk"] == keys.RUN), None)
+        old = {item["sk"]: item for item in items if item["sk"].startswith(keys.ATTEMPT)}
+        attempts = dict(old)
+        change(attempts)
+        if not attempts:
+            return None
+        if attempts == old and before is not None:
+            return before
+        name = next((item["job"] for item in attempts.values() if item["job"]), None)
+        job = known.jobs.get(keys.job(group, name)) if name else None
+        run = run_of(attempts.values(), before, job)
+        run["version"] = (before or {}).get("version", 0) + 1
+        when = ABSENT if before is None else When("#version = :v", {"v": before["version"]})
+        changed = [
+            {**item, keys.EXPIRES: expires(item["seen_at"], job)}
+            for sk, item in attempts.items()
+            if item != old.get(sk)
+        ]
+        puts = [Put(item) for item in changed] + [Put(run, when)]
+        puts += await _consequences(table, known, before, run, attempts, job, now=now)
+        if await table.transact(puts):
+            return run
+        await asyncio.sleep(0.05 * 2**turn)
+    raise NotRecorded(f"cannot record run {run_id}: others changed it at each of {_TRIES} tries; it is tried again")
+
+
+async def _consequences(
+    table: Table,
+    known: Known,
+    before: Item | None,
+    run: Item,
+    attempts: dict[str, Item],
+    job: JobDefinition | None,
+    *,
+    now: float,
+) -> list[Put]:
+    """The job's status and the notices that go with a run's step."""
+    moved = before is None or any(before[name] != run[name] for name in ("state", "execution", "attempt"))
+    if not moved or not run["job"]:
+        return []
+    status = await table.get(keys.status(run["group"], run["job"])) if not is_open(run["state"]) else None
+    puts = []
+    if (new := status_of(status, run)) is not None:
+        puts.append(Put(new, ABSENT if status is None else When("#version = :v", {"v": status["version"]})))
+    speaks = attempts[keys.attempt(run["group"], run["run_id"], run["execution"], run["attempt"]).sk]
+    facts = news_of(before, run, speaks, status, job.owner if job is not None else None)
+    for_whom = [(fact, known.targets(run["group"], job, fact.news)) for fact in facts]
+    return puts + [Put(notice_item(fact, targets, now=now)) for fact, targets in for_whom if targets]

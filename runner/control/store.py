@@ -1,0 +1,109 @@
+"""Reads jobs, groups and runs from the table, as values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.control.definition import GroupDefinition, JobDefinition, group_of, job_of
+from runner.errors import CronRunnerError
+from runner.protocol import table as keys
+from runner.protocol.suggest import nearest
+from runner.protocol.units import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from runner.aws.attributes import Item
+    from runner.aws.table import Table
+
+
+class NotFound(CronRunnerError):
+    """There is no such job, group or run in the table, or more than one job of the name."""
+
+
+async def groups(table: Table) -> dict[str, GroupDefinition]:
+    items = await table.query("#pk = :pk", {"pk": keys.GROUPS}, consistent=True)
+    return {item["sk"]: group_of(item) for item in items}
+
+
+async def group(table: Table, name: str) -> GroupDefinition:
+    item = await table.get(keys.group(name))
+    if item is None:
+        known = await groups(table)
+        near = nearest(name, known)
+        question = f'; did you mean "{near}"?' if near else ""
+        raise NotFound(
+            f'cannot find group "{name}" in table {table.name}{question or "; apply a job file with [groups.NAME]"}'
+        )
+    return group_of(item)
+
+
+async def jobs(table: Table) -> list[JobDefinition]:
+    """All jobs, by name. The index may be a moment behind a job that was just changed."""
+    items = await table.query("#state_key = :jobs", {"jobs": keys.JOBS}, index=keys.BY_STATE)
+    return [job_of(item) for item in items]
+
+
+async def job(table: Table, name: str, in_group: str | None = None) -> JobDefinition:
+    """The job of the name; `NotFound` where there is none, or one in several groups and none of them was named."""
+    if in_group is not None:
+        item = await table.get(keys.job(in_group, name))
+        found = [job_of(item)] if item is not None else []
+    else:
+        text = "#state_key = :jobs AND begins_with(#state_at, :name)"
+        items = await table.query(text, {"jobs": keys.JOBS, "name": f"{name}#"}, index=keys.BY_STATE)
+        # The item itself: the index may be behind.
+        fresh = await table.get_many(keys.Key(item["pk"], item["sk"]) for item in items)
+        found = [job_of(item) for item in fresh.values()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        where = ", ".join(sorted(one.group for one in found))
+        raise NotFound(f'cannot tell which job "{name}" is meant: groups {where} have one; name its --group')
+    near = nearest(name, {one.name for one in await jobs(table)})
+    hint = f'did you mean "{near}"?' if near else "`cron-runner jobs list` shows all"
+    raise NotFound(f'cannot find job "{name}"{f" in group {in_group}" if in_group else ""}; {hint}')
+
+
+async def definitions(table: Table, of: Iterable[keys.Key]) -> dict[keys.Key, JobDefinition]:
+    """The jobs at these keys, as far as they are in the table: runs may be of jobs that nobody applied."""
+    return {key: job_of(item) for key, item in (await table.get_many(of)).items()}
+
+
+async def history(table: Table, name: str, *, limit: int, in_group: str | None = None) -> list[Item]:
+    """A job's runs, the newest first."""
+    text = "#job_key = :job"
+    # Where the name is in two groups a page may hold the other's runs.
+    many = limit if in_group is None else limit * 4
+    items = await table.query(text, {"job": keys.job_key(name)}, index=keys.BY_JOB, newest_first=True, limit=many)
+    return [item for item in items if in_group in (None, item["group"])][:limit]
+
+
+async def ended_since(table: Table, since: float, now: float, *, failed: bool) -> list[Item]:
+    """The runs that ended, well or badly, from a moment on, the newest first."""
+    found: list[Item] = []
+    day = now
+    while True:
+        text = "#state_key = :day AND #state_at >= :since"
+        values = {"day": keys.ended_key(format_time(day)[:10], failed=failed), "since": format_time(since)}
+        found += await table.query(text, values, index=keys.BY_STATE, newest_first=True)
+        if format_time(day)[:10] <= format_time(since)[:10]:
+            return found
+        day -= keys.DAY_S
+
+
+async def run(table: Table, run_id: str, in_group: str | None = None) -> Item:
+    """A run's item by its id alone; the newest where groups have one of the id each."""
+    names = [in_group] if in_group is not None else list(await groups(table))
+    found = await table.get_many(keys.run(name, run_id) for name in names)
+    if not found:
+        raise NotFound(f"cannot find run {run_id} in table {table.name}; check the id, or name its --group")
+    return max(found.values(), key=lambda item: str(item["at"]))
+
+
+async def attempts(table: Table, in_group: str, run_id: str) -> list[Item]:
+    """A run's attempts, in their order."""
+    key = keys.run(in_group, run_id)
+    text = "#pk = :pk AND begins_with(#sk, :attempt)"
+    items = await table.query(text, {"pk": key.pk, "attempt": keys.ATTEMPT}, consistent=True)
+    return sorted(items, key=lambda item: (str(item["began"]), int(item["attempt"])))
