@@ -358,8 +358,8 @@ def test_what_cannot_be_cancelled(fleet: Fleet) -> None:
     assert said(host.command("cancel", "nope")) == (
         1,
         "",
-        "cron-runner: cannot cancel run nope: this host does not know it; look at `cron-runner status`, or on the host "
-        "that its started event names\n",
+        "cron-runner: cannot cancel run nope: this host does not know it; look at `cron-runner status`; --fleet "
+        "cancels it wherever it is\n",
     )
     assert json.loads(host.command("cancel", "nope", "--json").stdout) == {
         "run_id": "nope",

@@ -16,6 +16,9 @@ from runner.protocol.table import Key
 
 NOW = 1_900_000_000.0
 
+# The fast stand-in has to be as moto is: large tests are made on it.
+pytestmark = pytest.mark.parametrize("aws_server", ["moto", "standin"], indirect=True)
+
 
 async def test_an_item_comes_back_as_it_was_written(table: Table) -> None:
     item = {

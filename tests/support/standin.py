@@ -1,4 +1,4 @@
-"""A fast, strict stand-in for SQS and CloudWatch Logs, in a process of its own: ``python standin.py``.
+"""A fast, strict stand-in for SQS, CloudWatch Logs and the fleet's table in DynamoDB: ``python standin.py``, a process.
 
 It speaks the JSON protocols over HTTP/1.1 with connections that are kept, prints its port, and keeps everything in
 memory. Beside AWS's calls:
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.request import ProxyHandler, build_opener
 
+from standin_table import Dynamo
+
 from standin_logs import Logs
 from standin_sqs import Refused, Sqs
 
@@ -38,6 +40,7 @@ class Server:
         self._since = time.time()
         self._sqs = Sqs("")
         self._logs = Logs()
+        self._dynamo = Dynamo()
 
     async def serve(self) -> None:
         """Listen on a free port of the loopback, print it, and serve for ever."""
@@ -72,19 +75,22 @@ class Server:
         if path == "/moto-api/reset":
             self._sqs.reset()
             self._logs.reset()
+            self._dynamo.reset()
             self._counts.clear()
             self._since = time.time()
             return 200, "", {"status": "ok"}
         if "x-amz-target" not in headers:
-            return 400, "", {"__type": "UnknownOperationException", "message": "only SQS and Logs are here"}
+            return 400, "", {"__type": "UnknownOperationException", "message": "only SQS, Logs and DynamoDB are here"}
         prefix, _, action = headers.get("x-amz-target", "").partition(".")
         self._counts[action] += 1
-        service: Sqs | Logs = self._sqs if prefix == "AmazonSQS" else self._logs
+        services: dict[str, Sqs | Logs | Dynamo] = {"AmazonSQS": self._sqs, "DynamoDB_20120810": self._dynamo}
+        service = services.get(prefix, self._logs)
         try:
             return 200, "", await service.call(action, json.loads(body or b"{}"))
         except Refused as error:
             extra = f"x-amzn-query-error: {error.query};Sender\r\n"
-            return 400, extra, {"__type": f"com.amazonaws#{error.code}", "message": str(error)}
+            told = {"__type": f"com.amazonaws#{error.code}", "message": str(error)}
+            return 400, extra, told | getattr(error, "more", {})
 
     def _report(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,162 @@
+"""Job files: what they say, and every fault of all of them at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from runner.control.definition import JobDefinition, changed, job_of, message_at, run_id_at
+from runner.control.files import Wanted, read_files
+from runner.control.notify import Notify
+from runner.control.plan import plan
+from runner.control.trigger import triggered
+from runner.errors import JobFilesInvalid
+from runner.protocol.message import parse_message
+
+TOML = """
+[groups.web]
+queue = "https://sqs.eu-west-1.amazonaws.com/1/cron-web"
+notify = "arn:aws:sns:eu-west-1:123456789012:ops"
+
+[defaults]
+group = "web"
+timeout = "10m"
+
+[jobs.nightly]
+schedule = "0 3 * * *"
+timezone = "Europe/Berlin"
+command = ["/srv/app/bin/nightly"]
+retries = {max = 2, backoff = "30s"}
+notify = {to = ["https://hooks.example.com/x"], when = ["failure"]}
+retention = "30d"
+
+[jobs.by-hand]
+timeout = "1h"
+"""
+YAML = """
+groups:
+  web:
+    queue: https://sqs.eu-west-1.amazonaws.com/1/cron-web
+    notify: arn:aws:sns:eu-west-1:123456789012:ops
+defaults: {group: web, timeout: 10m}
+jobs:
+  nightly:
+    schedule: "0 3 * * *"
+    timezone: Europe/Berlin
+    command: [/srv/app/bin/nightly]
+    retries: {max: 2, backoff: 30s}
+    notify: {to: ["https://hooks.example.com/x"], when: [failure]}
+    retention: 30d
+  by-hand:
+    timeout: 1h
+"""
+
+
+def write(tmp_path: Path, name: str, text: str) -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def test_toml_and_yaml_say_the_same(tmp_path: Path) -> None:
+    toml = read_files([write(tmp_path, "jobs.toml", TOML)])
+    assert toml == read_files([write(tmp_path, "jobs.yaml", YAML)])
+    nightly, by_hand = toml.jobs
+    assert (nightly.group, nightly.timezone, nightly.retention) == ("web", "Europe/Berlin", 30 * 86_400)
+    assert nightly.notify == Notify(("https://hooks.example.com/x",), ("failure",))
+    assert by_hand.message == {"timeout": "1h"}
+    assert job_of(nightly.item()) == nightly
+    message = parse_message(message_at(nightly, 1_900_000_000.0))
+    assert (message.job, message.run_id, message.timeout) == ("nightly", "nightly-2030-03-17T17-46-40Z", 600)
+
+
+def test_every_fault_of_every_file_is_said_at_once(tmp_path: Path) -> None:
+    one = write(
+        tmp_path,
+        "one.toml",
+        """
+[groups.web]
+que = "x"
+[jobs.a]
+timout = "5m"
+schedule = "61 * * * *"
+user = 3
+missed = "lats"
+[jobs.b]
+group = "web"
+run_id = "x"
+timezone = "Europe/Berlim"
+env = {A = 1}
+[jobs."c d"]
+group = "web"
+[job.x]
+""",
+    )
+    two = write(tmp_path, "two.yaml", "jobs:\n  on: {group: web}\n")
+    three = write(tmp_path, "three.json", "{}")
+    four = write(tmp_path, "four.yaml", "jobs: [")
+    with pytest.raises(JobFilesInvalid) as caught:
+        read_files([one, two, three, four, tmp_path / "none.toml"])
+    text = str(caught.value)
+    for said in (
+        'groups.web: unknown field "que", did you mean "queue"?',
+        "groups.web.queue: is missing",
+        'jobs.a: unknown field "timout", did you mean "timeout"?',
+        "jobs.a.group: is missing",
+        'jobs.a.schedule: "61 * * * *" is not a schedule: bad minute',
+        "jobs.a.user: 3 is a number; give a string",
+        'unknown policy "lats", did you mean "last"?',
+        "jobs.b.run_id: is said when the job fires",
+        'did you mean "Europe/Berlin"?',
+        "jobs.b.env.A: is a number",
+        '"c d" is not a job name',
+        'unknown table "job", did you mean "jobs"?',
+        "two.yaml: true is no name of a field; put it in quotes",
+        "three.json: is neither .toml nor .yaml",
+        "four.yaml: ",
+        "none.toml: No such file",
+    ):
+        assert said in text, text
+
+
+def test_a_job_that_is_there_twice_or_too_long_for_its_runs_is_refused(tmp_path: Path) -> None:
+    long = f'[jobs.{"n" * 120}]\ngroup = "web"\nschedule = "@daily"\n'
+    path = write(tmp_path, "a.toml", f'[jobs.x]\ngroup = "web"\n{long}')
+    with pytest.raises(JobFilesInvalid) as caught:
+        read_files([path, write(tmp_path, "b.yaml", "jobs: {x: {group: web}}")])
+    assert "jobs.x: is here twice for group web" in str(caught.value)
+    assert "shorten it to 107 characters" in str(caught.value)
+
+
+def test_a_plan_creates_changes_and_prunes_only_what_the_files_are_about() -> None:
+    old = [JobDefinition("web", "a", message={"command": "x"})]
+    old += [JobDefinition("web", "gone"), JobDefinition("db", "theirs")]
+    new = (JobDefinition("web", "a", message={"command": "y"}, owner="ann"), JobDefinition("web", "b"))
+    made = plan(Wanted(new, ()), old, {}, prune=False)
+    assert [(change.does, change.name) for change in made.changes] == [("change", "web/a"), ("create", "web/b")]
+    assert made.changes[0].fields == (("command", "x", "y"), ("owner", None, "ann"))
+    assert made.not_in_files == ("web/gone",)
+    pruned = plan(Wanted(new, ()), old, {}, prune=True)
+    assert [change.name for change in pruned.changes if change.does == "delete"] == ["web/gone"]
+    assert plan(Wanted(new[1:], ()), [changed(None, new[1], by="x", now=9.0)], {}, prune=False).changes == ()
+
+
+def test_a_schedule_counts_from_when_it_was_set_or_enabled() -> None:
+    first = changed(None, JobDefinition("web", "a", schedule="@daily"), by="x", now=100.0)
+    same = changed(first, JobDefinition("web", "a", schedule="@daily", owner="y"), by="x", now=200.0)
+    other = changed(same, JobDefinition("web", "a", schedule="@hourly"), by="x", now=300.0)
+    off = changed(other, JobDefinition("web", "a", schedule="@hourly", enabled=False), by="x", now=400.0)
+    on = changed(off, JobDefinition("web", "a", schedule="@hourly"), by="x", now=500.0)
+    assert [job.since for job in (first, same, other, off, on)] == [100.0, 100.0, 300.0, 400.0, 500.0]
+    assert on.revision == 5
+
+
+def test_a_triggered_run_is_never_taken_for_the_scheduled_one() -> None:
+    job = JobDefinition("web", "a", message={"command": "x", "labels": {"a": "b"}})
+    run_id, body = triggered(job, now=1_900_000_000.0, by="ann@host")
+    assert run_id.startswith("a-2030-03-17T17-46-40Z-")
+    assert run_id != run_id_at("a", 1_900_000_000.0)
+    assert json.loads(body)["labels"] == {"a": "b", "triggered-by": "ann@host"}
+    assert len(triggered(JobDefinition("web", "n" * 128), now=0.0, by="x")[0]) == 128
