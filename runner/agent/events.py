@@ -60,9 +60,15 @@ class LogPlace:
 
 
 def started_event(
-    source: Source, execution: Execution, started: Started, *, secrets: Iterable[str], log: LogPlace | None
+    source: Source,
+    execution: Execution,
+    started: Started,
+    *,
+    secrets: Iterable[str],
+    log: LogPlace | None,
+    heartbeat_s: float = 0.0,
 ) -> Event:
-    """The process exists."""
+    """The process exists. ``heartbeat_s``: how often it will be heard of, 0 for not at all."""
     sent = execution.sent_at
     data: dict[str, Any] = {
         "pid": started.pid,
@@ -75,6 +81,9 @@ def started_event(
     }
     if started.warnings:
         data["warnings"] = list(started.warnings)
+    if heartbeat_s:
+        # Without it nobody could tell a run whose host is silent from one that is never heard of before its end.
+        data["heartbeat_s"] = heartbeat_s
     return run_event(
         source,
         execution.facts(),

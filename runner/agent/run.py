@@ -175,7 +175,14 @@ class Run:
         execution.state = State.RUNNING
         execution.pid = started.pid
         execution.started_at = started.started_at
-        event = started_event(services.source, execution, started, secrets=secrets, log=services.log_place(self.tag()))
+        event = started_event(
+            services.source,
+            execution,
+            started,
+            secrets=secrets,
+            log=services.log_place(self.tag()),
+            heartbeat_s=services.config.results.heartbeat,
+        )
         services.commit(execution, event)
         # A retry waits for its backoff, not for the queue.
         sent = execution.sent_at if execution.attempt == 1 else None

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-EXAMPLE: Final = "cron-runner demo"
+EXAMPLE: Final = """\
+cron-runner demo
+cron-runner demo --fleet
+"""
 
 _WITHIN_S: Final = 50.0
 _STOP_WITHIN_S: Final = 5.0
@@ -41,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep",
         action="store_true",
         help="leave the demo's directory (configuration, journal, the agent's log)",
+    )
+    parser.add_argument(
+        "--fleet",
+        action="store_true",
+        help="show schedules, history and notifications instead: the circle around the agent",
     )
 
 
@@ -59,6 +67,10 @@ def execute(args: argparse.Namespace) -> int:
         stand_in = stack.enter_context(StandIn())
         demo = Demo(stand_in, directory)
         demo.prepare()
+        if args.fleet:
+            with demo.agent():
+                came_about = demo.circle()
+            return 0 if came_about else 1
         with demo.agent():
             demo.send()
             demo.watch()
@@ -128,7 +140,7 @@ class Demo:
                 start_new_session=True,
             )
         try:
-            say(f"agent started, pid {process.pid}; sending {len(EXAMPLES)} jobs\n")
+            say(f"agent started, pid {process.pid}")
             self._agent = process
             yield
         finally:
@@ -153,8 +165,16 @@ class Demo:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             self._left = processes_with_mark("CRON_RUNNER_GROUP=demo")
 
+    def circle(self) -> bool:
+        """Show the circle around the agent; whether everything came about."""
+        from runner.cli.demo_fleet import TABLE, Circle  # noqa: PLC0415 - for this demo alone
+
+        environment = self._aws.environment() | {"CRON_RUNNER_FLEET__TABLE": TABLE}
+        return Circle(self._directory, self._queue, self._results, environment, self._config).show()
+
     def send(self) -> None:
         """Send every job's message, as a cloud's scheduler would."""
+        say(f"sending {len(EXAMPLES)} jobs\n")
         for example in EXAMPLES:
             self._aws.call("sqs", "SendMessage", QueueUrl=self._queue, MessageBody=example.body)
 

@@ -30,6 +30,7 @@ cron-runner jobs disable nightly --why "database is moved"
 """
 NOT_APPLIED: Final = 1
 _COMING: Final = 5
+_DURATIONS: Final = frozenset(("retention", "start_within", "finish_within", "too_long"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,17 +113,23 @@ def _plan_text(made: Plan) -> list[str]:
     lines = []
     for change in made.changes:
         lines.append(f"{signs[change.does]} {change.what} {change.name}")
-        lines += [f"    {name}: {_shown(before)} -> {_shown(after)}" for name, before, after in change.fields]
-        if change.does == "create" and change.what == "job":
-            lines += [f"    {name}: {_shown(value)}" for name, value in change.new.says().items()]  # type: ignore[union-attr]
+        lines += [f"    {name}: {_shown(name, old)} -> {_shown(name, new)}" for name, old, new in change.fields]
+        if change.does == "create" and change.new is not None:
+            lines += [f"    {name}: {_shown(name, value)}" for name, value in change.new.unusual().items()]
     if made.not_in_files:
         lines.append(f"in no file, and left: {', '.join(made.not_in_files)} (--prune deletes them)")
     counts = f"{made.count('create')} to create, {made.count('change')} to change, {made.count('delete')} to delete"
     return [*lines, f"{counts}, {made.unchanged} as they should be"]
 
 
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else json.dumps(value, default=str)
+def _shown(name: str, value: Any) -> str:
+    from runner.protocol.units import format_duration  # noqa: PLC0415
+
+    if value is None:
+        return "nothing"
+    if name in _DURATIONS and isinstance(value, int | float):
+        return format_duration(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _told(args: argparse.Namespace, made: Plan, *, applied: bool, schedules: Sequence[str]) -> int:

@@ -48,6 +48,11 @@ class GroupDefinition:
             "notify": self.notify.item(),
         }
 
+    def unusual(self) -> dict[str, Any]:
+        """What it says beside what every group is without saying so."""
+        usual = GroupDefinition(self.name, "").item()
+        return {name: value for name, value in self.item().items() if usual[name] != value}
+
 
 def group_of(item: Mapping[str, Any]) -> GroupDefinition:
     """What `GroupDefinition.item` wrote."""
@@ -116,6 +121,15 @@ class JobDefinition:
             **self.message,
         }
         return {name: value for name, value in said.items() if value is not None}
+
+    def unusual(self) -> dict[str, Any]:
+        """What it says beside its group and what every job is without saying so."""
+        usual = JobDefinition(self.group, self.name, schedule=self.schedule).says()
+        return {
+            name: value
+            for name, value in self.says().items()
+            if name == "schedule" or name not in usual or usual[name] != value
+        }
 
     def item(self) -> dict[str, Any]:
         return {
