@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TABLE: Final = "cron-demo"
 _WITHIN_S: Final = 40.0
-_DUE_IN_S: Final = 6
+_DUE_IN_S: Final = 10
 _JOBS: Final = """\
 [groups.demo]
 queue = "{queue}"
@@ -87,10 +87,11 @@ class Circle:
             say("\ntold to the webhook:")
             for text in webhook.told:
                 say("\n".join(f"  {line}" for line in text.splitlines()))
-            return failed["state"] == "failed" and failed["exit_code"] == 28
+            return bool(failed["state"] == "failed" and failed["exit_code"] == 28)
 
     def _ended(self) -> list[dict[str, Any]]:
-        return self._json("history", "--since", "1h")
+        runs: list[dict[str, Any]] = self._json("history", "--since", "1h")
+        return runs
 
     def _command(self, *words: str) -> list[str]:
         return [sys.executable, "-P", "-m", "runner", "--config", str(self.config), *words]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.cli import fleet
+from runner.cli.jobs_plan import as_json, plan_text
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ cron-runner jobs disable nightly --why "database is moved"
 """
 NOT_APPLIED: Final = 1
 _COMING: Final = 5
-_DURATIONS: Final = frozenset(("retention", "start_within", "finish_within", "too_long"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,13 +91,15 @@ def _apply(args: argparse.Namespace) -> int:
                 " its queue to one of the files"
             )
         if not args.json:
-            _say(*_plan_text(made))
+            _say(*plan_text(made))
         if args.dry:
-            return _told(args, made, applied=False, schedules=[])
+            _told(args, made, applied=False, schedules=[])
+            return 0
         if made.changes and not args.yes and not _agreed():
             return NOT_APPLIED
         stepped = await apply(session, table, made, jobs, groups, Who(fleet.whoami(), time.time()))
-        return _told(args, made, applied=True, schedules=stepped)
+        _told(args, made, applied=True, schedules=stepped)
+        return 0
 
     return int(fleet.run(args, work))
 
@@ -108,53 +110,12 @@ def _agreed() -> bool:
     return input("apply? [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _plan_text(made: Plan) -> list[str]:
-    signs = {"create": "+", "change": "~", "delete": "-"}
-    lines = []
-    for change in made.changes:
-        lines.append(f"{signs[change.does]} {change.what} {change.name}")
-        lines += [f"    {name}: {_shown(name, old)} -> {_shown(name, new)}" for name, old, new in change.fields]
-        if change.does == "create" and change.new is not None:
-            lines += [f"    {name}: {_shown(name, value)}" for name, value in change.new.unusual().items()]
-    if made.not_in_files:
-        lines.append(f"in no file, and left: {', '.join(made.not_in_files)} (--prune deletes them)")
-    counts = f"{made.count('create')} to create, {made.count('change')} to change, {made.count('delete')} to delete"
-    return [*lines, f"{counts}, {made.unchanged} as they should be"]
-
-
-def _shown(name: str, value: Any) -> str:
-    from runner.protocol.units import format_duration  # noqa: PLC0415
-
-    if value is None:
-        return "nothing"
-    if name in _DURATIONS and isinstance(value, int | float):
-        return format_duration(value)
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _told(args: argparse.Namespace, made: Plan, *, applied: bool, schedules: Sequence[str]) -> int:
+def _told(args: argparse.Namespace, made: Plan, *, applied: bool, schedules: Sequence[str]) -> None:
     if args.json:
-        changes = [
-            {
-                "does": change.does,
-                "what": change.what,
-                "name": change.name,
-                "fields": {name: {"before": before, "after": after} for name, before, after in change.fields},
-            }
-            for change in made.changes
-        ]
-        told = {
-            "applied": applied,
-            "changes": changes,
-            "unchanged": made.unchanged,
-            "not_in_files": made.not_in_files,
-            "schedules": schedules,
-        }
-        _say(json.dumps(told, indent=2))
+        _say(json.dumps(as_json(made, applied=applied, schedules=schedules), indent=2))
     elif applied:
         in_step = f"; in step with EventBridge Scheduler: {', '.join(schedules)}" if schedules else ""
         _say(f"applied{in_step}" if made.changes or schedules else "nothing to do")
-    return 0
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -130,7 +130,8 @@ class _Minute:
                 return False
             piece = fires[start : start + SLICE]
             await self._send(queue, piece)
-            if start + SLICE < len(fires) and not await turn.reached(self.table, held, piece[-1].place):
+            # Behind the last slice too: what comes after it may fail, and must not have it sent again.
+            if not await turn.reached(self.table, held, piece[-1].place):
                 log.warning("turn_taken_over", group=self.group.name)
                 return False
         return True

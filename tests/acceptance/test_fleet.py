@@ -213,6 +213,24 @@ async def test_the_night_of_the_change_on_moto(fleet: Fleet, table: Table, cloud
 # -- as an operator types it
 
 
+CIRCLE = """\
+groups:
+  test: {{queue: "{queue}"}}
+defaults: {{group: test}}
+jobs:
+  soon:
+    schedule: at({soon})
+    command: echo it is time
+    owner: ann
+  breaks:
+    command: [sh, -c, "echo no disk; exit 3"]
+  nightly:
+    schedule: "0 3 * * *"
+    timezone: Europe/Berlin
+    command: "true"
+"""
+
+
 @pytest.fixture
 def control(fleet: Fleet) -> Any:
     """`cron-runner control --local`, which ends with the test."""
@@ -236,25 +254,12 @@ def test_from_a_job_file_to_history_and_logs(fleet: Fleet, control: subprocess.P
     host = fleet.host("host-a")
     host.start()
     file = fleet.directory / "jobs.yaml"
-    soon = datetime.now(UTC) + timedelta(seconds=6)
-    file.write_text(
-        f"""
-groups:
-  test: {{queue: "{fleet.queue}"}}
-defaults: {{group: test}}
-jobs:
-  soon:
-    schedule: at({soon:%Y-%m-%dT%H:%M:%S})
-    command: echo it is time
-    owner: ann
-  breaks:
-    command: [sh, -c, "echo no disk; exit 3"]
-  nightly:
-    schedule: "0 3 * * *"
-    timezone: Europe/Berlin
-    command: "true"
-"""
-    )
+
+    def write(due_in_s: float) -> None:
+        soon = datetime.now(UTC) + timedelta(seconds=due_in_s)
+        file.write_text(CIRCLE.format(queue=fleet.queue, soon=f"{soon:%Y-%m-%dT%H:%M:%S}"))
+
+    write(3600)
     wait_for(lambda: host.command("jobs", "list", "--table", TABLE).returncode == 0, "the table is there")
     looked = ours(host, "jobs", "apply", "--dry", str(file))
     assert "+ group test" in looked
@@ -264,6 +269,7 @@ jobs:
 
     refused = host.command("jobs", "apply", str(file), CRON_RUNNER_FLEET__TABLE=TABLE)
     assert (refused.returncode, "--yes" in refused.stderr) == (125, True)
+    write(15)  # long enough to be applied before, on a machine that is busy
     assert "applied" in ours(host, "jobs", "apply", "--yes", str(file))
     assert "nothing to do" in ours(host, "jobs", "apply", "--yes", str(file))
     assert [job["job"] for job in shown(host, "jobs", "list")] == ["breaks", "nightly", "soon"]

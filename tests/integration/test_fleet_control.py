@@ -95,6 +95,8 @@ async def test_an_outage_is_caught_up_with_by_each_jobs_policy(
     assert taken(aws, queue)[-1] == "j-2030-03-17T18-47-00Z"
 
 
+# moto takes a quarter of a second for a batch of messages and seconds for a page of an index, AWS some milliseconds.
+@pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
 async def test_a_turn_that_dies_is_taken_up_where_it_was(aws: Aws, table: Table, cloud: Session) -> None:
     queue = aws.queue("web")
     jobs = [JobDefinition("web", f"job-{n:04}", schedule="* * * * *") for n in range(450)]
@@ -128,7 +130,6 @@ async def test_a_group_whose_queue_is_gone_holds_up_no_other(aws: Aws, table: Ta
     assert taken(aws, gone) == ["j-2030-03-17T17-48-00Z", "j-2030-03-17T17-49-00Z"]
 
 
-# moto takes a quarter of a second for a batch of messages and seconds for a page of an index, AWS some milliseconds.
 @pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
 async def test_five_thousand_jobs_of_one_minute(aws: Aws, table: Table, cloud: Session) -> None:
     jobs = [
