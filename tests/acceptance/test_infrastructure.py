@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,9 +11,9 @@ import pytest
 from runner.aws.permissions import agent_policy, sender_policy
 from runner.config import load
 
-from aws import REGION, Events, client
+from aws import REGION, Events
 from fleet import Host, host_environment
-from templates import PACKAGING
+from stacks import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,44 +21,11 @@ if TYPE_CHECKING:
 
     from aws import Aws
 
-TEMPLATE = (PACKAGING / "cloudformation" / "group.yaml").read_text()
-
-
-class Stack:
-    """A stack of the template in the stand-in."""
-
-    def __init__(self, aws: Aws, **parameters: str) -> None:
-        self.aws = aws
-        self.name = f"cron-runner-{parameters['Group']}"
-        given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
-        made = client("cloudformation", aws.endpoint)
-        made.create_stack(StackName=self.name, TemplateBody=TEMPLATE, Parameters=given, Capabilities=["CAPABILITY_IAM"])
-        described = made.describe_stacks(StackName=self.name)["Stacks"][0]
-        made.close()
-        assert described["StackStatus"] == "CREATE_COMPLETE"
-        # The stand-in names queues by AWS's own address, at which they are not.
-        self.outputs = {
-            output["OutputKey"]: re.sub(r"https://sqs\.[a-z0-9-]+\.amazonaws\.com", aws.endpoint, output["OutputValue"])
-            for output in described["Outputs"]
-        }
-
-    def attributes(self, queue: str) -> dict[str, Any]:
-        answer = self.aws.sqs.get_queue_attributes(QueueUrl=self.outputs[queue], AttributeNames=["All"])
-        return dict(answer["Attributes"])
-
-    def policy(self, output: str) -> dict[str, Any]:
-        iam = client("iam", self.aws.endpoint)
-        arn = self.outputs[output]
-        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
-        found = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
-        iam.close()
-        return dict(found)
-
 
 @pytest.fixture
 def host(aws: Aws, tmp_path: Path) -> Iterator[tuple[Stack, Host]]:
     """A host whose configuration is the stack's output, and where it may write in a test."""
-    stack = Stack(aws, Group="web")
+    stack = Stack(aws, "group", "cron-runner-web", Group="web")
     config = tmp_path / "config.toml"
     config.write_text(stack.outputs["ConfigToml"])
     places = {
@@ -92,7 +58,7 @@ def test_a_host_runs_jobs_with_the_configuration_that_the_stack_gives(aws: Aws, 
 
 
 def test_queues_are_made_as_the_agent_wants_them(aws: Aws) -> None:
-    stack = Stack(aws, Group="web")
+    stack = Stack(aws, "group", "cron-runner-web", Group="web")
     jobs = stack.attributes("JobsUrl")
     redrive = json.loads(jobs["RedrivePolicy"])
     assert redrive["deadLetterTargetArn"] == stack.outputs["DeadLettersArn"]
@@ -106,7 +72,7 @@ def test_queues_are_made_as_the_agent_wants_them(aws: Aws) -> None:
 
 
 def test_a_fifo_group_gets_fifo_queues(aws: Aws) -> None:
-    stack = Stack(aws, Group="db", Fifo="true", LogRetentionDays="7", MaxReceiveCount="5")
+    stack = Stack(aws, "group", "cron-runner-db", Group="db", Fifo="true", LogRetentionDays="7", MaxReceiveCount="5")
     assert stack.outputs["JobsUrl"].endswith("/cron-runner-db-jobs.fifo")
     assert stack.outputs["DeadLettersUrl"].endswith("/cron-runner-db-dead-letters.fifo")
     assert stack.attributes("JobsUrl")["ContentBasedDeduplication"] == "true"
@@ -115,7 +81,7 @@ def test_a_fifo_group_gets_fifo_queues(aws: Aws) -> None:
 
 
 def test_the_configuration_of_the_stack_is_accepted_as_it_stands(aws: Aws, tmp_path: Path) -> None:
-    stack = Stack(aws, Group="web", LogRetentionDays="90")
+    stack = Stack(aws, "group", "cron-runner-web", Group="web", LogRetentionDays="90")
     path = tmp_path / "config.toml"
     path.write_text(stack.outputs["ConfigToml"])
     config = load(path, {})
@@ -125,7 +91,7 @@ def test_the_configuration_of_the_stack_is_accepted_as_it_stands(aws: Aws, tmp_p
 
 
 def test_the_policies_name_the_stacks_own_queues_and_nothing_else(aws: Aws) -> None:
-    stack = Stack(aws, Group="web")
+    stack = Stack(aws, "group", "cron-runner-web", Group="web")
     log_group = "arn:aws:logs:eu-west-1:123456789012:log-group:/cron-runner/web"
     host = {name: resources for name, (_, _, resources) in allowed(stack.policy("HostPolicyArn")).items()}
     assert host == {
@@ -144,7 +110,7 @@ def as_set(value: str | list[str]) -> set[str]:
 
 
 def test_the_policies_are_those_that_check_prints_for_the_stacks_configuration(aws: Aws, tmp_path: Path) -> None:
-    stack = Stack(aws, Group="web")
+    stack = Stack(aws, "group", "cron-runner-web", Group="web")
     path = tmp_path / "config.toml"
     path.write_text(stack.outputs["ConfigToml"])
     config = load(path, {})
