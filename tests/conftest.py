@@ -9,5 +9,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 from fixtures import aws, aws_server, cloud, fleet, proxy, table, tmp_path
+from lambdas import code, control, functions
+from receiver import receiver
 
-__all__ = ["aws", "aws_server", "cloud", "fleet", "proxy", "table", "tmp_path"]
+__all__ = [
+    "aws",
+    "aws_server",
+    "cloud",
+    "code",
+    "control",
+    "fleet",
+    "functions",
+    "proxy",
+    "receiver",
+    "table",
+    "tmp_path",
+]

@@ -7,6 +7,7 @@ same key each time. Two that deliver at once never tell the same notice, since t
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +38,8 @@ GIVE_UP_S: Final = 24 * 3600.0
 _FIRST_WAIT_S: Final = 60.0  # longer than telling takes: it is the time, too, that others leave a notice alone
 _LONGEST_WAIT_S: Final = 3600.0
 _AT_ONCE: Final = 8
+BUDGET_S: Final = 40.0
+"""No notice is begun later in one call; one takes half a minute at the worst."""
 
 
 @dataclass(slots=True)
@@ -60,11 +63,14 @@ async def deliver(table: Table, senders: Senders, *, now: float) -> Delivered:
     due = await table.query(text, {"tell": TELL, "now": format_time(now)}, index=keys.BY_STATE, limit=AT_MOST)
     counts = Delivered()
     turns = asyncio.Semaphore(_AT_ONCE)
+    deadline = time.monotonic() + BUDGET_S
 
     async def of_a_job(notices: Sequence[Item]) -> None:
         # One after another: a pager has to hear of the failure before it hears of the recovery.
         for notice in notices:
             async with turns:
+                if time.monotonic() > deadline:
+                    return
                 await _deliver_one(table, senders, notice, counts, now=now)
 
     await asyncio.gather(*(of_a_job(notices) for notices in _by_job(due)))

@@ -1,15 +1,11 @@
-"""The fleet's stack and the functions' code: deployed, and run as Lambda would run them."""
+"""The fleet's stack and the functions' code, deployed."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-import sysconfig
 import zipfile
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,90 +13,14 @@ from runner.config import load
 from runner.protocol.table import EXPIRES, definition
 
 from aws import client
-from fleet import host_environment
-from stacks import Stack
+from lambdas import BUILD, group
 from templates import PACKAGING, cloudformation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from aws import Aws
-
-BUILD = PACKAGING / "lambda" / "build"
-# What Lambda's Python brings, of what is installed here.
-BROUGHT = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six.py", "urllib3")
-
-CALL = """\
-import importlib, json, sys
-sys.path[:0] = sys.argv[1:3]
-module, _, name = sys.argv[3].rpartition(".")
-handler = getattr(importlib.import_module(module), name)
-json.dump(handler(json.load(sys.stdin), None), sys.stdout)
-"""
-
-
-@pytest.fixture(scope="session")
-def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The functions' code as it is shipped."""
-    made = tmp_path_factory.mktemp("lambda") / "control.zip"
-    subprocess.run([sys.executable, str(BUILD), str(made)], check=True, capture_output=True, timeout=110)
-    return made
-
-
-@dataclass(slots=True)
-class Lambda:
-    """Calls the handlers of the code with nothing around them but what Lambda brings."""
-
-    code: Path
-    brought: Path
-    environment: dict[str, str]
-
-    def call(self, handler: str, event: object) -> Any:
-        command = [sys.executable, "-I", "-S", "-W", "error::ImportWarning", "-c", CALL]
-        done = subprocess.run(
-            [*command, str(self.code), str(self.brought), handler],
-            env=self.environment,
-            input=json.dumps(event),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-
-@pytest.fixture
-def control(aws: Aws, code: Path) -> Iterator[Stack]:
-    """The fleet's stack."""
-    store = client("s3", aws.endpoint)
-    store.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    store.put_object(Bucket="code", Key="control-1.zip", Body=code.read_bytes())
-    store.close()
-    return Stack(aws, "control", "cron-fleet", Name="cron-fleet", CodeBucket="code", CodeKey="control-1.zip")
-
-
-@pytest.fixture
-def functions(aws: Aws, control: Stack, code: Path, tmp_path: Path) -> Lambda:
-    brought = tmp_path / "brought"
-    brought.mkdir()
-    installed = Path(sysconfig.get_path("purelib"))
-    for name in BROUGHT:
-        (brought / name).symlink_to(installed / name)
-    environment = host_environment(aws.endpoint) | {"CRON_RUNNER_FLEET__TABLE": control.outputs["TableName"]}
-    return Lambda(code, brought, environment)
-
-
-def group(aws: Aws, control: Stack) -> Stack:
-    """A group that is part of the fleet."""
-    return Stack(
-        aws,
-        "group",
-        "cron-runner-web",
-        Group="web",
-        Table=control.outputs["TableName"],
-        Recorder=control.outputs["RecorderArn"],
-    )
+    from stacks import Stack
 
 
 def test_the_code_is_the_same_bytes_each_time_and_holds_no_agent(code: Path, tmp_path: Path) -> None:
@@ -114,7 +34,8 @@ def test_the_code_is_the_same_bytes_each_time_and_holds_no_agent(code: Path, tmp
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
 
 
-def test_the_table_is_the_one_that_the_product_defines(aws: Aws, control: Stack) -> None:
+@pytest.mark.usefixtures("control")
+def test_the_table_is_the_one_that_the_product_defines(aws: Aws) -> None:
     dynamo = client("dynamodb", aws.endpoint)
     table = dynamo.describe_table(TableName="cron-fleet")["Table"]
     wanted = definition("cron-fleet")

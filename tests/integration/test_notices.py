@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from structlog.testing import capture_logs
@@ -18,9 +16,10 @@ from runner.control.senders import TRIES_AT_ONCE, NeverTaken, NotTaken, Senders
 from runner.protocol import table as keys
 
 from aws import client
+from receiver import Receiver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from runner.aws.session import Session
     from runner.aws.table import Table
@@ -40,49 +39,6 @@ FACT = Fact(
     reason="exit code 3",
     tail="no space left",
 )
-
-
-@dataclass(slots=True)
-class Receiver:
-    """What stands at the other end of webhooks: it answers with ``answers`` in turn, then with 200."""
-
-    url: str = ""
-    seen: list[tuple[str, str, bytes]] = field(default_factory=list)
-    answers: list[int] = field(default_factory=list)
-
-    def bodies(self) -> list[Any]:
-        return [json.loads(body) for _, _, body in self.seen]
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            made.seen.append((self.command, self.path, body))
-            status = made.answers.pop(0) if made.answers else 200
-            self.send_response(status)
-            if status == 302:
-                self.send_header("Location", f"{made.url}/elsewhere")
-            self.send_header("Content-Length", "2")
-            self.end_headers()
-            self.wfile.write(b"ok")
-
-        do_GET = do_POST  # noqa: N815 - http.server's name
-
-        def log_message(self, *_: object) -> None:
-            """Nothing on the tests' standard error."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture

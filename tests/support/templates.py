@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hcl2
 import yaml
 
 if TYPE_CHECKING:
@@ -144,13 +143,13 @@ class Terraform:
         if decided := re.fullmatch(r"(.+?) \? (.+) : (.+)", text, re.DOTALL):
             return self._expression(decided.group(2 if self.conditions[decided.group(1)] else 3))
         if encoded := re.fullmatch(r"jsonencode\((.*)\)", text, re.DOTALL):
-            return self.value(_plain(hcl2.loads(f"x = {encoded.group(1)}\n"))["x"])
+            return self.value(_parsed(encoded.group(1)))
         if text in ("null", "true", "false"):
             return {"null": None, "true": True, "false": False}[text]
         if text.isdigit():
             return int(text)
         if text.startswith(('"', "[")):
-            return self.value(_plain(hcl2.loads(f"x = {text}\n"))["x"])
+            return self.value(_parsed(text))
         return self._reference(text)
 
     def _reference(self, text: str) -> Any:
@@ -219,11 +218,19 @@ class Terraform:
 @cache
 def _blocks(directory: Path) -> dict[str, list[Any]]:
     """All blocks of a module by their kind. The parser takes a second; nothing changes what it has made."""
+    import hcl2
+
     blocks: dict[str, list[Any]] = {}
     for path in sorted(directory.glob("*.tf")):
         for kind, found in _plain(hcl2.loads(path.read_text())).items():
             blocks.setdefault(kind, []).extend(found)
     return blocks
+
+
+def _parsed(expression: str) -> Any:
+    import hcl2
+
+    return _plain(hcl2.loads(f"x = {expression}\n"))["x"]
 
 
 def _plain(value: Any) -> Any:
