@@ -34,6 +34,7 @@ LOOKUP_ACTION = "sqs:GetQueueUrl"
 LOG_WRITER_ACTIONS = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
 RETENTION_ACTION = "logs:PutRetentionPolicy"
 LOG_READER_ACTIONS = ("logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents")
+FLEET_ACTIONS = ("dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem")
 KMS_ACTIONS = ("kms:Decrypt", "kms:GenerateDataKey")
 
 
@@ -76,6 +77,8 @@ def agent_policy(
     if config.agent.cloudwatch_log_group:
         group = config.agent.cloudwatch_log_group
         statements.append(_allow("AgentLog", LOG_WRITER_ACTIONS, _log_group(group, home)))
+    if config.fleet.table:
+        statements.append(_fleet_table(config, home))
     return _document([*statements, *_keys(kms_keys)])
 
 
@@ -141,6 +144,13 @@ def _dead_letters(config: Config, home: Home, arn: str) -> dict[str, Any]:
     job_queue = queue_arn(config.queue.url, config.queue.name, home)
     target = arn or f"{job_queue.rpartition(':')[0]}:{DEAD_LETTER_PLACEHOLDER}"
     return _allow("DeadLetters", (*SENDER_ACTIONS, LOOKUP_ACTION), [target])
+
+
+def _fleet_table(config: Config, home: Home) -> dict[str, Any]:
+    # Every key of the table begins with the group, so a host is held to its own.
+    arn = f"arn:{home.partition}:dynamodb:{home.region}:{home.account}:table/{config.fleet.table}"
+    keys = {"dynamodb:LeadingKeys": f"{config.group}#*"}
+    return {**_allow("FleetTable", FLEET_ACTIONS, [arn]), "Condition": {"ForAllValues:StringLike": keys}}
 
 
 def _log_group(group: str, home: Home) -> list[str]:

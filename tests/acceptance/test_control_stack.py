@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from runner.aws.permissions import agent_policy
 from runner.config import load
 from runner.protocol.table import EXPIRES, definition
 
-from aws import client
+from aws import REGION, client
 from lambdas import BUILD, group
 from templates import PACKAGING, cloudformation
 
@@ -89,3 +90,9 @@ def test_hosts_of_a_fleet_get_the_table_and_a_heartbeat(aws: Aws, control: Stack
     (statement,) = stack.policy("HostTablePolicyArn")["Statement"]
     assert statement["Resource"] == control.outputs["TableArn"]
     assert statement["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": "web#*"}}
+    # The two policies of a host are together what check prints.
+    printed = agent_policy(config, region=REGION)["Statement"]
+    assert printed == [
+        {**one, "Action": one["Action"] if isinstance(one["Action"], list) else [one["Action"]]}
+        for one in [*stack.policy("HostPolicyArn")["Statement"], statement]
+    ]
