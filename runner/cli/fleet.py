@@ -63,7 +63,9 @@ def opened(args: argparse.Namespace) -> Iterator[tuple[Session, Table]]:
     try:
         yield session, Table(session, name)
     except AwsUnavailable as error:
-        raise CronRunnerError(f"cannot use table {name}: {error.call}: {error.code}: {error.detail}") from error
+        raise CronRunnerError(
+            f"cannot ask AWS, with table {name}: {error.call}: {error.code}: {error.detail}"
+        ) from error
     finally:
         session.close()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from runner.aws.session import Session
     from runner.aws.table import Table
-    from runner.control.definition import JobDefinition
+    from runner.control.definition import GroupDefinition, JobDefinition
     from runner.control.plan import Plan
 
 EXAMPLE: Final = """\
@@ -125,8 +125,9 @@ def _list(args: argparse.Namespace) -> int:
     async def work(_: Session, table: Table) -> int:
         jobs = [job for job in await store.jobs(table) if args.group in (None, job.group)]
         status = await table.get_many(keys.status(job.group, job.name) for job in jobs)
+        groups = await store.groups(table)
         now = time.time()
-        rows = [_listed(job, status.get(keys.status(job.group, job.name)), now) for job in jobs]
+        rows = [_listed(job, groups.get(job.group), status.get(keys.status(job.group, job.name)), now) for job in jobs]
         if args.json:
             _say(json.dumps(rows, indent=2))
             return 0
@@ -154,10 +155,12 @@ def _next_words(job: JobDefinition, moment: float | None, now: float) -> str:
     return "-" if job.enabled else "disabled"
 
 
-def _listed(job: JobDefinition, status: dict[str, Any] | None, now: float) -> dict[str, Any]:
+def _listed(
+    job: JobDefinition, group: GroupDefinition | None, status: dict[str, Any] | None, now: float
+) -> dict[str, Any]:
     from runner.protocol.units import format_time  # noqa: PLC0415
 
-    coming = _coming(job, now, 1)
+    coming = _coming(job, group, now, 1)
     return {
         "job": job.name,
         "group": job.group,
@@ -171,15 +174,18 @@ def _listed(job: JobDefinition, status: dict[str, Any] | None, now: float) -> di
     }
 
 
-def _coming(job: JobDefinition, now: float, count: int) -> list[float]:
-    schedule = job.parsed() if job.enabled else None
+def _coming(job: JobDefinition, group: GroupDefinition | None, now: float, count: int) -> list[float]:
+    from runner.control.eventbridge import as_fired  # noqa: PLC0415
+
+    parsed = as_fired(job, group) if group is not None else job.parsed()
+    schedule = parsed if job.enabled else None
     return schedule.coming(max(now, job.since), count) if schedule is not None else []
 
 
 def _show(args: argparse.Namespace) -> int:
     from runner.protocol.units import format_time  # noqa: PLC0415
 
-    job = _job(args)
+    job, _ = _job(args)
     says: dict[str, Any] = {"job": job.name, **job.says()}
     says |= {"revision": job.revision, "changed_at": format_time(job.changed_at), "changed_by": job.changed_by}
     if args.json:
@@ -201,10 +207,10 @@ def _next(args: argparse.Namespace) -> int:
     from runner.control.definition import run_id_at  # noqa: PLC0415
     from runner.protocol.units import format_time  # noqa: PLC0415
 
-    job = _job(args)
+    job, group = _job(args)
     now = time.time()
     schedule = job.parsed()
-    coming = _coming(job, now, max(1, args.count))
+    coming = _coming(job, group, now, max(1, args.count))
     if args.json:
         times = [{"at": format_time(at), "run_id": run_id_at(job.name, at)} for at in coming]
         _say(json.dumps({"job": job.name, "group": job.group, "enabled": job.enabled, "next": times}, indent=2))
@@ -233,19 +239,20 @@ def _switch(args: argparse.Namespace, *, enabled: bool) -> int:
     from runner.control import store  # noqa: PLC0415
     from runner.control.apply import Who, in_step, save  # noqa: PLC0415
 
-    async def work(session: Session, table: Table) -> JobDefinition:
+    async def work(session: Session, table: Table) -> tuple[JobDefinition, GroupDefinition | None]:
         job = await store.job(table, args.job, args.group)
+        groups = await store.groups(table)
         now = time.time()
         saved = job
         if job.enabled != enabled:
             who = Who(fleet.whoami(), now, args.why)
             saved = await save(table, job, replace(job, enabled=enabled), who)
-        await in_step(session, table, [saved], await store.groups(table), now=now)
-        return saved
+        await in_step(session, table, [saved], groups, now=now)
+        return saved, groups.get(job.group)
 
-    job = fleet.run(args, work)
+    job, group = fleet.run(args, work)
     word = "enabled" if enabled else "disabled"
-    coming = _coming(job, time.time(), 1)
+    coming = _coming(job, group, time.time(), 1)
     due = f", next {fleet.when(coming[0], job.timezone, time.time())}" if coming else ""
     _say(
         json.dumps({"job": job.name, "group": job.group, "enabled": enabled})
@@ -276,14 +283,16 @@ def _trigger(args: argparse.Namespace) -> int:
     return 0
 
 
-def _job(args: argparse.Namespace) -> JobDefinition:
+def _job(args: argparse.Namespace) -> tuple[JobDefinition, GroupDefinition | None]:
+    """The job that is meant, and its group."""
     from runner.control import store  # noqa: PLC0415
 
-    async def work(_: Session, table: Table) -> JobDefinition:
-        return await store.job(table, args.job, args.group)
+    async def work(_: Session, table: Table) -> tuple[JobDefinition, GroupDefinition | None]:
+        job = await store.job(table, args.job, args.group)
+        return job, (await store.groups(table)).get(job.group)
 
-    job: JobDefinition = fleet.run(args, work)
-    return job
+    found: tuple[JobDefinition, GroupDefinition | None] = fleet.run(args, work)
+    return found
 
 
 def _say(*lines: str) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.control.aws_cron import AwsCron
-from runner.control.schedule import At, Cron, Rate
+from runner.control.schedule import At, Cron, Rate, Schedule, parse_schedule
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
@@ -63,6 +63,18 @@ def request_for(job: JobDefinition, group: GroupDefinition, queue_arn: str, *, n
         # Counted from the same beginning as the scheduler function counts, so that both mean the same times.
         request["StartDate"] = datetime.fromtimestamp(schedule.coming(now, 1)[0], UTC)
     return request
+
+
+def as_fired(job: JobDefinition, group: GroupDefinition) -> Schedule | None:
+    """The job's schedule with the fire times of whoever fires it: EventBridge Scheduler's cron has AWS's changes of
+    the clock. None where it has none, or one that cannot be given to it."""
+    schedule = job.parsed()
+    if group.fire == "scheduler" or schedule is None or not isinstance(schedule.rule, Cron):
+        return schedule
+    try:
+        return parse_schedule(_expression(job), job.timezone)
+    except NoSchedule:
+        return None
 
 
 def digest(request: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import structlog
 from runner.aws.table import ABSENT, Put, Refused, When
 from runner.control import store
 from runner.control.definition import run_id_at
+from runner.control.eventbridge import as_fired
 from runner.control.facts import notice_item
 from runner.control.news import fact, not_done
 from runner.control.recorder import Known, change_run
@@ -43,7 +44,7 @@ async def due_runs(
 
     Of a job whose times ran out several times in the stretch (after an outage) only the last one is told.
     """
-    looked = [look for job in jobs if job.enabled for look in _looks(job, after, until)]
+    looked = [look for job in jobs if job.enabled for look in _looks(job, group, after, until)]
     if not looked:
         return 0
     runs = await table.get_many(keys.run(group.name, run_id) for _, _, run_id, _, _ in looked)
@@ -81,9 +82,11 @@ async def open_runs(table: Table, *, now: float) -> tuple[int, int]:
     return lost, told
 
 
-def _looks(job: JobDefinition, after: float, until: float) -> list[tuple[News, JobDefinition, str, float, float]]:
+def _looks(
+    job: JobDefinition, group: GroupDefinition, after: float, until: float
+) -> list[tuple[News, JobDefinition, str, float, float]]:
     """What is to be looked at for one job: (news, job, run id, due time, limit)."""
-    schedule = job.parsed()
+    schedule = as_fired(job, group)
     if schedule is None:
         return []
     found: list[tuple[News, JobDefinition, str, float, float]] = []

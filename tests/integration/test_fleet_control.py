@@ -14,7 +14,7 @@ import pytest
 from runner.control import store, turn, watch
 from runner.control.apply import Changed, Who, apply, save
 from runner.control.definition import GroupDefinition, JobDefinition
-from runner.control.eventbridge import NoSchedule, request_for
+from runner.control.eventbridge import NoSchedule, as_fired, request_for
 from runner.control.facts import TELL, fact_of
 from runner.control.files import Wanted
 from runner.control.notify import Notify
@@ -334,6 +334,16 @@ async def test_two_who_change_a_job_at_once_are_told(aws: Aws, table: Table, clo
     await save(table, job, job, WHO)
     with pytest.raises(Changed):
         await save(table, job, job, WHO)
+
+
+def test_a_group_that_eventbridge_fires_has_its_days_of_a_change() -> None:
+    job = JobDefinition("web", "j", schedule="30 2 * * *", timezone="Europe/Berlin")
+    start, end = 1_774_738_800.0, 1_774_738_800.0 + 86_400  # 2026-03-28T23:00Z: 02:30 is left out
+    ours, aws_own = (as_fired(job, GroupDefinition("web", "q", fire=fire)) for fire in ("scheduler", "eventbridge"))
+    assert ours is not None
+    assert aws_own is not None
+    assert ours.due(start, end) == [1_774_746_000.0]
+    assert aws_own.due(start, end) == []
 
 
 def test_every_five_field_schedule_that_can_be_said_in_six_is() -> None:
