@@ -60,7 +60,7 @@ def execute(args: argparse.Namespace) -> int:
 
     runs = fleet.run(args, work)
     if args.json:
-        print(json.dumps([{name: run.get(name) for name in _SHOWN} for run in runs], indent=2))  # noqa: T201 - as below
+        print(json.dumps([_as_json(run) for run in runs], indent=2))  # noqa: T201 - as below
         return 0
     if not runs:
         what = f"run of {args.job}" if args.job else "run that failed" if args.failed else "run"
@@ -97,6 +97,13 @@ async def _runs(table: Table, args: argparse.Namespace, since: float | None) -> 
         runs += await store.ended_since(table, start, now, failed=False)
     runs = [run for run in runs if args.group in (None, run["group"])]
     return sorted(runs, key=lambda run: str(run["ended_at"]), reverse=True)[: args.limit]
+
+
+def _as_json(run: dict[str, Any]) -> dict[str, Any]:
+    from runner.control.run_state import is_open  # noqa: PLC0415
+
+    outcome = None if is_open(run["state"]) else run["state"]
+    return {**{name: run.get(name) for name in _SHOWN}, "outcome": outcome}
 
 
 def _row(run: dict[str, Any], args: argparse.Namespace) -> list[str]:

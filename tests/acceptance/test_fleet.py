@@ -283,7 +283,7 @@ def test_from_a_job_file_to_history_and_logs(fleet: Fleet, control: subprocess.P
     wait_for(lambda: shown(host, "history", "soon")[0]["state"] == "succeeded", "it has succeeded", 60)
     wait_for(lambda: [run["state"] for run in shown(host, "history", "breaks")] == ["failed"], "the other failed", 60)
     (run,) = shown(host, "history", "--failed", "--since", "1h")
-    assert (run["run_id"], run["exit_code"], run["reason"]) == (run_id, 3, "exit code 3")
+    assert (run["run_id"], run["outcome"], run["exit_code"], run["reason"]) == (run_id, "failed", 3, "exit code 3")
     assert run["duration_s"] is not None
     line = ours(host, "history", "breaks").splitlines()[1]
     assert "failed" in line
