@@ -122,8 +122,8 @@ class Hold:
 
     @property
     def for_room(self) -> bool:
-        """Whether it waits for room, and not for what is before it."""
-        return self.kind not in ("overlap", "returned")
+        """Whether it waits for room, and not for what is before it or elsewhere."""
+        return self.kind not in ("overlap", "returned", "claimed", "fleet")
 
 
 @dataclass(frozen=True, slots=True)

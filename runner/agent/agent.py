@@ -21,6 +21,7 @@ from runner.agent.health import judge
 from runner.agent.intake import Intake
 from runner.agent.listener import Listener
 from runner.agent.memory import keep_small
+from runner.agent.notices import watch as watch_notices
 from runner.agent.notify import Notifier
 from runner.agent.operations import Operations
 from runner.agent.overview import Overview
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from runner.agent.fleet import Member
     from runner.agent.services import Services
     from runner.config import Config
     from runner.errors import AwsUnavailable
@@ -118,7 +120,8 @@ class Agent:
         intake.blocked_by = lambda: _blocked(services, disk)
         watch = HealthWatch(services, intake, self._notifier, parts.session.stats, queue=parts.queue.label)
         overview = Overview(services, intake, parts.queue.label, lambda: judge(watch.facts()))
-        control.answer = Requests(services, Operations(services, intake.door), overview).answer
+        operations = Operations(services, intake.door)
+        control.answer = Requests(services, operations, overview).answer
         with self._handled_signals(services, watch):
             self._start_tasks(parts, intake, watch, disk, control)
             await Reconciler(services).run()
@@ -133,6 +136,10 @@ class Agent:
                 supervisor=hello.pid,
                 placement=hello.placement,
             )
+            if services.fleet is not None:
+                await self._join(services, services.fleet, operations)
+            if self._config.fleet.notices:
+                self._background.append(self._tasks.create_task(watch_notices(services, operations), name="notices"))
             self._notifier.ready(watch.status_line(), started=True)
             polling = self._tasks.create_task(intake.run(), name="intake")
             await self._signalled.wait()
@@ -144,6 +151,11 @@ class Agent:
         await services.shipper.close()
         await services.journal.database.close()
         parts.session.close()
+
+    async def _join(self, services: Services, member: Member, operations: Operations) -> None:
+        """Hear what the fleet says before anything is received, and from then on."""
+        await member.first_look(services)
+        self._background.append(self._tasks.create_task(member.obey(services, operations), name="fleet"))
 
     def _check_user(self, default_user: str | None, error: str | None) -> None:
         if not self._config.run.user and default_user is None and error:

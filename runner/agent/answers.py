@@ -111,6 +111,11 @@ class Answers:
         """A message that needs no answer."""
         await self._services.keeper.delete(message.receipt)
 
+    async def delete_held(self, lease: Lease) -> None:
+        """A message that waited here and needs no answer any more."""
+        await self._services.keeper.delete(lease.receipt)
+        self._services.keeper.drop(lease)
+
     def _ended(self, job: Job, message: Received, outcome: str, reason: str) -> Execution:
         now = self._services.now()
         return Execution(

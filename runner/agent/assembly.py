@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from runner.agent.database import Database
 from runner.agent.dead_letters import DeadLetters
+from runner.agent.fleet import Member
 from runner.agent.host import host_facts
 from runner.agent.journal import Journal
 from runner.agent.lease import Lease, LeaseKeeper
@@ -21,6 +22,7 @@ from runner.agent.spools import Spools
 from runner.agent.supervision import Supervision
 from runner.aws.session import Session
 from runner.aws.sqs import Queue
+from runner.aws.table import Table
 from runner.protocol.event import Source
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ async def assemble(
         pausing=Pausing(state),
         tasks=tasks,
         log_place=Places(session, shipper.destination),
+        fleet=_member(config, session, roster) if not offline else None,
         owner=owner,
         tied=owner != "agent",
     )
@@ -88,6 +91,18 @@ async def assemble(
 
 def _queue(session: Session, url: str, name: str) -> Queue | None:
     return Queue(session, url=url, name="" if url else name) if url or name else None
+
+
+def _member(config: Config, session: Session, roster: Roster) -> Member | None:
+    if not config.fleet.table:
+        return None
+
+    def lost(execution: str, why: str) -> None:
+        run = roster.by_execution(execution)
+        if run is not None:
+            run.lease_lost(why)
+
+    return Member(Table(session, config.fleet.table), config.group, config.fleet.lease, on_lost=lost)
 
 
 def _keeper(config: Config, queue: Queue, roster: Roster, journal: Journal) -> LeaseKeeper:

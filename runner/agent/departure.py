@@ -52,6 +52,8 @@ class Departure:
             and run.execution.lease.until < boottime() + LEFT_LEASE_S / 2
         ]
         await self._services.keeper.extend(leases, LEFT_LEASE_S)
+        if self._services.fleet is not None:
+            await self._services.fleet.stakes.extend(LEFT_LEASE_S)
 
     async def _wind_up(self, reason: str, *, kill: bool) -> None:
         """Wait for the jobs, or stop them; then for what is owed to the queue."""

@@ -39,6 +39,11 @@ class MessageState(StrEnum):
     GONE = "gone"  # deleted or handed back: nothing is owed to the queue
 
 
+def new_execution_id() -> str:
+    """Random, so that no two acceptances anywhere share it."""
+    return os.urandom(12).hex()
+
+
 @dataclass(slots=True)
 class Execution:
     """Times are unix seconds; `lease` is None once nothing is owed to the queue."""
@@ -50,7 +55,7 @@ class Execution:
     accepted_at: float
     boot_id: str
     owner: str = "agent"
-    id: str = field(default_factory=lambda: os.urandom(12).hex())
+    id: str = field(default_factory=new_execution_id)
     state: State = State.ACCEPTED
     attempt: int = 1
     sequence: int = 0

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
 from runner.agent.admission import Decision, HostLoad, Terms, decide, hand_back, room, terms
-from runner.agent.execution import Execution, MessageState
+from runner.agent.clearing import Clearing
+from runner.agent.execution import Execution, MessageState, new_execution_id
+from runner.agent.fleet import under_maintenance
 from runner.agent.run import Run
 from runner.agent.waiting import (
     Dropped,
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 HAND_BACK_DELAY_S = (5.0, 15.0)
+# Another host runs it: its copy need not be looked at often, and each look is a receive.
+CLAIMED_DELAY_S = (45.0, 75.0)
 LOOK_EVERY_S = 0.5
 # So many may wait for other runs of their jobs while everything else goes on.
 MOST_HELD = 100
@@ -59,6 +63,8 @@ class Ticket:
 
     received: Received
     lease: Lease
+    execution: str = field(default_factory=new_execution_id)  # the id that it will have
+    cancelled: str | None = None  # by whom, while the fleet is asked
 
 
 class Door:
@@ -80,6 +86,9 @@ class Door:
         self.blocked_by: Callable[[], str | None] = lambda: None
         self.max_receive_count: int | None = None
         self.redrive_known = False
+        self._clearing: Clearing | None = None
+        if services.fleet is not None:
+            self._clearing = Clearing(services, answers, services.fleet, begin=self._start, back=self._back)
         services.pausing.changed = self._pause_changed
         services.may_go_back = lambda delivery: self.redrive_known and hand_back(delivery, self.max_receive_count)
 
@@ -131,7 +140,7 @@ class Door:
         return view.shut() or decide(view.on, job, ledger, view.load, view.now, self._line.kept)
 
     def _view(self) -> View:
-        paused = self._services.pausing.current
+        paused, fleet = self._services.pausing.current, self._services.fleet
         return View(
             on=self.on(),
             load=self.load,
@@ -141,6 +150,7 @@ class Door:
             redrive_known=self.redrive_known,
             blocked=self.blocked_by(),
             paused=None if paused is None else str(paused),
+            maintenance={job: under_maintenance(said) for job, said in fleet.maintenance.items()} if fleet else {},
         )
 
     # -- in
@@ -157,14 +167,18 @@ class Door:
 
     def find(self, run_id: str) -> Waiting[Ticket] | None:
         """The waiting message of this run."""
-        return self._line.find(run_id)
+        return self._line.find(run_id) or (self._clearing.find(run_id) if self._clearing else None)
 
     def cancel(self, run_id: str, detail: str) -> bool:
         """End a waiting run before it starts, as one that was cancelled; False where none waits under this id."""
         waiting = self._line.leave(run_id)
+        asked_for = self._clearing.find(run_id) if self._clearing else None
         if waiting is not None:
-            self._start(waiting, cancelled=detail)
-        return waiting is not None
+            waiting.ticket.cancelled = detail
+            self._start(waiting)
+        elif asked_for is not None:
+            asked_for.ticket.cancelled = detail
+        return waiting is not None or asked_for is not None
 
     # -- on
 
@@ -226,6 +240,8 @@ class Door:
         """The agent stops: all that waits is handed back at once, for the other hosts."""
         leases = [waiting.ticket.lease for waiting in self.held if not waiting.ticket.lease.lost]
         self._line.waiting = []
+        if self._clearing is not None:
+            self._clearing.stop()
         if leases:
             self._services.counts.handed_back["stopping"] += len(leases)
             log.info("messages_handed_back", messages=len(leases), reason="the agent is stopping")
@@ -235,13 +251,15 @@ class Door:
         """What was held when the agent was told to stop is on the queue again."""
         if self._releasing is not None:
             await asyncio.wait({self._releasing})
+        if self._clearing is not None:
+            await self._clearing.stopped()
 
     def _act(self, effect: Effect[Ticket]) -> None:
         waiting = effect.waiting
         job, ticket, services = waiting.job, waiting.ticket, self._services
         match effect:
             case Start():
-                self._start(waiting)
+                self._admitted(waiting)
             case Replace(run_ids=run_ids):
                 self._cancel(run_ids, by=job.run_id)
             case Skipped(skip=skip):
@@ -265,7 +283,25 @@ class Door:
                 services.keeper.hold(ticket.lease)
                 log.info("run_held", run_id=job.run_id, job=job.job, reason=waiting.reason)
 
-    def _start(self, waiting: Waiting[Ticket], cancelled: str | None = None) -> None:
+    def _admitted(self, waiting: Waiting[Ticket]) -> None:
+        """Start it, or in a fleet ask for it first."""
+        fleet = self._services.fleet
+        if fleet is not None:
+            waiting.ticket.cancelled = fleet.cancelled(waiting.job.run_id)
+        if self._clearing is None or waiting.ticket.cancelled is not None:
+            self._start(waiting)
+        else:
+            self._clearing.ask(waiting)
+
+    def _back(self, waiting: Waiting[Ticket]) -> None:
+        """The fleet did not let it start now."""
+        self._line.rejoin(waiting)
+        if waiting.ticket.cancelled is not None:
+            self.cancel(waiting.job.run_id, waiting.ticket.cancelled)
+        self._looking.set()
+
+    def _start(self, waiting: Waiting[Ticket]) -> None:
+        """Make a run of it; one that was cancelled goes that way too, to be told like any other."""
         services, received, lease = self._services, waiting.ticket.received, waiting.ticket.lease
         execution = Execution(
             job=waiting.job,
@@ -278,13 +314,14 @@ class Door:
             supervisor=services.instance(),
             message=MessageState.LEASED,
             lease=lease,
+            id=waiting.ticket.execution,
         )
         lease.execution = execution.id
         run = Run(services, execution)
         services.roster.add(run)
-        if cancelled is not None:
-            # The way of every run, so that it is told like any other; it starts nothing and takes no room.
-            run.unwanted("cancel", cancelled)
+        if waiting.ticket.cancelled is not None:
+            # It starts nothing and takes no room.
+            run.unwanted("cancel", waiting.ticket.cancelled)
             services.roster.no_more_attempts(run)
         services.keeper.hold(lease)
         run.task = services.spawn(self._execute(run), f"run {execution.run_id}")
@@ -305,7 +342,7 @@ class Door:
         if effect.never:
             delay = self.yields.plan(time.monotonic(), waiting.delivery, draw)
         else:
-            low, high = HAND_BACK_DELAY_S
+            low, high = CLAIMED_DELAY_S if effect.kind == "claimed" else HAND_BACK_DELAY_S
             delay = low + draw * (high - low)
         self._services.counts.handed_back[effect.kind] += 1
         log.info(

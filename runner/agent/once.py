@@ -21,6 +21,7 @@ from runner.agent.lease import Lease
 from runner.agent.own_paths import own_paths
 from runner.agent.reconcile import own_name
 from runner.agent.refusal import job_of, reject, tell_rejected
+from runner.agent.stakes import Clear
 from runner.agent.told import Told, say
 from runner.errors import CronRunnerError, MessageRejected, explained
 from runner.protocol.outcome import RUNNER_FAILED, Outcome, exit_status
@@ -193,6 +194,7 @@ class Once:
                 message, self._config.queue.visibility, run_id=execution.run_id, execution=execution.id
             )
             services.keeper.hold(execution.lease)
+            await self._ask_fleet(services, execution, execution.lease)
         self._run = Told(services, execution)
         services.roster.add(self._run)
         await services.journal.accept(execution)
@@ -204,6 +206,19 @@ class Once:
         if verdict.outcome is not Outcome.SUCCEEDED and not itself:
             say(f"{verdict.outcome}: {execution.reason}")
         return exit_status(verdict)
+
+    async def _ask_fleet(self, services: Services, execution: Execution, lease: Lease) -> None:
+        """Another host that has the run, or runs the job where that matters, is an error here: the message goes back.
+
+        A message from a file is run for debugging, and asks nobody.
+        """
+        if services.fleet is None:
+            return
+        answer = await services.fleet.stakes.enter(execution.id, execution.job)
+        if not isinstance(answer, Clear):
+            await services.keeper.release([lease], 0)
+            await services.fleet.stakes.leave(execution.id, again=True)
+            raise CronRunnerError(f"cannot run {execution.run_id} now: {answer}; its message was handed back")
 
     # -- the end
 

@@ -46,6 +46,11 @@ class Operations:
 
     # -- runs
 
+    def has(self, run_id: str) -> bool:
+        """Whether it runs, or waits to, on this host."""
+        run = self._services.roster.get(run_id)
+        return self._door.find(run_id) is not None or (run is not None and run.active)
+
     async def find(self, run_id: str) -> dict[str, Any]:
         """Where a run stands, or how it ended. `state`: held, starting, running, stopping, backoff, ended, elsewhere
         (a run-once on this host has it), unknown."""
@@ -149,18 +154,23 @@ class Operations:
         One that may not be handed back (the redrive policy would take it away, or this host alone answers for it)
         is still made here.
         """
+        made = self._services.pausing.pause(by, checked_note(note), drain=True)
+        self.hand_back_retries()
+        return made
+
+    def hand_back_retries(self) -> None:
+        """Further attempts are another host's to make, where the host is being emptied."""
         services = self._services
-        made = services.pausing.pause(by, checked_note(note), drain=True)
         for run in services.roster.all():
             if run.execution.state is not State.BACKOFF or run.stopped is not None:
                 continue
             if (why := services.leaves_retry(run.execution)) is not None:
                 services.spawn(run.stop("shutdown", why), f"hand back {run.execution.run_id}")
-        return made
 
     def resume(self, *, by: str) -> Pause | None:
-        """End a pause or a drain; returns the one that there was."""
-        was = self._services.pausing.current
+        """End a pause or a drain of this host; returns the one that there was. One that comes from elsewhere (the
+        whole group's, a notice of AWS) holds until it ends there."""
+        was = self._services.pausing.own
         self._services.pausing.resume(by)
         return was
 

@@ -53,10 +53,20 @@ class Pausing:
         self._now = now
         self._pause = self._load()
         self.changed: Callable[[], None] = lambda: None
+        self._told: dict[str, Pause] = {}
 
     @property
     def current(self) -> Pause | None:
-        """The pause that holds now; one whose time is over ends here."""
+        """The pause that holds now, whoever made it; a drain before any other."""
+        own = self.own
+        if not self._told:
+            return own
+        holding = [*([] if own is None else [own]), *self._told.values()]
+        return next((pause for pause in holding if pause.drain), holding[0])
+
+    @property
+    def own(self) -> Pause | None:
+        """This host's; one whose time is over ends here."""
         pause = self._pause
         if pause is not None and pause.until is not None and self._now() >= pause.until:
             self.resume("its own end")
@@ -72,6 +82,23 @@ class Pausing:
         log.warning("drained" if drain else "paused", by=by, note=note, until=until_when)
         self.changed()
         return made
+
+    def tell(self, source: str, pause: Pause | None) -> None:
+        """What holds here and is decided elsewhere; None: no more. Not kept, as its source says it again."""
+        before = self._told.pop(source, None)
+        if pause is not None:
+            self._told[source] = pause
+        if before == pause:
+            return
+        if pause is not None:
+            log.warning("drained" if pause.drain else "paused", by=pause.by, note=pause.note, source=source)
+        elif before is not None:
+            log.warning("resumed", by=f"the end of the pause of {before.by}", source=source)
+        self.changed()
+
+    def told(self, source: str) -> Pause | None:
+        """What this source says now."""
+        return self._told.get(source)
 
     def resume(self, by: str) -> bool:
         """End the pause; False where there was none."""

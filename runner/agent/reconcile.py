@@ -191,6 +191,8 @@ class Reconciler:
     def _keep(self, execution: Execution) -> None:
         if execution.lease is not None:
             self._services.keeper.hold(execution.lease)
+        if execution.state is not State.ENDED and self._services.fleet is not None:
+            self._services.fleet.stakes.resume(execution.id, execution.job)
 
     async def _never_started(self, execution: Execution) -> None:
         """Its lease ran out before anything happened: any host may have the message now, and nothing is owed."""
@@ -199,16 +201,23 @@ class Reconciler:
         execution.message = MessageState.GONE
         execution.ended_at = self._services.now()
         await self._services.journal.save(execution)
+        self._services.spawn(self._leave_fleet(execution, again=True), f"leave {execution.run_id}")
+
+    async def _leave_fleet(self, execution: Execution, *, again: bool) -> None:
+        if self._services.fleet is not None:
+            await self._services.fleet.stakes.end(execution.id, execution.job, again=again)
 
     async def _forget_message(self, execution: Execution) -> None:
         services = self._services
         if execution.outcome in HANDED_BACK:
+            await self._leave_fleet(execution, again=True)
             await services.journal.message_gone(execution.id)
             if execution.lease is not None:
                 await services.keeper.release([execution.lease], 0)
             return
         if execution.lease is not None:
             self._keep(execution)
+            await self._leave_fleet(execution, again=False)
             await services.keeper.delete(execution.lease.receipt)
             services.keeper.drop(execution.lease)
         await services.journal.message_gone(execution.id)

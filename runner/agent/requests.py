@@ -84,7 +84,7 @@ class Requests:
 
     async def _resume(self, _: Request, peer: Peer) -> dict[str, Any]:
         was = self._operations.resume(by=peer.name)
-        return {**self._paused(None), "was": pause_entry(was)}
+        return {**self._paused(pause_entry(self._services.pausing.current)), "was": pause_entry(was)}
 
     def _paused(self, pause: dict[str, Any] | None) -> dict[str, Any]:
         """How the host stands now, and how many of its runs are not over."""

@@ -58,6 +58,15 @@ class Roster:
             self.changed.set()
             self.freed.set()
 
+    def not_started(self, run_id: str) -> None:
+        """What was admitted does not start after all; the room that it had is free."""
+        self.ledger.remove(run_id)
+        self.changed.set()
+        self.freed.set()
+
+    def by_execution(self, execution: str) -> Run | None:
+        return next((run for run in self._runs.values() if run.execution.id == execution), None)
+
     @property
     def taking_room(self) -> int:
         return len(self._room)

@@ -62,6 +62,7 @@ class Run:
         self.running_since: float | None = None  # time.monotonic()
         self.user = ""  # as whom its process runs
         self.task: asyncio.Task[None] | None = None
+        self._leaving_fleet: asyncio.Task[None] | None = None
 
     # -- from outside
 
@@ -281,6 +282,8 @@ class Run:
             dropped=report.dropped_bytes,
         )
         await services.commit(execution, event, terminal=not will_retry)
+        if not will_retry:
+            self._leaving_fleet = services.leave_fleet(execution, again=execution.outcome in HANDED_BACK)
         log.info(
             "run_finished",
             run_id=execution.run_id,
@@ -338,6 +341,9 @@ class Run:
         if lease is None or execution.message is not MessageState.LEASED:
             services.roster.ended(self)
             return
+        if self._leaving_fleet is not None:
+            # Before the message: a copy of it that another host gets is to find out how this one ended.
+            await asyncio.wait({self._leaving_fleet})
         if execution.outcome in HANDED_BACK:
             execution.message = MessageState.GONE
             await services.commit(execution)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from runner.agent.events import LogPlace
     from runner.agent.execution import Execution
+    from runner.agent.fleet import Member
     from runner.agent.journal import Journal
     from runner.agent.lease import LeaseKeeper
     from runner.agent.link import Link
@@ -58,6 +59,7 @@ class Services:
     may_go_back: Callable[[int], bool] = field(default=lambda _delivery: False)  # whether the redrive policy allows it
     spool_error: str | None = None  # why no spool file can be made now
     counts: Counts = field(default_factory=Counts)
+    fleet: Member | None = None  # None: this host knows nothing of others
     reload: Reload | None = None  # what the last one came to
     spawned: set[asyncio.Task[None]] = field(default_factory=set)
     short_secrets: set[str] = field(default_factory=set)  # names that were warned of
@@ -78,16 +80,16 @@ class Services:
 
     def start_standing_tasks(self) -> list[asyncio.Task[None]]:
         """What goes on while there are runs, in the agent and in a run-once; the caller cancels it at its end."""
-        return [
-            self.tasks.create_task(work, name=name)
-            for name, work in (
-                ("link", self.link.run()),
-                ("renewals", self.keeper.renew_forever()),
-                ("deletions", self.keeper.delete_forever()),
-                ("outbox", self.outbox.run()),
-                ("shipper", self.shipper.run()),
-            )
+        standing = [
+            ("link", self.link.run()),
+            ("renewals", self.keeper.renew_forever()),
+            ("deletions", self.keeper.delete_forever()),
+            ("outbox", self.outbox.run()),
+            ("shipper", self.shipper.run()),
         ]
+        if self.fleet is not None:
+            standing.append(("stakes", self.fleet.stakes.renew_forever()))
+        return [self.tasks.create_task(work, name=name) for name, work in standing]
 
     def abandon(self) -> None:
         """The process goes away: what still waits for AWS or for a job is the next agent's to repeat."""
@@ -105,6 +107,12 @@ class Services:
         if pause is not None and pause.drain and self.may_go_back(lease.delivery):
             return f"the host is drained by {pause.by}"
         return None
+
+    def leave_fleet(self, execution: Execution, *, again: bool) -> asyncio.Task[None] | None:
+        """It has ended: others of the fleet may have its job now, and `again` the run itself. None outside of one."""
+        if self.fleet is None:
+            return None
+        return self.spawn(self.fleet.stakes.leave(execution.id, again=again), f"leave {execution.run_id}")
 
     def instance(self) -> str | None:
         """The supervisor that an attempt would be given to now."""

@@ -13,6 +13,7 @@ beside that can be had by the others. So small runs pass a large one where they 
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -20,7 +21,7 @@ from runner.agent.admission import Admit, Decision, Hold, Kept, NeverFits, Skip,
 from runner.agent.amounts import less, plus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from runner.agent.admission import HostLoad, Terms
     from runner.agent.amounts import Amounts
@@ -44,6 +45,12 @@ class Waiting(Generic[T]):
     kind: str = ""
     reason: str = ""
     replaced: set[str] = field(default_factory=set)
+    elsewhere: Hold | None = None  # what the fleet said
+    not_before: float = 0.0  # monotonic seconds: until then that holds
+
+    def said_elsewhere(self, clock: float) -> Hold | None:
+        """What the fleet said, as long as it need not be asked again."""
+        return self.elsewhere if clock < self.not_before else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ class View:
 
     `max_receive_count` is None where messages may be received without end; `redrive_known` is False until SQS
     has said so: until then nothing is handed back. `blocked`: why nothing may start at all.
-    `paused`: why nothing may start or wait here.
+    `paused`: why nothing may start or wait here. `maintenance`: jobs that are not run now, and why.
     """
 
     on: Terms
@@ -63,12 +70,17 @@ class View:
     redrive_known: bool = True
     blocked: str | None = None
     paused: str | None = None
+    maintenance: Mapping[str, str] = field(default_factory=dict)
 
     def shut(self) -> Hold | None:
         """Why nothing may start, whatever it is."""
         if self.paused is not None:
             return Hold("paused", self.paused)
         return None if self.blocked is None else Hold("blocked", self.blocked)
+
+    def under_maintenance(self, job: str) -> Skip | None:
+        why = self.maintenance.get(job)
+        return None if why is None else Skip("maintenance", why)
 
     def may_go_back(self, delivery: int) -> bool:
         return self.redrive_known and hand_back(delivery, self.max_receive_count)
@@ -164,6 +176,10 @@ class Line(Generic[T]):
         """Received just now; `settle` decides."""
         self.waiting.append(waiting)
 
+    def rejoin(self, waiting: Waiting[T]) -> None:
+        """It could not start after all, and has its old place again."""
+        insort(self.waiting, waiting, key=lambda other: other.since)
+
     def find(self, run_id: str) -> Waiting[T] | None:
         return next((waiting for waiting in self.waiting if waiting.job.run_id == run_id), None)
 
@@ -213,7 +229,13 @@ class Line(Generic[T]):
         """The decision on one; None when it is not ours any more."""
         if waiting.lost:
             return None
-        sooner = stale(waiting.job, view.now) or view.shut() or ahead.in_group(waiting.group)
+        sooner = (
+            stale(waiting.job, view.now)
+            or view.under_maintenance(waiting.job.job)
+            or view.shut()
+            or ahead.in_group(waiting.group)
+            or waiting.said_elsewhere(view.clock)
+        )
         if sooner is not None:
             return sooner
         decision = decide(view.on, waiting.job, self._running, view.load, view.now, self.kept)
@@ -259,7 +281,7 @@ class Line(Generic[T]):
             yield Replace(waiting, new)
 
     def _hold(self, waiting: Waiting[T], hold: Hold, view: View) -> Iterator[Effect[T]]:
-        over = view.clock - waiting.since >= view.on.hold or hold.kind in ("paused", "returned")
+        over = view.clock - waiting.since >= view.on.hold or hold.kind in ("paused", "returned", "claimed")
         if over and view.may_go_back(waiting.delivery):
             yield HandBack(waiting, hold.reason, kind=hold.kind)
             return

@@ -164,6 +164,7 @@ CHECKS: dict[str, Check] = {
     "results.url": queue_url,
     "results.name": queue_name,
     "fleet.table": _table_name,
+    "fleet.lease": between(10, 900, format_duration),
     "admission.max_jobs": at_least(0),
     "admission.hold": between(0, 11 * HOUR, format_duration),
     "admission.resources.cpu": at_least(0, above=True),

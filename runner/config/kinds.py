@@ -85,6 +85,12 @@ def _text(value: object) -> str:
     return value
 
 
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise expected("true or false", value)
+    return value
+
+
 def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise expected("a whole number", value)
@@ -179,6 +185,10 @@ def _decode_number(text: str) -> object:
     return text
 
 
+def _decode_boolean(text: str) -> object:
+    return {"true": True, "false": False}.get(text.strip().lower(), text)
+
+
 def _decode_list(text: str) -> object:
     if text.lstrip().startswith("["):
         return _decode_json(text)
@@ -193,6 +203,7 @@ def _decode_json(text: str) -> object:
 
 
 TEXT = Kind("text", _text, _as_it_is)
+BOOLEAN = Kind("true or false", _boolean, _decode_boolean)
 WHOLE = Kind("whole number", _whole, _decode_number)
 NUMBER = Kind("number", _number, _decode_number)
 DURATION = Kind("duration", parse_duration, _decode_number)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from runner.config.kinds import (
     AUTO_NUMBER,
     AUTO_SIZE,
+    BOOLEAN,
     DURATION,
     NUMBER,
     NUMBER_TABLE,
@@ -86,6 +87,20 @@ class Fleet:
         TEXT,
         "The DynamoDB table of the fleet, by name. If empty: the host knows nothing of others, and the commands"
         " jobs, history, pause GROUP and the like need --table.",
+        fixed=True,
+    )
+    lease: float = setting(
+        "2m",
+        DURATION,
+        "How long the fleet believes a host that says nothing, 10s to 15m: this long after a host died, its runs"
+        " and the jobs that they had locked are free for others. Renewed at a third of it.",
+        fixed=True,
+    )
+    notices: bool = setting(
+        False,
+        BOOLEAN,
+        "Watch the instance's metadata, and drain this host when AWS announces its end: a spot interruption, or a"
+        " termination by auto scaling.",
         fixed=True,
     )
 

@@ -1,0 +1,313 @@
+"""Two hosts as members of a fleet: claims, locks and directives in its table, with the installed command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from runner.aws import directives, leases
+from runner.aws.table import Table
+from runner.protocol import table as keys
+
+from fleet import python
+from waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from pathlib import Path
+
+    from runner.aws.session import Session
+
+    from fleet import Fleet, Host
+
+MEMBER = '\n[fleet]\ntable = "cron"\nlease = "{lease}"\n'
+FINISHED = "cron-runner.run.finished"
+
+
+class Ask:
+    """The fleet's table from the test, one call at a time."""
+
+    def __init__(self, session: Session) -> None:
+        self.table = Table(session, "cron")
+        self._runner = asyncio.Runner()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(work)
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+@pytest.fixture
+def ask(cloud: Session) -> Iterator[Ask]:
+    made = Ask(cloud)
+    assert made.run(made.table.make())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def member(fleet: Fleet, ask: Ask) -> Callable[..., Host]:
+    """Makes a host of the fleet, whose agent runs."""
+    del ask
+
+    def make(name: str, lease: str = "10s", **more: Any) -> Host:
+        host = fleet.host(name, more=MEMBER.format(lease=lease), **more)
+        host.start()
+        return host
+
+    return make
+
+
+def marking(path: Path, seconds: float, name: str) -> list[str]:
+    """A job that leaves a line when it begins and one when it ends."""
+    code = (
+        f"import os,time;f=os.open({str(path)!r},os.O_WRONLY|os.O_APPEND|os.O_CREAT,0o666);"
+        f"os.write(f,b'+{name}\\n');time.sleep({seconds});os.write(f,b'-{name}\\n')"
+    )
+    return python(code)
+
+
+def marks(path: Path) -> list[str]:
+    return path.read_text().split() if path.exists() else []
+
+
+def most_at_once(lines: list[str]) -> int:
+    """How many ran together at the most."""
+    now = most = 0
+    for line in lines:
+        now += 1 if line.startswith("+") else -1
+        most = max(most, now)
+    return most
+
+
+def visible(fleet: Fleet) -> int:
+    """The messages that a receive would find now."""
+    answer = fleet.aws.sqs.get_queue_attributes(QueueUrl=fleet.queue, AttributeNames=["ApproximateNumberOfMessages"])
+    return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+
+def outcomes(fleet: Fleet, run_id: str) -> list[str]:
+    fleet.events.collect()
+    return [event["data"].get("outcome", event["type"]) for event in fleet.events.of(run_id)]
+
+
+def test_a_run_id_is_run_by_one_host_of_the_fleet(fleet: Fleet, member: Callable[..., Host], tmp_path: Path) -> None:
+    member("one")
+    member("two")
+    log = tmp_path / "log"
+    body = {"job": "nightly", "run_id": "n-1", "command": marking(log, 2.0, "n-1")}
+    fleet.send(*[body] * 6)  # six messages of one run, for two hosts
+    fleet.events.wait_ended(["n-1"], within=60)
+    fleet.wait_empty(within=100)
+    assert marks(log) == ["+n-1", "-n-1"]
+    assert [event["type"] for event in fleet.events.of("n-1")].count(FINISHED) == 1
+
+
+def test_skip_holds_over_all_hosts(fleet: Fleet, member: Callable[..., Host], tmp_path: Path) -> None:
+    member("one", max_jobs=1)
+    member("two", max_jobs=1)
+    log = tmp_path / "log"
+    runs = [f"s-{number}" for number in range(6)]
+    fleet.send(*[{"job": "s", "run_id": r, "overlap": "skip", "command": marking(log, 3.0, r)} for r in runs])
+    fleet.events.wait_ended(runs, within=90)
+    assert most_at_once(marks(log)) == 1
+    skipped = [run for run in runs if fleet.events.of(run)[-1]["type"] == "cron-runner.run.skipped"]
+    assert len(skipped) + len(marks(log)) // 2 == len(runs)
+    assert all(fleet.events.of(run)[-1]["data"]["reason"] == "overlap" for run in skipped)
+    assert skipped, "two hosts of one place each met at least once"
+    fleet.wait_empty()
+
+
+def test_wait_holds_over_all_hosts(fleet: Fleet, member: Callable[..., Host], tmp_path: Path) -> None:
+    member("one", max_jobs=2)
+    member("two", max_jobs=2)
+    log = tmp_path / "log"
+    runs = [f"w-{number}" for number in range(4)]
+    fleet.send(*[{"job": "w", "run_id": r, "overlap": "wait", "command": marking(log, 1.0, r)} for r in runs])
+    fleet.events.wait_ended(runs, within=110)
+    assert most_at_once(marks(log)) == 1
+    assert sorted(mark for mark in marks(log) if mark[0] == "+") == [f"+{run}" for run in runs]
+
+
+def test_replace_reaches_the_other_host(fleet: Fleet, member: Callable[..., Host], tmp_path: Path) -> None:
+    member("one", max_jobs=1)
+    log = tmp_path / "log"
+    fleet.send({"job": "r", "run_id": "old", "command": marking(log, 100.0, "old"), "overlap": "replace"})
+    wait_for(lambda: marks(log) == ["+old"], "the old run has begun", 30)
+    member("two", max_jobs=1)
+    fleet.send({"job": "r", "run_id": "new", "command": marking(log, 0.1, "new"), "overlap": "replace"})
+    fleet.events.wait_ended(["old", "new"], within=60)
+    old = fleet.events.of("old")[-1]["data"]
+    assert (old["outcome"], old["reason"]) == ("cancelled", "replaced by run new")
+    assert outcomes(fleet, "new")[-1] == "succeeded"
+    assert marks(log) == ["+old", "+new", "-new"]
+
+
+def test_a_host_that_dies_frees_its_lock_within_the_lease(
+    fleet: Fleet, member: Callable[..., Host], tmp_path: Path
+) -> None:
+    first = member("one", max_jobs=1, visibility="10s")
+    log = tmp_path / "log"
+    fleet.send({"job": "d", "run_id": "d-1", "overlap": "wait", "command": marking(log, 600.0, "d-1")})
+    wait_for(lambda: marks(log) == ["+d-1"], "the run has begun", 30)
+    first.remove()  # agent, supervisor and job: the whole host
+    died = time.monotonic()
+    member("two", max_jobs=2)
+    fleet.send({"job": "d", "run_id": "d-2", "overlap": "wait", "command": marking(log, 0.1, "d-2")})
+    fleet.events.wait_ended(["d-2"], within=60)
+    # The lease, what clocks may differ by, and a look or two.
+    assert time.monotonic() - died < 10 + leases.SKEW_S + 25
+
+
+def test_an_agent_that_is_killed_keeps_its_lock_by_its_successor(
+    fleet: Fleet, member: Callable[..., Host], tmp_path: Path
+) -> None:
+    first = member("one", max_jobs=1)
+    member("two", max_jobs=1)
+    log = tmp_path / "log"
+    run = {"job": "k", "run_id": "k-1", "overlap": "skip", "command": marking(log, 14.0, "k-1")}
+    fleet.send(run)
+    wait_for(lambda: marks(log) == ["+k-1"], "the run has begun", 30)
+    owner = next(host for host in fleet.hosts if "run_started" in host.log())
+    owner.kill()
+    owner.start()
+    fleet.send(run)  # a copy, while its host's agent was away
+    time.sleep(11.0)  # longer than the lease that the killed agent held
+    fleet.send({**run, "run_id": "k-2"})
+    fleet.events.wait_ended(["k-1", "k-2"], within=60)
+    assert outcomes(fleet, "k-1") == ["cron-runner.run.started", "succeeded"]
+    assert fleet.events.of("k-2")[-1]["type"] == "cron-runner.run.skipped"
+    assert marks(log) == ["+k-1", "-k-1"]
+    assert first in fleet.hosts
+
+
+def test_directives_reach_every_agent(fleet: Fleet, member: Callable[..., Host], ask: Ask) -> None:
+    host = member("one", max_jobs=4)
+    group, now = fleet.group, time.time()
+    fleet.send({"job": "long", "run_id": "c-1", "command": "sleep 300"})
+    wait_for(lambda: outcomes(fleet, "c-1") == ["cron-runner.run.started"], "c-1 runs", 30)
+    ask.run(directives.cancel(ask.table, group, "c-1", by="ann", why="it hangs", now=now))
+    ask.run(directives.maintenance(ask.table, group, "upkeep", on=True, by="bob", why="new disk", now=now))
+    fleet.events.wait_ended(["c-1"], within=40)
+    ended = fleet.events.of("c-1")[-1]["data"]
+    assert (ended["outcome"], ended["reason"]) == ("cancelled", "cancelled by ann: it hangs")
+
+    fleet.send({"job": "upkeep", "run_id": "m-1", "command": "true"})
+    fleet.events.wait_ended(["m-1"], within=40)
+    skipped = fleet.events.of("m-1")[-1]
+    assert (skipped["type"], skipped["data"]["reason"]) == ("cron-runner.run.skipped", "maintenance")
+
+    ask.run(directives.cancel(ask.table, group, "c-2", by="ann", why="not wanted", now=now))
+    ask.run(directives.pause(ask.table, group, on=True, by="eve", why="release", now=now))
+
+    def pause() -> dict[str, Any] | None:
+        said: dict[str, Any] | None = json.loads(host.command("status", "--json").stdout)["pause"]
+        return said
+
+    wait_for(lambda: (pause() or {}).get("by") == "eve for the whole group", "the host is paused", 30)
+    fleet.send(
+        {"job": "long", "run_id": "c-2", "command": "sleep 300"}, {"job": "x", "run_id": "x-1", "command": "true"}
+    )
+    # A restart forgets nothing of it.
+    host.stop()
+    host.start()
+    wait_for(lambda: (pause() or {}).get("note") == "release", "the host is paused again", 30)
+    assert outcomes(fleet, "x-1") == []
+    ask.run(directives.pause(ask.table, group, on=False, by="eve", why="released", now=now))
+    fleet.events.wait_ended(["c-2", "x-1"], within=60)
+    assert outcomes(fleet, "c-2") == ["cancelled"]
+    assert fleet.events.of("c-2")[-1]["data"]["reason"] == "cancelled by ann: not wanted"
+    assert outcomes(fleet, "x-1")[-1] == "succeeded"
+
+
+def test_without_the_table_nothing_starts_and_nothing_is_lost(fleet: Fleet, cloud: Session) -> None:
+    host = fleet.host("one", more=MEMBER.format(lease="10s"))
+    host.start()
+    fleet.send({"job": "x", "run_id": "x-1", "command": "true"})
+
+    def held() -> list[str]:
+        return [run["reason"] for run in json.loads(host.command("status", "--json").stdout)["held"]]
+
+    wait_for(lambda: any("cannot ask the fleet's table" in reason for reason in held()), "x-1 is held", 40)
+    assert outcomes(fleet, "x-1") == []
+    made = Ask(cloud)
+    assert made.run(made.table.make())  # it is there now
+    fleet.events.wait_ended(["x-1"], within=60)
+    claim = made.run(made.table.get(keys.claim(fleet.group, "x-1")))
+    wait_for(lambda: made.run(made.table.get(keys.claim(fleet.group, "x-1")))["done"], "the claim is ended", 20)
+    made.close()
+    assert claim["holder"] == fleet.events.of("x-1")[-1]["data"]["execution"]
+    fleet.wait_empty()
+
+
+def test_a_stop_while_the_table_is_away_hands_back_at_once(fleet: Fleet) -> None:
+    host = fleet.host("one", more=MEMBER.format(lease="10s"), visibility="2m")
+    host.start()
+    fleet.send({"job": "x", "run_id": "x-1", "command": "true"})
+    wait_for(lambda: "run_held" in host.log(), "x-1 is held", 40)
+    assert host.stop() == 0
+    wait_for(lambda: visible(fleet) == 1, "the message is back", 10)
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """The instance metadata service, as far as notices go."""
+
+    spot = ""
+
+    def do_PUT(self) -> None:
+        self._answer(200, "token")
+
+    def do_GET(self) -> None:
+        if self.headers["X-aws-ec2-metadata-token"] != "token":
+            self._answer(401, "")
+        elif self.path == "/latest/meta-data/spot/instance-action" and self.spot:
+            self._answer(200, self.spot)
+        else:
+            self._answer(404, "not found")
+
+    def _answer(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+def test_a_spot_notice_drains_the_host(fleet: Fleet) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Metadata.spot = ""
+    try:
+        host = fleet.host(
+            "spot",
+            more="\nfleet.notices = true\n",
+            AWS_EC2_METADATA_SERVICE_ENDPOINT=f"http://127.0.0.1:{server.server_port}/",
+        )
+        host.start()
+        fleet.send({"job": "x", "run_id": "x-1", "command": "true"})
+        fleet.events.wait_ended(["x-1"], within=30)
+        Metadata.spot = json.dumps({"action": "terminate", "time": "2030-01-31T04:02:00Z"})
+
+        def pause() -> dict[str, Any]:
+            return json.loads(host.command("status", "--json").stdout)["pause"] or {}
+
+        wait_for(lambda: pause().get("kind") == "drain", "the host drains", 30)
+        assert (pause()["by"], pause()["note"]) == ("AWS", "spot interruption: terminate at 2030-01-31T04:02:00Z")
+        fleet.send({"job": "x", "run_id": "x-2", "command": "true"})
+        host.signal(signal.SIGTERM)
+        assert host.wait() == 0
+        assert outcomes(fleet, "x-2") == []
+        assert fleet.aws.depth(fleet.queue) == 1
+    finally:
+        server.shutdown()
+        server.server_close()
