@@ -94,6 +94,13 @@ def visible(fleet: Fleet) -> int:
     return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
 
+def status(host: Host) -> dict[str, Any]:
+    """What `status` says; nothing while the agent starts."""
+    answer = host.command("status", "--json")
+    said: dict[str, Any] = json.loads(answer.stdout) if answer.returncode == 0 else {"pause": None, "held": []}
+    return said
+
+
 def outcomes(fleet: Fleet, run_id: str) -> list[str]:
     fleet.events.collect()
     return [event["data"].get("outcome", event["type"]) for event in fleet.events.of(run_id)]
@@ -208,18 +215,17 @@ def test_directives_reach_every_agent(fleet: Fleet, member: Callable[..., Host],
     ask.run(directives.cancel(ask.table, group, "c-2", by="ann", why="not wanted", now=now))
     ask.run(directives.pause(ask.table, group, on=True, by="eve", why="release", now=now))
 
-    def pause() -> dict[str, Any] | None:
-        said: dict[str, Any] | None = json.loads(host.command("status", "--json").stdout)["pause"]
-        return said
+    def pause() -> dict[str, Any]:
+        return status(host)["pause"] or {}
 
-    wait_for(lambda: (pause() or {}).get("by") == "eve for the whole group", "the host is paused", 30)
+    wait_for(lambda: pause().get("by") == "eve for the whole group", "the host is paused", 30)
     fleet.send(
         {"job": "long", "run_id": "c-2", "command": "sleep 300"}, {"job": "x", "run_id": "x-1", "command": "true"}
     )
     # A restart forgets nothing of it.
     host.stop()
     host.start()
-    wait_for(lambda: (pause() or {}).get("note") == "release", "the host is paused again", 30)
+    wait_for(lambda: pause().get("note") == "release", "the host is paused again", 30)
     assert outcomes(fleet, "x-1") == []
     ask.run(directives.pause(ask.table, group, on=False, by="eve", why="released", now=now))
     fleet.events.wait_ended(["c-2", "x-1"], within=60)
@@ -234,7 +240,7 @@ def test_without_the_table_nothing_starts_and_nothing_is_lost(fleet: Fleet, clou
     fleet.send({"job": "x", "run_id": "x-1", "command": "true"})
 
     def held() -> list[str]:
-        return [run["reason"] for run in json.loads(host.command("status", "--json").stdout)["held"]]
+        return [run["reason"] for run in status(host)["held"]]
 
     wait_for(lambda: any("cannot ask the fleet's table" in reason for reason in held()), "x-1 is held", 40)
     assert outcomes(fleet, "x-1") == []
@@ -299,7 +305,7 @@ def test_a_spot_notice_drains_the_host(fleet: Fleet) -> None:
         Metadata.spot = json.dumps({"action": "terminate", "time": "2030-01-31T04:02:00Z"})
 
         def pause() -> dict[str, Any]:
-            return json.loads(host.command("status", "--json").stdout)["pause"] or {}
+            return status(host)["pause"] or {}
 
         wait_for(lambda: pause().get("kind") == "drain", "the host drains", 30)
         assert (pause()["by"], pause()["note"]) == ("AWS", "spot interruption: terminate at 2030-01-31T04:02:00Z")

@@ -9,7 +9,7 @@ import pytest
 
 from runner.agent.execution import Execution, MessageState
 from runner.agent.lease import Lease
-from runner.agent.pausing import Pausing
+from runner.agent.pausing import Pause, Pausing
 from runner.agent.services import Services
 from runner.agent.yielding import Yields
 from runner.errors import CronRunnerError
@@ -131,3 +131,25 @@ def test_many_share_a_moment_and_each_delivery_waits_longer() -> None:
     assert yields.plan(2.0, 1, 0.1) == first - 2.0
     second, third = yields.plan(0.0, 2, 0.5), yields.plan(0.0, 3, 0.5)
     assert first * 4 < second < third <= 900
+
+
+def test_what_is_decided_elsewhere_holds_beside_a_hosts_own_pause(tmp_path: Path) -> None:
+    changes: list[int] = []
+    pausing = Pausing(tmp_path, now=Clock())
+    pausing.changed = lambda: changes.append(1)
+    group = Pause("eve for the whole group", Clock.now, "release")
+    pausing.tell("group", group)
+    pausing.tell("group", group)
+    assert pausing.current == group
+    assert len(changes) == 1
+    own = pausing.pause("anna")
+    assert pausing.current == own
+    notice = Pause("AWS", Clock.now, "spot interruption", drain=True)
+    pausing.tell("notice", notice)
+    assert pausing.current == notice  # a drain before a pause
+    assert pausing.resume("anna")
+    pausing.tell("notice", None)
+    assert pausing.current == group  # nobody here can end it
+    assert Pausing(tmp_path, now=Clock()).current is None  # nor is it kept
+    pausing.tell("group", None)
+    assert pausing.current is None

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.agent.admission import HostLoad, Terms, terms
+from runner.agent.admission import Hold, HostLoad, Skip, Terms, terms
 from runner.agent.ledger import Ledger
 from runner.agent.waiting import Dropped, HandBack, Line, Rejected, Replace, Skipped, Start, View, Waiting
 from runner.config import Admission
@@ -380,3 +380,47 @@ def test_the_reason_is_said_once_for_each_change() -> None:
     world.load = replace(HOST, busy=3.9)
     [again] = world.settle()
     assert again.waiting.reason == "load 98% of the cores busy, above max_load 90%"
+
+
+def test_a_job_under_maintenance_is_skipped_even_while_nothing_may_start() -> None:
+    line: Line[str] = Line(Ledger())
+    line.join(Waiting(Job("upkeep", "r-1", ("true",), "true"), "t", 0.0, 1))
+    line.join(Waiting(Job("other", "r-2", ("true",), "true"), "t", 0.0, 1))
+    on = terms(POLICIES["without a cap"], None)
+    effects = line.settle(
+        View(on=on, load=None, now=NOW, clock=0.0, blocked="disk", maintenance={"upkeep": "new disk"})
+    )
+    [skipped] = [effect for effect in effects if isinstance(effect, Skipped)]
+    assert (skipped.waiting.job.run_id, skipped.skip) == ("r-1", Skip("maintenance", "new disk"))
+    assert [waiting.job.run_id for waiting in line.waiting] == ["r-2"]
+
+
+def test_what_the_fleet_said_holds_for_a_while_and_keeps_its_place() -> None:
+    line: Line[str] = Line(Ledger())
+    on = terms(POLICIES["one-at-a-time"], None)
+    first, second = (Waiting(Job("j", f"r-{n}", ("true",), "true", overlap="wait"), "t", float(n), 1) for n in (1, 2))
+    line.join(first)
+    line.join(second)
+    [started, *_] = line.settle(View(on=on, load=None, now=NOW, clock=2.0, max_receive_count=5))
+    assert started == Start(first)
+    line._running.remove("r-1")  # noqa: SLF001 - as the door does when the fleet says no
+    first.elsewhere, first.not_before = Hold("overlap", "overlap: waits for run r-0 on another host"), 10.0
+    line.rejoin(first)
+    line.settle(View(on=on, load=None, now=NOW, clock=3.0, max_receive_count=5))
+    assert [(waiting.job.run_id, waiting.kind) for waiting in line.waiting] == [("r-1", "overlap"), ("r-2", "overlap")]
+    effects = line.settle(View(on=on, load=None, now=NOW, clock=10.0, max_receive_count=5))
+    assert Start(first) in effects  # asked again
+
+
+def test_a_copy_of_another_hosts_run_is_handed_back_at_once_and_held_when_it_may_not_be() -> None:
+    on = terms(POLICIES["without a cap"], None)
+    for delivery, kind in ((1, HandBack), (4, None)):
+        line: Line[str] = Line(Ledger())
+        copy = Waiting(Job("j", "r-1", ("true",), "true"), "t", 0.0, delivery)
+        copy.elsewhere, copy.not_before = Hold("claimed", "another host runs it"), 10.0
+        line.join(copy)
+        effects = line.settle(View(on=on, load=None, now=NOW, clock=1.0, max_receive_count=5))
+        if kind is None:
+            assert line.waiting == [copy]
+        else:
+            assert [(type(effect), effect.kind) for effect in effects] == [(HandBack, "claimed")]
