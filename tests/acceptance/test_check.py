@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.check.finding import Finding
+from runner.protocol import table as keys
 
+from aws import client
 from faults import Proxy
 from fleet import COMMAND
 from waiting import wait_for
@@ -234,6 +236,29 @@ def test_a_clock_that_is_off(faulty: tuple[Proxy, Host], aws_ahead: float, statu
     [clock] = of(findings, "clock")
     assert (clock.status, words in clock.detail) == (status, True), clock
     assert "chrony" in clock.remedy
+
+
+def test_the_fleets_table(fleet: Fleet) -> None:
+    with Proxy(fleet.aws.endpoint) as proxy:
+        fleet.endpoint = proxy.endpoint
+        host = fleet.host(visibility="2m", more='fleet.table = "cron-fleet"\n')
+        findings, status = check(host)
+        [missing] = of(findings, "fleet")
+        assert (status, missing.status, "create the table" in missing.remedy) == (1, "failed", True)
+        dynamodb = client("dynamodb", fleet.aws.endpoint)
+        dynamodb.create_table(**keys.definition("cron-fleet"))
+        findings, status = check(host)
+        assert status == 0
+        assert [finding.line() for finding in of(findings, "fleet")] == [
+            "ok       fleet         Query on table cron-fleet is allowed",
+            "ok       fleet         UpdateItem on table cron-fleet is allowed",
+        ]
+        assert dynamodb.scan(TableName="cron-fleet")["Items"] == []
+        proxy.deny("UpdateItem")
+        findings, _ = check(host)
+        [denied] = failed(findings)
+        assert "allow dynamodb:UpdateItem there" in denied.remedy
+        dynamodb.close()
 
 
 @standin

@@ -18,6 +18,7 @@ from runner.aws.permissions import (
     sender_policy,
 )
 from runner.config import Agent, CloudWatch, Config, Output, Queue, Results
+from runner.config.sections import Fleet
 
 GOLDEN = Path(__file__).parent / "policies"
 BASE = "https://sqs.eu-west-1.amazonaws.com/123456789012"
@@ -28,6 +29,7 @@ EVERYTHING = Config(
     results=Results(name="cron-results"),
     output=Output(sinks=("cloudwatch", "journald"), cloudwatch=CloudWatch(log_group="/jobs/{group}/all")),
     agent=Agent(cloudwatch_log_group="/agents"),
+    fleet=Fleet(table="cron-fleet"),
 )
 LOCAL = replace(SMALLEST, results=Results(url=f"{BASE}/cron-results"), output=Output(sinks=("journald",)))
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0123"

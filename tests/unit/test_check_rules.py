@@ -409,7 +409,10 @@ def test_who_holds_a_lock() -> None:
     assert process.holder(locks, "fe:00", 7) is None
     assert process.holder(locks, "00:1f", 77) is None  # the same number elsewhere, and no program of ours
     for argument, found in (("cron-runner", True), ("another", False)):
-        with subprocess.Popen([sys.executable, "-c", "input()", argument], stdin=subprocess.PIPE) as child:
+        command = [sys.executable, "-c", "print(flush=True); input()", argument]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()  # before its first line the kernel may not show its command line yet
             other_device = f"1: FLOCK  ADVISORY  WRITE {child.pid} 00:2a:77 0 EOF\n"
             assert process.holder(other_device, "00:1f", 77) == (child.pid if found else None)
             child.communicate(b"\n")
