@@ -5,7 +5,7 @@ data "aws_iam_policy_document" "host_table" {
   statement {
     sid       = "FleetTable"
     effect    = "Allow"
-    actions   = ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]
+    actions   = ["dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"]
     resources = ["${local.prefix}:dynamodb:${local.here}:table/${var.table}"]
 
     condition {

@@ -34,7 +34,9 @@ LOOKUP_ACTION = "sqs:GetQueueUrl"
 LOG_WRITER_ACTIONS = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
 RETENTION_ACTION = "logs:PutRetentionPolicy"
 LOG_READER_ACTIONS = ("logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents")
-FLEET_ACTIONS = ("dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem")
+# Directives are read by a query of their partition, claims and locks are written by conditional updates; a run that
+# replaces one on another host leaves a directive.
+FLEET_ACTIONS = ("dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem")
 KMS_ACTIONS = ("kms:Decrypt", "kms:GenerateDataKey")
 
 
