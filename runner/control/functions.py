@@ -11,10 +11,14 @@ import time
 from dataclasses import asdict
 from typing import Any, Final
 
+import structlog
+
 from runner.aws.session import Session
 from runner.aws.table import Table
+from runner.control.delivery import Delivered, deliver
 from runner.control.recorder import Recorder
-from runner.control.scheduler import minute
+from runner.control.scheduler import Report, minute
+from runner.control.senders import Senders
 from runner.errors import CronRunnerError
 
 TABLE: Final = "CRON_RUNNER_FLEET__TABLE"
@@ -28,9 +32,14 @@ class _Warm:
     """What a function keeps between invocations."""
 
     def __init__(self) -> None:
+        # Lambda ships what is printed; CloudWatch's queries know the fields of JSON.
+        stamps = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+        trace = structlog.processors.dict_tracebacks
+        structlog.configure(processors=[*stamps, trace, structlog.processors.JSONRenderer()])
         self.session = Session()
         self.table = Table(self.session, table_name())
         self.recorder = Recorder(self.table)
+        self.senders = Senders(self.session)
 
 
 _warm: list[_Warm] = []
@@ -44,13 +53,14 @@ def table_name() -> str:
 
 
 def scheduler(_event: Any, _context: Any) -> dict[str, Any]:
-    """One minute; its report. An invocation that fails counts for the function's alarm; nothing is lost by it."""
+    """One minute, and what people are to be told; the report of both. An invocation that fails counts for the
+    function's alarm; nothing is lost by it."""
     warm = _kept()
-    report = asyncio.run(minute(warm.session, warm.table, now=time.time()))
+    report, told = asyncio.run(_minute(warm))
     if report.failed:
         said = "; ".join(f"{group}: {error}" for group, error in report.failed.items())
         raise NotScheduled(f"cannot schedule everything: {said}")
-    return asdict(report)
+    return {**asdict(report), "told": asdict(told)}
 
 
 def recorder(event: Any, _context: Any) -> dict[str, Any]:
@@ -59,6 +69,11 @@ def recorder(event: Any, _context: Any) -> dict[str, Any]:
     bodies = [(record["messageId"], record["body"]) for record in event["Records"]]
     failed = asyncio.run(warm.recorder.record(bodies, now=time.time()))
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+
+
+async def _minute(warm: _Warm) -> tuple[Report, Delivered]:
+    report = await minute(warm.session, warm.table, now=time.time())
+    return report, await deliver(warm.table, warm.senders, now=time.time())
 
 
 def _kept() -> _Warm:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from runner.aws.backoff import pause, retrying
+from runner.control.delivery import deliver
 from runner.control.recorder import Recorder
 from runner.control.scheduler import minute
+from runner.control.senders import Senders
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:
@@ -33,11 +35,13 @@ async def serve(session: Session, table: Table, results: Queue, *, every: float,
 
 
 async def _schedule(session: Session, table: Table, every: float, stop: asyncio.Event) -> None:
+    senders = Senders(session)
     while True:
         try:
             async for attempt in retrying(stop=stop, on_failure=_say):
                 with attempt:
                     report = await minute(session, table, now=time.time())
+                    await deliver(table, senders, now=time.time())
         except AwsUnavailable:
             return  # told to stop in an outage
         if report.enqueued or report.notices or report.lost or report.failed:
