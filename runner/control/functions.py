@@ -33,9 +33,14 @@ class _Warm:
 
     def __init__(self) -> None:
         # Lambda ships what is printed; CloudWatch's queries know the fields of JSON.
-        stamps = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
-        trace = structlog.processors.dict_tracebacks
-        structlog.configure(processors=[*stamps, trace, structlog.processors.JSONRenderer()])
+        structlog.configure(
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.dict_tracebacks,
+                structlog.processors.JSONRenderer(),
+            ]
+        )
         self.session = Session()
         self.table = Table(self.session, table_name())
         self.recorder = Recorder(self.table)

@@ -19,7 +19,7 @@ from runner.errors import AwsUnavailable, CronRunnerError
 from runner.protocol import table as keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from runner.aws.attributes import Item
     from runner.aws.table import Table
@@ -39,20 +39,24 @@ class NotRecorded(CronRunnerError):
 
 @dataclass(slots=True)
 class Known:
-    """Jobs and groups as they were read at most a minute ago; what they say changes seldom, and events are many."""
+    """Jobs and groups as they were read at most a minute ago; what they say changes seldom, and events are many.
 
-    jobs: dict[keys.Key, JobDefinition | None] = field(default_factory=dict)
+    What was not there is looked for again: it may have been applied since, and its first failure is to be told.
+    """
+
+    jobs: dict[keys.Key, JobDefinition] = field(default_factory=dict)
     groups: dict[str, GroupDefinition] = field(default_factory=dict)
     read_at: float = float("-inf")
 
-    async def learn(self, table: Table, wanted: Iterable[keys.Key]) -> None:
-        if time.monotonic() - self.read_at > _KEPT_S:
+    async def learn(self, table: Table, wanted: Collection[keys.Key]) -> None:
+        stale = time.monotonic() - self.read_at > _KEPT_S
+        if stale:
             self.jobs.clear()
+        if stale or any(keys.group_of(key) not in self.groups for key in wanted):
             self.groups = await store.groups(table)
             self.read_at = time.monotonic()
         if missing := [key for key in wanted if key not in self.jobs]:
-            found = await store.definitions(table, missing)
-            self.jobs.update({key: found.get(key) for key in missing})
+            self.jobs.update(await store.definitions(table, missing))
 
     def targets(self, group: str, job: JobDefinition | None, news: Any) -> list[str]:
         """Who is to be told: those of the job, else those of its group."""

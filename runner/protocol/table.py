@@ -66,6 +66,11 @@ def job(group: str, name: str) -> Key:
     return Key(f"{group}#JOB#{name}", "JOB")
 
 
+def group_of(key: Key) -> str:
+    """The group that a job's, a run's or a directive's key begins with; no group's name holds a #."""
+    return key.pk.partition("#")[0]
+
+
 def lock(group: str, name: str) -> Key:
     return Key(f"{group}#JOB#{name}", "LOCK")
 

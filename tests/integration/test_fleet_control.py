@@ -240,6 +240,18 @@ async def test_failure_and_recovery_are_noticed_once(aws: Aws, table: Table, clo
     assert (to["recovery"], to["started"]) == ([SNS], ["ping:https://hc-ping.com/x"])
 
 
+async def test_the_first_failure_of_a_job_that_was_just_applied_is_noticed(
+    aws: Aws, table: Table, cloud: Session
+) -> None:
+    recorder = Recorder(table)
+    assert await recorder.record(deliveries(story("r1", T0, "failed")), now=T0) == []
+    assert await notices(table) == []
+    group = GroupDefinition("web", aws.queue("web"), notify=Notify((SNS,)))
+    await put(table, cloud, group, JobDefinition("web", "nightly"))
+    assert await recorder.record(deliveries(story("r2", T0 + 100, "failed")), now=T0 + 100) == []
+    assert await notices(table) == [("failure", "r2")]
+
+
 async def test_what_did_not_happen_in_time_is_noticed_once(aws: Aws, table: Table, cloud: Session) -> None:
     queue = aws.queue("web")
     job = JobDefinition(
