@@ -1,6 +1,7 @@
 """The journal: the agent's durable record of runs and of events that are not yet delivered.
 
-Every method returns a future that resolves when the fact is on disk; nobody is told anything before that.
+Every method returns a future that resolves when the fact is on disk; nobody is told anything before that. What need
+not survive a power cut says so where it is written (`runner.agent.database.When`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
-    from runner.agent.database import Database, Statement
+    from runner.agent.database import Database, Statement, When
     from runner.agent.lease import Lease
     from runner.protocol.event import Event
 
@@ -29,6 +30,7 @@ PRUNE_ROWS = 5_000
 # For the ends of some hundred runs, with their events, while nothing new is accepted.
 RESERVE_BYTES = 6 * 1024 * 1024
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _INSERT = """
 INSERT INTO runs (execution, run_id, job, owner, state, attempt, sequence, spec, message_id, receipt, delivery, sent_at,
     message, lease_taken, lease_until, boot_id, supervisor, pid, accepted_at, started_at, ended_at, outcome, reason,
@@ -110,7 +112,7 @@ class Journal:
             execution.state,
             execution.attempt,
             execution.sequence,
-            json.dumps(execution.job.to_json(), separators=(",", ":")),
+            _ENCODER.encode(execution.job.to_json()),
             execution.message_id,
             lease.receipt if lease else None,
             execution.delivery,
@@ -128,7 +130,9 @@ class Journal:
             execution.reason,
             None,
         )
-        return self.database.write((_INSERT, values), *self._events(execution, events, terminal=terminal))
+        # Without an event nothing is told yet: what a power cut takes, process and row, the queue still has.
+        when: When = "durable" if events else "now"
+        return self.database.write((_INSERT, values), *self._events(execution, events, terminal=terminal), when=when)
 
     def save(self, execution: Execution, *events: Event, terminal: bool = False) -> asyncio.Future[None]:
         """Write how an execution stands now, together with the events that tell it."""
@@ -185,7 +189,7 @@ class Journal:
     def message_gone(self, execution_id: str) -> asyncio.Future[None]:
         """The message is deleted or handed back: the queue is owed nothing more."""
         sql = "UPDATE runs SET message = ? WHERE execution = ?"
-        return self.database.write((sql, (MessageState.GONE, execution_id)))
+        return self.database.write((sql, (MessageState.GONE, execution_id)), when="lazy")
 
     # -- what was before
 
@@ -206,7 +210,7 @@ class Journal:
             f"SELECT {_COLUMNS}, max(accepted_at + 1e12 * ({stands})) "  # noqa: S608
             f"FROM runs WHERE run_id IN ({marks}) AND (outcome IS NULL OR outcome != 'rejected') GROUP BY run_id"
         )
-        return self._rows(sql, run_ids)
+        return self._rows(sql, run_ids, when="now")
 
     def recent(self, limit: int) -> asyncio.Future[list[RunRow]]:
         """The executions of any owner that ended last, the newest first."""
@@ -219,10 +223,10 @@ class Journal:
         sql = f"SELECT {_COLUMNS} FROM runs WHERE message_id = ? AND outcome = 'rejected'"  # noqa: S608
         return self._rows(sql, (message_id,))
 
-    def _rows(self, sql: str, values: Sequence[Any]) -> asyncio.Future[list[RunRow]]:
+    def _rows(self, sql: str, values: Sequence[Any], *, when: When = "durable") -> asyncio.Future[list[RunRow]]:
         width = len(RunRow.__dataclass_fields__)
         return self.database.call(
-            lambda connection: [RunRow(*row[:width]) for row in connection.execute(sql, values).fetchall()]
+            lambda connection: [RunRow(*row[:width]) for row in connection.execute(sql, values).fetchall()], when=when
         )
 
     # -- the outbox
@@ -234,7 +238,8 @@ class Journal:
             "WHERE sent_at IS NULL AND position > ? AND owner = ? ORDER BY position LIMIT ?"
         )
         return self.database.call(
-            lambda connection: [Unsent(*row) for row in connection.execute(sql, (after, self.owner, limit)).fetchall()]
+            lambda connection: [Unsent(*row) for row in connection.execute(sql, (after, self.owner, limit)).fetchall()],
+            when="now",
         )
 
     def sent(self, ids: Sequence[str], now: float) -> asyncio.Future[None]:
@@ -243,7 +248,7 @@ class Journal:
         for id_ in ids:
             statements.append(("DELETE FROM events WHERE id = ? AND terminal = 0", (id_,)))
             statements.append(("UPDATE events SET sent_at = ? WHERE id = ?", (now, id_)))
-        return self.database.write(*statements)
+        return self.database.write(*statements, when="lazy")
 
     def final_event(self, execution_id: str) -> asyncio.Future[tuple[str, str] | None]:
         """Id and body of the recorded terminal event; the body is empty where it was dropped to save room."""
