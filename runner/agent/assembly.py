@@ -60,7 +60,7 @@ async def assemble(
     """
     state = state or config.paths.state
     source = Source(config.group, host_facts())
-    session = Session(queue_url=config.queue.url)
+    session = Session(queue_url=config.queue.url, direct=config.agent.aws_client == "direct")
     database = Database(state / "journal.db")
     journal = Journal(database, owner)
     spools = Spools(database)

@@ -50,8 +50,13 @@ class prepared:  # noqa: N801 - a context manager, used as a word
         del _prepared.body
 
 
+def prepared_body() -> bytes | None:
+    """The body that this thread's call is to be sent with."""
+    body: bytes | None = getattr(_prepared, "body", None)
+    return body
+
+
 def put_prepared_body(params: dict[str, Any], **_: object) -> None:
     """The handler of `EVENT`."""
-    body = getattr(_prepared, "body", None)
-    if body is not None:
+    if (body := prepared_body()) is not None:
         params["body"] = body

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner import __version__
 from runner.aws.calls import Caller, CallStats, Purpose
+from runner.aws.direct import HOT, Direct, goes_direct
 from runner.aws.failures import clock_ahead_of, unavailable
 from runner.aws.identity import Credentials, read_credentials
 from runner.aws.put_body import EVENT as PUT_LOG_EVENTS
@@ -86,11 +87,12 @@ class Session:
     Args:
         queue_url: the job queue's URL where it is configured; its region is taken where none is set.
         timeouts: for tests; the defaults are those of the product.
+        direct: make the calls of `runner.aws.direct.HOT` without botocore's client, where no proxy is in the way.
 
     ``stats`` counts the calls; ``notes`` are lines worth one log record each, such as an assumed region.
     """
 
-    def __init__(self, *, queue_url: str = "", timeouts: Timeouts | None = None) -> None:
+    def __init__(self, *, queue_url: str = "", timeouts: Timeouts | None = None, direct: bool = True) -> None:
         self.stats = CallStats()
         self.notes: list[str] = []
         self.timeouts = timeouts or Timeouts()
@@ -102,6 +104,8 @@ class Session:
         self._lock = threading.Lock()
         self._session: BotocoreSession | None = None
         self._clients: dict[tuple[Purpose, str], Any] = {}
+        self._direct = direct
+        self._hot: dict[tuple[Purpose, str], Any] = {}
         self._region: str | None = None
         self._fruitless: dict[str, tuple[float, Exception]] = {}
         self._renewed_at = float("-inf")
@@ -175,7 +179,7 @@ class Session:
         queue_url: str,
     ) -> T:
         try:
-            client = self._clients.get((purpose, queue_url)) or self._make_client(purpose, queue_url)
+            client = self._client_for(purpose, action, queue_url)
             response = do(client)
             answer = read(response)
         except Exception as error:
@@ -187,8 +191,36 @@ class Session:
         self._check_clock(response)
         return answer
 
+    def _client_for(self, purpose: Purpose, action: str, queue_url: str) -> Any:
+        place = purpose, queue_url
+        if self._direct and action in HOT:
+            return self._hot.get(place) or self._make_direct(purpose, queue_url)
+        return self._clients.get(place) or self._make_client(purpose, queue_url)
+
+    def _make_direct(self, purpose: Purpose, queue_url: str) -> Any:
+        """What makes the hot calls of a purpose: `Direct`, or the client itself where a proxy is in the way."""
+        # One client tells the endpoint to all; it makes no hot call itself.
+        likeness: Purpose = "logs" if purpose == "logs" else "lease"
+        client = self._clients.get((likeness, queue_url)) or self._make_client(likeness, queue_url)
+        if not goes_direct(client.meta.endpoint_url):
+            return self._clients.get((purpose, queue_url)) or self._make_client(purpose, queue_url)
+        with self._lock:
+            made = self._hot.get((purpose, queue_url))
+            if made is None:
+                made = self._hot[purpose, queue_url] = Direct(
+                    client,
+                    self._botocore(),
+                    agent=_user_agent(),
+                    connect=self.timeouts.connect,
+                    read=self._read_timeout(purpose),
+                    size=THREADS[purpose],
+                )
+            return made
+
+    def _read_timeout(self, purpose: Purpose) -> float:
+        return self.timeouts.answer + (LONGEST_POLL if purpose == "receive" else 0.0)
+
     def _make_client(self, purpose: Purpose, queue_url: str) -> Any:
-        from botocore import __version__ as botocore_version  # noqa: PLC0415 - as below
         from botocore.config import Config  # noqa: PLC0415 - see the module's docstring
 
         service = _SERVICES.get(purpose, "sqs")
@@ -198,10 +230,9 @@ class Session:
             session = self._botocore()
             self._need_credentials(session)
             endpoint = None if configured_endpoint(session, service) else endpoint_of_queue_url(queue_url)
-            read_timeout = self.timeouts.answer + (LONGEST_POLL if purpose == "receive" else 0.0)
             config = Config(
                 connect_timeout=self.timeouts.connect,
-                read_timeout=read_timeout,
+                read_timeout=self._read_timeout(purpose),
                 retries={"total_max_attempts": 1, "mode": "standard"},
                 max_pool_connections=THREADS[purpose],
                 # What is sent is built in this package and typed; validation would be most of a call's CPU
@@ -213,7 +244,7 @@ class Session:
                 inject_host_prefix=False,
                 disable_request_compression=True,
                 # botocore puts its own together anew for every request, an eighth of a call's CPU time.
-                user_agent=f"cron-runner/{__version__} botocore/{botocore_version}",
+                user_agent=_user_agent(),
             )
             client = session.create_client(
                 service,
@@ -303,9 +334,10 @@ class Session:
 
     def _drop_clients(self) -> None:
         """Forget the clients and close their idle connections; those in use close when they are done with."""
-        for client in self._clients.values():
+        for client in (*self._clients.values(), *self._hot.values()):
             client.close()
         self._clients.clear()
+        self._hot.clear()
 
     def _check_clock(self, response: object, *, always: bool = False) -> None:
         if not isinstance(response, dict):
@@ -318,3 +350,9 @@ class Session:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _user_agent() -> str:
+    from botocore import __version__ as botocore_version  # noqa: PLC0415 - see the module's docstring
+
+    return f"cron-runner/{__version__} botocore/{botocore_version}"
