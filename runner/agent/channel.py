@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 SMALL_BATCH_BYTES = 256 << 10
 """What a batch holds at most that takes one place at the gate; no event of any sink is larger."""
+ENDS_S = 0.05
+"""The output of a run that has ended waits so long for that of others, where they share the stream."""
 GATHER_S = 0.2
 """The first output after a pause waits so long for more, if the sink's flush is not shorter."""
 
@@ -81,7 +83,11 @@ class Channel:
         self._dirty[followed.key] = followed
         if urgent:
             self._hurry.set()
-        soon = now if urgent else max(now + min(GATHER_S, self._sink.flush), self._sent_at + self._sink.flush)
+        soon = (
+            now + ENDS_S * bool(followed.prefix(self._sink))
+            if urgent
+            else max(now + min(GATHER_S, self._sink.flush), self._sent_at + self._sink.flush)
+        )
         self._due(soon)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ while a host is suspended, as SQS's own clock does, and no clock jump moves it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -25,6 +26,7 @@ log = structlog.get_logger()
 
 BATCH = 10
 RETRY_S = 1.0
+LINGER_S = 0.05
 # SQS holds a message for 12 hours from its receive, whatever is renewed; the run is taken over well before.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
 SQS_LIMIT_S = 12 * 3600.0
@@ -113,6 +115,7 @@ class LeaseKeeper:
         self._deletions: list[tuple[str, asyncio.Future[None]]] = []
         self._wake_renewal = asyncio.Event()
         self._wake_deletion = asyncio.Event()
+        self._full_batch = asyncio.Event()
         self.failures: dict[str, str] = {}
         self.renewed = 0
         self.lost = 0
@@ -138,6 +141,8 @@ class LeaseKeeper:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._deletions.append((receipt, future))
         self._wake_deletion.set()
+        if len(self._deletions) >= BATCH:
+            self._full_batch.set()
         return future
 
     async def release(self, leases: Iterable[Lease], delay: float) -> None:
@@ -243,7 +248,11 @@ class LeaseKeeper:
         while True:
             await self._wake_deletion.wait()
             if len(self._deletions) < BATCH:
-                await asyncio.sleep(0.02)  # a moment for the rest of a batch; the messages are invisible meanwhile
+                # A moment for the rest of a batch; the messages are invisible meanwhile.
+                self._full_batch.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LINGER_S):
+                        await self._full_batch.wait()
             batch, self._deletions = self._deletions[:BATCH], self._deletions[BATCH:]
             if not self._deletions:
                 self._wake_deletion.clear()

@@ -7,6 +7,7 @@ In memory there is at most one window of them, however long the results queue is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import Counter, deque
@@ -16,7 +17,7 @@ import structlog
 
 from runner.agent.journal import Journal, Unsent
 from runner.aws.backoff import retrying
-from runner.aws.messages import NEVER_TAKEN
+from runner.aws.messages import BATCH_ENTRIES, NEVER_TAKEN
 from runner.aws.sqs import Failed, Outgoing, Queue, batches
 from runner.errors import AwsUnavailable
 from runner.protocol.shorten import shorten
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 WINDOW = 1_000
-LINGER_S = 0.02
+LINGER_S = 0.05
+"""How long an event waits for others to fill a batch with: a call costs the same for one as for ten."""
 RETRY_S = 1.0
 # How long a message waits for its finished event to be accepted elsewhere than in the journal.
 PATIENCE_S = 60.0
@@ -54,6 +56,8 @@ class Outbox:
         self._behind = False
         self._window: deque[Unsent] = deque()
         self._wake = asyncio.Event()
+        self._fresh = 0  # committed since the journal was last read
+        self._enough = asyncio.Event()
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._refused: dict[str, int] = {}
         self._overtaken: set[str] = set()
@@ -62,9 +66,12 @@ class Outbox:
         self.failing_since: float | None = None
         self.failing_by = ""
 
-    def committed(self) -> None:
-        """New events are in the journal."""
+    def committed(self, events: int = 1) -> None:
+        """So many new events are in the journal."""
+        self._fresh += events
         self._wake.set()
+        if self._fresh + len(self._window) >= BATCH_ENTRIES:
+            self._enough.set()
 
     def accepted(self, event_id: str) -> asyncio.Future[None]:
         """Resolves when the results queue has accepted this event, or is not waited for any more.
@@ -84,6 +91,7 @@ class Outbox:
     def hurry(self) -> None:
         """The agent is stopping: nobody waits for acceptance any more."""
         self._hurried = True
+        self._enough.set()
         self._release()
 
     @property
@@ -109,9 +117,20 @@ class Outbox:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await asyncio.sleep(LINGER_S)
             while await self._fill():
+                if len(self._window) < BATCH_ENTRIES:
+                    await self._gather()
+                    await self._fill()
                 await self._send_window()
+
+    async def _gather(self) -> None:
+        """Wait for a full batch, but not for long."""
+        self._enough.clear()
+        if self._hurried or self._fresh + len(self._window) >= BATCH_ENTRIES:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                await self._enough.wait()
 
     async def flush(self, within: float) -> bool:
         """Wait until everything committed so far is delivered, at most `within` seconds. True when it is."""
@@ -132,6 +151,7 @@ class Outbox:
         if self._behind and not self._window:
             # Nothing is in flight here, and what was accepted is marked before this is read.
             self._behind, self._position = False, 0
+        self._fresh = 0
         if len(self._window) < WINDOW:
             fresh = await self._journal.unsent(self._position, WINDOW - len(self._window))
             if fresh:
@@ -140,8 +160,9 @@ class Outbox:
         return bool(self._window)
 
     async def _send_window(self) -> None:
-        events = list(self._window)
-        self._window.clear()
+        """Send full batches; what is left over goes when it has waited for more."""
+        count = len(self._window)
+        events = [self._window.popleft() for _ in range(count - count % BATCH_ENTRIES or count)]
         self._sending = len(events)
         try:
             if self._queue is None:

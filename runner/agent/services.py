@@ -69,7 +69,7 @@ class Services:
         """Write how an execution stands and what is to be told of it; the outbox hears of it after the commit."""
         committed = self.journal.save(execution, *events, terminal=terminal)
         if events:
-            committed.add_done_callback(lambda _: self.outbox.committed())
+            committed.add_done_callback(lambda _: self.outbox.committed(len(events)))
         return committed
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

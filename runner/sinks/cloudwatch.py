@@ -33,6 +33,7 @@ STREAM_NAME_MOST = 512
 # An account may make 50 streams a second, and streams that exist are not concerned. A few refusals are a busy second,
 # and each stream is tried again; so many in a row say that the quota is used up for now.
 QUOTA_GONE_AFTER = 8
+STREAMS_KNOWN = 1_000
 SHARED_STREAM = "~shared/{host}"
 """Where ended small runs of a host go while no streams can be made. `~` is in no job's name."""
 RETENTION_AGAIN_S = 30.0
@@ -114,6 +115,7 @@ class CloudWatch:
         self.flush = flush
         self._retention = Retention(self.log_group, retention_days)
         self._refused = 0  # new streams in a row, of any runs
+        self._there: dict[str, None] = {}  # streams of single runs that have been put to, the latest last
 
     def reloaded(
         self, *, group: str, log_group: str, log_stream: str, flush: float, retention_days: int | None
@@ -188,11 +190,13 @@ class CloudWatch:
         return 0 if rejected is None else await self._after(stream, events, rejected)
 
     async def _put_or_make(self, stream: str, events: list[tuple[int, str]]) -> Rejected | None:
-        try:
-            return await self._logs.put_events(self.log_group, stream, events)
-        except AwsUnavailable as error:
-            if error.code != "ResourceNotFoundException":
-                raise
+        # A run's own stream is new when its first output comes: to put to it at first would be a call in vain.
+        if self._shared or stream in self._there:
+            try:
+                return await self._logs.put_events(self.log_group, stream, events)
+            except AwsUnavailable as error:
+                if error.code != "ResourceNotFoundException":
+                    raise
         try:
             await self._logs.create_stream(self.log_group, stream)
         except AwsUnavailable as error:
@@ -202,7 +206,11 @@ class CloudWatch:
             await self._logs.create_stream(self.log_group, stream)
         if not stream.startswith(SHARED_STREAM.format(host="")):
             self._refused = 0
-        return await self._logs.put_events(self.log_group, stream, events)
+        accepted = await self._logs.put_events(self.log_group, stream, events)
+        self._there[stream] = None
+        if len(self._there) > STREAMS_KNOWN:
+            del self._there[next(iter(self._there))]
+        return accepted
 
     async def _make_group(self) -> None:
         try:
