@@ -44,6 +44,9 @@ _PRIORITIES: Final[Mapping[str, int]] = {"debug": 7, "info": 6, "warning": 4, "e
 SHORTEST_SECRET: Final = 6
 
 
+_ENCODER: Final = json.JSONEncoder(default=str, ensure_ascii=False)
+
+
 class Secrets:
     """The values that may not be seen in the log, counted, since two runs may hold the same one."""
 
@@ -118,7 +121,7 @@ class _Lines:
         line = secrets.mask(line)
         # A reader of the log that went away must not take the agent along; there is nowhere left to say so.
         with contextlib.suppress(OSError, ValueError), self._lock:
-            self._stream.write(line + "\n")
+            self._stream.write(f"{line}\n")
             self._stream.flush()
         if self._copy is not None:
             self._copy(line)
@@ -192,7 +195,7 @@ def _renderer(stream: TextIO, environ: Mapping[str, str]) -> list[Any]:
         return [structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time")]
     as_json: list[Any] = [
         structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+        structlog.processors.JSONRenderer(serializer=lambda event, **_: _ENCODER.encode(event)),
     ]
     return [_with_priority(as_json)] if under_journal(stream, environ) else as_json
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import shlex
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from runner.agent.redact import MASK
@@ -27,6 +28,11 @@ def secrets_in(env: Mapping[str, str], patterns: Sequence[str]) -> tuple[str, ..
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether the values of this variable are to be masked."""
+    return _matches(name, tuple(patterns))
+
+
+@lru_cache(maxsize=1024)
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from runner.agent import spool
@@ -43,7 +43,7 @@ class OutputEnd:
     gap: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -95,6 +95,7 @@ class Followed:
         self.readers = {sink.name: Reader(sink.name) for sink in sinks}
         self.secrets = set(secrets)
         self.masks = Masks(self.secrets)
+        self._streams: dict[str, str] = {}  # its own, by sink
         self._rules = rules
         self.watch = Watch(rules)
         self._watched = 0
@@ -168,7 +169,12 @@ class Followed:
 
     def stream(self, sink: Sink) -> str:
         """The stream that its output goes to."""
-        return self.readers[sink.name].shared or sink.stream(self.tag)
+        if shared := self.readers[sink.name].shared:
+            return shared
+        own = self._streams.get(sink.name)
+        if own is None:
+            own = self._streams[sink.name] = sink.stream(self.tag)
+        return own
 
     def prefix(self, sink: Sink) -> str:
         """What each of its lines begins with."""

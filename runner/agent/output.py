@@ -151,6 +151,11 @@ class Shipper:
         if followed is not None:
             await followed.settled.wait()
 
+    def has_settled(self, key: str) -> bool:
+        """Whether `settled` would return at once."""
+        followed = self._runs.get(key)
+        return followed is None or followed.settled.is_set()
+
     def forget(self, key: str) -> None:
         """The run is settled and reported; its file falls under the quota of kept files."""
         followed = self._runs.pop(key, None)

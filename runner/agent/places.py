@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -81,6 +82,7 @@ class Places:
         return LogPlace(sink.log_group, stream, console_url(self._session.region, sink.log_group, stream))
 
 
+@lru_cache(maxsize=64)
 def console_url(region: str, group: str, stream: str) -> str:
     """The stream's page in the AWS console, which escapes names twice with `$` for `%`."""
     domain = "console.amazonaws.cn" if region.startswith("cn-") else "console.aws.amazon.com"

@@ -28,6 +28,7 @@ from runner.protocol.outcome import Outcome
 if TYPE_CHECKING:
     from runner.agent.execution import Execution
     from runner.agent.services import Services
+    from runner.config import Config
     from runner.sinks import Tag
 
 log = structlog.get_logger()
@@ -63,6 +64,8 @@ class Run:
         self.user = ""  # as whom its process runs
         self.task: asyncio.Task[None] | None = None
         self._leaving_fleet: asyncio.Task[None] | None = None
+        self._tag: Tag | None = None
+        self._secrets: tuple[int, Config, tuple[str, ...]] | None = None
 
     # -- from outside
 
@@ -236,9 +239,14 @@ class Run:
         services.roster.process_ended(self)
         end = OutputEnd(record.bytes_total, record.bytes_written, record.gap) if record else None
         report = await services.shipper.finish(execution.key, end, within=SHIPPED_WITHIN_S)
+        shipped = services.shipper.has_settled(execution.key)
+        # In one transaction with the end that is told next: nothing is waited for between the two.
+        services.spools.ended(execution.key, end or OutputEnd(report.bytes, report.bytes), settled=shipped)
         accepted = await self._tell_end(record, report)
-        services.spools.ended(execution.key, end or OutputEnd(report.bytes, report.bytes))
-        services.spawn(services.settle_output(execution.key), f"output {execution.key}")
+        if shipped:
+            services.shipper.forget(execution.key)
+        else:
+            services.spawn(services.settle_output(execution.key), f"output {execution.key}")
         await services.link.acknowledge((execution.key,))
         return accepted
 
@@ -373,12 +381,18 @@ class Run:
     # -- what the shipper needs
 
     def tag(self) -> Tag:
-        return tag_of(self.execution, self._services.config, self._services.source)
+        """Of the present attempt."""
+        if self._tag is None or self._tag.attempt != self.execution.attempt:
+            self._tag = tag_of(self.execution, self._services.config, self._services.source)
+        return self._tag
 
     def secrets(self) -> tuple[str, ...]:
         """Values of its environment that nobody may see, as far as the agent knows them."""
-        config = self._services.config
-        return secrets_in(environment_of(self.execution, config, os.environ), config.output.redact)
+        config, known = self._services.config, self._secrets
+        if known is None or known[0] != self.execution.attempt or known[1] is not config:
+            found = secrets_in(environment_of(self.execution, config, os.environ), config.output.redact)
+            known = self._secrets = self.execution.attempt, config, found
+        return known[2]
 
     def rules(self) -> Rules:
         success = self.execution.job.success

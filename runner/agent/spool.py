@@ -34,7 +34,14 @@ def make(directory: Path, run_id: str, execution: str, attempt: int) -> tuple[Pa
     It is RUN_ID.out; a later attempt, or another execution of the run while that name is taken, says which it is
     (`~` is in no run id). Raises OSError.
     """
-    directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+    try:
+        return _make(directory, run_id, execution, attempt)
+    except FileNotFoundError:
+        directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        return _make(directory, run_id, execution, attempt)
+
+
+def _make(directory: Path, run_id: str, execution: str, attempt: int) -> tuple[Path, int]:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     plain, full = _names(directory, run_id, execution, attempt)
     if attempt == 1:

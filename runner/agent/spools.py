@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from runner.agent.database import Database
+    from runner.agent.database import Database, Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,14 @@ class Spools:
             ("UPDATE spools SET tag = ? WHERE key = ?", (_described(tag, secrets, rules), tag.key))
         )
 
-    def ended(self, key: str, end: OutputEnd) -> asyncio.Future[None]:
-        """The output grows no more."""
+    def ended(self, key: str, end: OutputEnd, *, settled: bool = False) -> asyncio.Future[None]:
+        """The output grows no more; `settled`: every sink has it already."""
         self.sizes.pop(key, None)
-        return self._database.write(("UPDATE spools SET record = ? WHERE key = ?", (json.dumps(end.to_json()), key)))
+        record = json.dumps({**end.to_json(), "settled": True} if settled else end.to_json())
+        statements: list[Statement] = [("UPDATE spools SET record = ? WHERE key = ?", (record, key))]
+        if settled:
+            statements.append(("DELETE FROM offsets WHERE key = ?", (key,)))
+        return self._database.write(*statements)
 
     def settled(self, key: str) -> asyncio.Future[None]:
         """Every sink has everything: nothing is left to go on with. The row stays as long as the file, which cannot
@@ -62,7 +66,7 @@ class Spools:
                 record = json.dumps({**json.loads(found[0] or "{}"), "settled": True})
                 connection.execute("UPDATE spools SET record = ? WHERE key = ?", (record, key))
 
-        return self._database.call(work)
+        return self._database.call(work, when="lazy")
 
     def known(self) -> asyncio.Future[list[tuple[Tag, bool]]]:
         def work(connection: sqlite3.Connection) -> list[tuple[Tag, bool]]:

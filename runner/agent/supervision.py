@@ -44,6 +44,7 @@ LINGER = 60.0
 _ANSWER_WITHIN = 60.0
 _FDS_PER_MESSAGE = 200  # the kernel takes 253 (SCM_MAX_FD)
 _PIECE = 256 << 10
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 class StartRefused(CronRunnerError):
@@ -201,7 +202,7 @@ class Supervision:
             raise SupervisorUnavailable("cannot talk to the supervisor: not connected")
         self._number += 1
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        body = json.dumps({"id": self._number, **message}, separators=(",", ":")).encode()
+        body = _ENCODER.encode({"id": self._number, **message}).encode()
         self._waiting[self._number] = answer
         self._outbox.append((struct.pack(">I", len(body)) + body, fd))
         if not self._flushing and not self._writing:

@@ -8,6 +8,7 @@ more) and fills in what an older one did not say. Times that end in ``_at`` are 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
 Cause = Literal["timeout", "no_output", "cancel", "replace", "shutdown", "lost_lease"]
 
 
-def _known(cls: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    names = {f.name for f in fields(cls)}
+@cache
+def _names(cls: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(cls))
+
+
+def _known(cls: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+    names = _names(cls)
     return {name: value for name, value in data.items() if name in names}
 
 
@@ -104,7 +110,7 @@ class StartSpec:
     tied: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        data: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        data: dict[str, Any] = {name: getattr(self, name) for name in _names(StartSpec)}
         data["env"] = dict(self.env)
         data["limits"] = {name: value for name, value in self.limits.items() if value is not None}
         return data

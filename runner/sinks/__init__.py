@@ -5,7 +5,7 @@ The shipper (runner.agent.output) cuts the output into batches that respect a si
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from runner.errors import CronRunnerError
@@ -41,7 +41,7 @@ class Tag:
         return self.max_bytes // 2
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:

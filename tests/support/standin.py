@@ -3,7 +3,8 @@
 It speaks the JSON protocols over HTTP/1.1 with connections that are kept, prints its port, and keeps everything in
 memory. Beside AWS's calls:
 
-- ``GET /counts``: calls per action, what Logs has accepted, and every broken limit, as JSON;
+- ``GET /counts``: calls per action, what Logs has accepted, each queue's deletions, and every broken limit, as JSON;
+- ``POST /move`` ``{"from", "to", "count"}``: so many messages of one queue arrive at another, all at once;
 - ``POST /moto-api/reset``: forget everything (moto's path, so that tests may use either).
 """
 
@@ -72,6 +73,9 @@ class Server:
     ) -> tuple[int, str, dict[str, Any]]:
         if path == "/counts" and method == "GET":
             return 200, "", self._report()
+        if path == "/move":
+            asked = json.loads(body)
+            return 200, "", {"at": self._sqs.move(asked["from"], asked["to"], asked["count"])}
         if path == "/moto-api/reset":
             self._sqs.reset()
             self._logs.reset()
@@ -97,6 +101,7 @@ class Server:
             "counts": dict(self._counts),
             "seconds": time.time() - self._since,
             "logs": self._logs.accepted,
+            "queues": self._sqs.deletions(),
             "violations": self._logs.violations,
         }
 

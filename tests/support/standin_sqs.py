@@ -88,6 +88,8 @@ class Queue:
     waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
     ticket: Any = field(default_factory=itertools.count)
     held: int = 0
+    deleted: int = 0
+    deleted_last: float = 0.0
 
     @property
     def fifo(self) -> bool:
@@ -185,6 +187,9 @@ class Queue:
     def remove(self, message: Message) -> None:
         """Delete it for good."""
         self._leave_flight(message)
+        if not message.gone:
+            self.deleted += 1
+            self.deleted_last = time.time()
         message.gone = True
         self.receipts.pop(message.receipt, None)
         if message.group is not None:
@@ -213,6 +218,23 @@ class Sqs:
     def reset(self) -> None:
         """Forget everything."""
         self._queues.clear()
+
+    def move(self, source: str, target: str, count: int) -> float:
+        """Let so many messages of one queue arrive at another, as if sent now; returns when that is (unix time)."""
+        now = time.time()
+        ready, moved = self._queues[source].ready, []
+        while ready and len(moved) < count:
+            message = ready.popleft()
+            if not message.gone:
+                message.sent_ms, message.number = int(now * 1000), next(self._number)
+                moved.append(message)
+        self._queues[target].ready += moved
+        self._queues[target].wake(len(moved))
+        return now
+
+    def deletions(self) -> dict[str, dict[str, float]]:
+        """How many messages of each queue were deleted, and when the last one was (unix time)."""
+        return {name: {"deleted": q.deleted, "deleted_last": q.deleted_last} for name, q in self._queues.items()}
 
     async def call(self, action: str, asked: dict[str, Any]) -> dict[str, Any]:
         """Do one action.
