@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import subprocess
 import time
@@ -198,8 +199,9 @@ async def _days(
     assert days.done() == Counter(expected)  # none extra
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
+# On moto it takes minutes: DAYS_ON=moto pytest -k three_days
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("aws_server", [os.environ.get("DAYS_ON", "standin")], indirect=True)
 async def test_three_days_with_a_change_of_the_clock(fleet: Fleet, table: Table, cloud: Session) -> None:
     await _days(fleet, table, cloud, START, START + timedelta(days=3), at_a_time=timedelta(hours=6))
 
