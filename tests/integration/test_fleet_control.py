@@ -7,11 +7,13 @@ import json
 import random
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.control import store, turn, watch
+from runner.aws.table import Table
+from runner.control import functions, store, turn, watch
 from runner.control.apply import Changed, Who, apply, save
 from runner.control.definition import GroupDefinition, JobDefinition
 from runner.control.eventbridge import NoSchedule, as_fired, request_for
@@ -21,6 +23,7 @@ from runner.control.notify import Notify
 from runner.control.plan import plan
 from runner.control.recorder import Recorder
 from runner.control.scheduler import minute
+from runner.errors import CronRunnerError
 from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 from runner.protocol.message import parse_message
@@ -30,7 +33,6 @@ from aws import Aws, client
 if TYPE_CHECKING:
     from runner.aws.attributes import Item
     from runner.aws.session import Session
-    from runner.aws.table import Table
 
 T0 = 1_900_000_020.0  # 2030-03-17T17:47:00Z
 WHO = Who("ann", T0)
@@ -376,3 +378,30 @@ def test_every_five_field_schedule_that_can_be_said_in_six_is() -> None:
     for schedule in ("0 0 1 * 1", "0 0 LW * *", "0 0 * * 1#1,2#2"):
         with pytest.raises(NoSchedule):
             said(schedule)
+
+
+def test_the_functions_as_lambda_calls_them(aws: Aws, cloud: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = aws.queue("web")
+    clock = [T0 + 61]
+    monkeypatch.setattr(functions, "_warm", [])
+    monkeypatch.setattr(functions, "time", SimpleNamespace(time=lambda: clock[0]))
+    monkeypatch.delenv("CRON_RUNNER_FLEET__TABLE", raising=False)
+    with pytest.raises(CronRunnerError, match="set CRON_RUNNER_FLEET__TABLE"):
+        functions.scheduler({}, None)
+    monkeypatch.setenv("CRON_RUNNER_FLEET__TABLE", "cron")
+    fleet_table = Table(cloud, "cron")
+
+    async def prepare() -> None:
+        await fleet_table.make()
+        await put(fleet_table, cloud, GroupDefinition("web", queue), JobDefinition("web", "j", schedule="* * * * *"))
+
+    asyncio.run(prepare())
+    assert [functions.scheduler({}, None)["enqueued"] for _ in range(2)] == [1, 0]
+    records = [{"messageId": f"m{n}", "body": body} for n, body in enumerate([*story("r", T0, "succeeded"), "x"])]
+    assert functions.recorder({"Records": records}, None) == {"batchItemFailures": [{"itemIdentifier": "m3"}]}
+    assert asyncio.run(store.run(fleet_table, "r", "web"))["state"] == "succeeded"
+
+    aws.sqs.delete_queue(QueueUrl=queue)
+    clock[0] += 60
+    with pytest.raises(functions.NotScheduled, match="web: cannot call SendMessageBatch"):
+        functions.scheduler({}, None)
