@@ -41,7 +41,7 @@ owner = "you"
 schedule = "at({soon})"
 command = 'echo "report of $CRON_RUNNER_SCHEDULED_AT"'
 
-[jobs.backup]
+[jobs.archive]
 schedule = "at({soon})"
 command = "echo 'no space left on device'; exit 28"
 
@@ -81,12 +81,13 @@ class Circle:
             self._type("jobs", "next", "nightly", "-n", "2")
             self._wait("both jobs are due and recorded", lambda: len(self._ended()) == 2)
             self._wait("the webhook was told", lambda: len(webhook.told) > 0)
-            self._type("history", "backup")
+            self._type("history", "archive")
             (failed,) = self._json("history", "--failed", "--since", "1h")
             self._type("logs", failed["run_id"])
             say("\ntold to the webhook:")
             for text in webhook.told:
                 say("\n".join(f"  {line}" for line in text.splitlines()))
+            say("\nschedule, queue, run, history, notification: the circle is closed")
             return bool(failed["state"] == "failed" and failed["exit_code"] == 28)
 
     def _ended(self) -> list[dict[str, Any]]:

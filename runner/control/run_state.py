@@ -103,7 +103,7 @@ def run_of(attempts: Iterable[Item], old: Item | None, job: JobDefinition | None
         "duration_s": ran.get("duration_s"),
         "exit_code": ended.get("exit_code"),
         "signal": ended.get("signal"),
-        "reason": ended.get("reason") or ("its host sends nothing any more" if marked else None),
+        "reason": _reason(ended) or ("its host sends nothing any more" if marked else None),
         "log": ran.get("log"),
         "labels": now_on["labels"],
         "attempts": len(all_attempts),
@@ -195,6 +195,12 @@ def _current(attempts: list[Item]) -> Item:
     return max(
         attempts, key=lambda one: (ran[one["execution"]], began[one["execution"]], one["execution"], one["attempt"])
     )
+
+
+def _reason(ended: Mapping[str, Any]) -> str | None:
+    """Why it ended so; of a rejected message what is wrong with it, too."""
+    reason, detail = ended.get("reason"), ended.get("detail")
+    return f"{reason}: {detail}" if reason and detail else reason
 
 
 def _state_key(run: Mapping[str, Any]) -> str:

@@ -34,6 +34,24 @@ def test_the_whole_circle(tmp_path: Path) -> None:
     assert not processes_of(str(tmp_path))
 
 
+def test_the_fleets_circle(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [COMMAND, "demo", "--fleet"],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no space left on device\n" in done.stdout  # the log of the run that failed
+    _, _, told = done.stdout.partition("told to the webhook:")
+    assert "archive" in told
+    assert "exit code 28" in told
+    assert not list(tmp_path.iterdir())
+    assert not processes_of(str(tmp_path))
+
+
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     demo = subprocess.Popen(
         [COMMAND, "demo"], env=environment(tmp_path), stdout=subprocess.PIPE, text=True, process_group=0

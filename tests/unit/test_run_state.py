@@ -106,7 +106,7 @@ def test_a_story_has_its_end(name: str) -> None:
 
 
 @given(st.sampled_from(sorted(STORIES)), st.data())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_order_and_repeats_change_nothing(name: str, data: st.DataObject) -> None:
     bodies, _ = STORIES[name]
     expected = fold(bodies)
@@ -127,6 +127,12 @@ def test_what_history_shows_is_there() -> None:
     failed, _ = fold(STORIES["on another host after the first was lost"][0])
     assert failed["state_key"].startswith("FAILED#")
     assert failed["host"] == "b"
+
+
+def test_a_rejected_run_says_what_is_wrong_with_its_message() -> None:
+    run, _ = fold(STORIES["rejected"][0])
+    assert run["reason"] == "invalid: command: is missing"
+    assert run["state_key"].startswith("FAILED#")
 
 
 def test_a_silent_run_is_lost_and_heard_of_again() -> None:
