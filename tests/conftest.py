@@ -8,6 +8,12 @@ from pathlib import Path
 # --import-mode=importlib adds nothing to sys.path; the support modules are imported by their plain names.
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
+from hypothesis import settings
+
+# A busy machine is slow now and then; how long an example takes is no test's matter.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
 from fixtures import aws, aws_server, cloud, fleet, proxy, table, tmp_path
 from lambdas import code, control, functions
 from receiver import receiver

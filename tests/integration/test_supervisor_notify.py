@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from supervising import Witness, bare_supervisor, gone, until
+from supervising import Witness, bare_supervisor, until
 
 from runner.agent.supervision_launch import Finder
 from runner.errors import SupervisorUnavailable
@@ -46,9 +46,15 @@ def test_ready_means_that_it_listens(tmp_path: Path, systemd: socket.socket) -> 
 
 
 async def test_a_stop_asks_for_the_longest_grace(tmp_path: Path, systemd: socket.socket) -> None:
+    # The unit's own process: one that an agent starts is not the service that systemd watches.
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    process, path = bare_supervisor(tmp_path, env=os.environ)
+    path.rename(runtime / "supervisor.sock")
     witness = Witness(tmp_path)
     await witness.connect()
-    heard(systemd)
+    assert witness.hello.pid == process.pid
+    assert heard(systemd)["READY"] == "1"
     slow = "trap '' TERM; echo up; while :; do sleep 0.02; done"
     for grace in (50.0, 2.0):
         job = await witness.start("sh", "-c", slow, grace=grace)
@@ -58,8 +64,8 @@ async def test_a_stop_asks_for_the_longest_grace(tmp_path: Path, systemd: socket
         seconds = int(heard(systemd)["EXTEND_TIMEOUT_USEC"]) / 1e6
         assert 50 < seconds < 120
     finally:
-        os.kill(witness.hello.pid, signal.SIGKILL)
-        gone(witness.hello.pid)
+        process.kill()
+        process.wait()
         for pid in witness.left():
             os.kill(pid, signal.SIGKILL)
         until(lambda: not witness.left(), "the jobs are gone")
