@@ -10,13 +10,13 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 from hypothesis import settings
 
-# A busy machine is slow now and then; how long an example takes is no test's matter.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
-
 from fixtures import aws, aws_server, cloud, fleet, proxy, table, tmp_path
 from lambdas import code, control, functions
 from receiver import receiver
+
+# A busy machine is slow now and then; how long an example takes is no test's matter.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 __all__ = [
     "aws",
