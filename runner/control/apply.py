@@ -11,8 +11,8 @@ from runner.aws.schedules import Schedules
 from runner.aws.sqs import Queue
 from runner.aws.table import ABSENT, When
 from runner.control.definition import GroupDefinition, JobDefinition, changed
-from runner.control.eventbridge import digest, request_for, schedule_name
-from runner.errors import CronRunnerError
+from runner.control.eventbridge import NoSchedule, digest, expression, request_for, schedule_name
+from runner.errors import CronRunnerError, JobFilesInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runner.aws.session import Session
     from runner.aws.table import Table
     from runner.control.plan import Change, Plan
+    from runner.protocol import table as keys
 
 T = TypeVar("T")
 
@@ -54,6 +55,7 @@ async def apply(
     """
     now_jobs = {job.key: job for job in jobs}
     now_groups = dict(groups)
+    _refuse_what_cannot_be_fired(plan, now_jobs, now_groups)
     for change in plan.changes:
         if isinstance(change.new, GroupDefinition):
             await table.put(change.new.item())
@@ -133,6 +135,28 @@ async def _group_in_step(
         if job.scheduled != f"{group.schedules} {digest(request)}" or request["Name"] not in there
     ]
     return await _together([*outdated, *(drop(job) for job in unwanted)])
+
+
+def _refuse_what_cannot_be_fired(
+    plan: Plan, jobs: Mapping[keys.Key, JobDefinition], groups: Mapping[str, GroupDefinition]
+) -> None:
+    """Raise JobFilesInvalid for schedules that EventBridge Scheduler has no words for, before anything is written."""
+    news = [change.new for change in plan.changes]
+    by_aws = {**groups, **{new.name: new for new in news if isinstance(new, GroupDefinition)}}
+    by_aws = {name: group for name, group in by_aws.items() if group.fire == "eventbridge"}
+    meant = {**jobs, **{new.key: new for new in news if isinstance(new, JobDefinition)}}
+    for change in plan.changes:
+        if change.does == "delete" and isinstance(change.old, JobDefinition):
+            del meant[change.old.key]
+    faults = []
+    for job in meant.values():
+        if job.group in by_aws and job.schedule:
+            try:
+                expression(job)
+            except NoSchedule as error:
+                faults.append(str(error))
+    if faults:
+        raise JobFilesInvalid(faults)
 
 
 async def _save(table: Table, change: Change, who: Who) -> JobDefinition:

@@ -51,7 +51,7 @@ def request_for(job: JobDefinition, group: GroupDefinition, queue_arn: str, *, n
     request: dict[str, Any] = {
         "Name": schedule_name(group.name, job.name),
         "GroupName": group.schedules,
-        "ScheduleExpression": _expression(job),
+        "ScheduleExpression": expression(job),
         "ScheduleExpressionTimezone": job.timezone,
         "FlexibleTimeWindow": {"Mode": "OFF"},
         "State": "ENABLED" if job.enabled else "DISABLED",
@@ -72,7 +72,7 @@ def as_fired(job: JobDefinition, group: GroupDefinition) -> Schedule | None:
     if group.fire == "scheduler" or schedule is None or not isinstance(schedule.rule, Cron):
         return schedule
     try:
-        return parse_schedule(_expression(job), job.timezone)
+        return parse_schedule(expression(job), job.timezone)
     except NoSchedule:
         return None
 
@@ -83,7 +83,8 @@ def digest(request: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _expression(job: JobDefinition) -> str:
+def expression(job: JobDefinition) -> str:
+    """The schedule in EventBridge Scheduler's words; raises NoSchedule."""
     schedule = job.parsed()
     match schedule.rule if schedule is not None else None:
         case Rate() as rate:

@@ -23,7 +23,7 @@ from runner.control.notify import Notify
 from runner.control.plan import plan
 from runner.control.recorder import Recorder
 from runner.control.scheduler import minute
-from runner.errors import CronRunnerError
+from runner.errors import CronRunnerError, JobFilesInvalid
 from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 from runner.protocol.message import parse_message
@@ -340,6 +340,18 @@ async def test_apply_keeps_schedules_of_eventbridge_in_step(aws: Aws, table: Tab
         assert scheduler.list_schedules()["Schedules"] == []
     finally:
         scheduler.close()
+
+
+async def test_what_eventbridge_has_no_words_for_is_refused_before_anything_is_written(
+    aws: Aws, table: Table, cloud: Session
+) -> None:
+    group = GroupDefinition("web", aws.queue("web"), fire="eventbridge", role="arn:aws:iam::123456789012:role/s")
+    jobs = [JobDefinition("web", name, schedule="0 0 1 * 1") for name in ("a", "b")]
+    with pytest.raises(JobFilesInvalid) as caught:
+        await put(table, cloud, group, *jobs, JobDefinition("web", "c", schedule="@daily"))
+    assert len(caught.value.faults) == 2
+    assert await store.groups(table) == {}
+    assert await store.jobs(table) == []
 
 
 async def test_two_who_change_a_job_at_once_are_told(aws: Aws, table: Table, cloud: Session) -> None:
