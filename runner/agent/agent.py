@@ -20,7 +20,7 @@ from runner.agent.disk import Disk
 from runner.agent.health import judge
 from runner.agent.intake import Intake
 from runner.agent.listener import Listener
-from runner.agent.memory import keep_small
+from runner.agent.memory import keep_small, settle
 from runner.agent.notices import watch as watch_notices
 from runner.agent.notify import Notifier
 from runner.agent.operations import Operations
@@ -171,6 +171,7 @@ class Agent:
             ("queue facts", self._learn_redrive(parts, intake)),
             ("retention", self._prune(services, disk)),
             ("watchdog", watch.watch()),
+            ("memory", settle()),
             ("control", control.serve()),
         ):
             self._background.append(self._tasks.create_task(work, name=name))

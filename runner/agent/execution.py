@@ -39,9 +39,17 @@ class MessageState(StrEnum):
     GONE = "gone"  # deleted or handed back: nothing is owed to the queue
 
 
+_ID_BYTES = 12
+_random = bytearray()
+
+
 def new_execution_id() -> str:
     """Random, so that no two acceptances anywhere share it."""
-    return os.urandom(12).hex()
+    if not _random:
+        _random.extend(os.urandom(64 * _ID_BYTES))  # the kernel is asked for many at a time
+    taken = _random[-_ID_BYTES:].hex()
+    del _random[-_ID_BYTES:]
+    return taken
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from runner.sinks import Sink, Tag
 
 TAIL_BYTES = 4096
+SMALL_READ = 512
 SMALL_BYTES = 256 << 10
 """A run with no more output than this may share a stream where it gets none of its own."""
 
@@ -96,6 +97,7 @@ class Followed:
         self.secrets = set(secrets)
         self.masks = Masks(self.secrets)
         self._streams: dict[str, str] = {}  # its own, by sink
+        self._whole: bytes | None = None
         self._rules = rules
         self.watch = Watch(rules)
         self._watched = 0
@@ -193,13 +195,21 @@ class Followed:
     def read(self, offset: int, size: int) -> tuple[bytes, bool]:
         """The next bytes, and whether they reach the final end of the stretch. Raises OSError."""
         end, final = self.limit(offset)
-        data = spool.read(self.path, offset, min(size, end - offset)) if end > offset else b""
+        data = self._bytes(offset, min(size, end - offset)) if end > offset else b""
         if not data and end > offset and self.ended is not None:
             # Somebody has cut the file: what is gone counts as dropped, and nobody waits for it.
             self.size = offset
             self.ended = OutputEnd(self.ended.bytes_total, offset)
             return b"", True
         return data, final and offset + len(data) >= end
+
+    def _bytes(self, offset: int, size: int) -> bytes:
+        """From the file; what a run that has ended wrote in all is read once where it is next to nothing."""
+        if self.ended is None or self.size > SMALL_READ:
+            return spool.read(self.path, offset, size)
+        if self._whole is None:
+            self._whole = spool.read(self.path, 0, self.size)
+        return self._whole[offset : offset + size]
 
     # -- what readers have done
 
@@ -231,6 +241,7 @@ class Followed:
             reader.done = self.ended is not None and not self.unread(reader)
         if self.ended is not None and all(reader.done for reader in self.readers.values()):
             self.settled.set()
+            self._whole = None
 
     def punch(self) -> None:
         """Give back the disk behind all readers. Raises OSError."""
@@ -282,7 +293,7 @@ class Followed:
         gap = self.ended.gap if self.ended is not None else None
         floor = gap[1] if gap else self._punched
         start = max(floor, self.size - TAIL_BYTES - 2 * self.masks.longest)
-        data = spool.read(self.path, start, self.size - start) if self.size > start else b""
+        data = self._bytes(start, self.size - start) if self.size > start else b""
         spans = self.masks.spans(data)
         # A secret that begins before `start` is not found; it ends within the first `longest` bytes.
         first = self.masks.longest if start > floor else 0

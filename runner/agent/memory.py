@@ -1,14 +1,19 @@
-"""Settings of the C library's allocator, mallopt(3), that keep the agent small."""
+"""Settings of the allocators that keep the agent small, and its garbage collection cheap."""
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import gc
 
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
 LARGE_BYTES = 256 << 10
 ARENAS = 2
+SETTLED_AFTER_S = 2.0
+TRIM_EVERY_S = 600.0
+_GC_FIRST = 5_000
 
 
 def keep_small() -> None:
@@ -25,3 +30,21 @@ def keep_small() -> None:
     mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
     mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
     mallopt(_M_ARENA_MAX, ARENAS)
+
+
+async def settle() -> None:
+    """When everything is loaded: collect it never again, and give back what loading it took and no longer needs.
+
+    The descriptions of AWS's services are read from JSON of several times their size, and a full collection would
+    go through all modules for the sake of a few cycles.
+    """
+    gc.set_threshold(_GC_FIRST, 20, 20)
+    await asyncio.sleep(SETTLED_AFTER_S)
+    gc.collect()
+    gc.freeze()
+    while True:
+        try:
+            ctypes.CDLL(None).malloc_trim(0)
+        except AttributeError:  # musl
+            return
+        await asyncio.sleep(TRIM_EVERY_S)

@@ -31,6 +31,13 @@ QUICK = Timeouts(connect=1.0, answer=0.6, slack=8.0)
 REGION = "eu-west-1"
 
 
+@pytest.fixture(autouse=True, params=["direct", "botocore"])
+def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who makes the calls that are made all the time: every test holds for both."""
+    assert Session.__init__.__kwdefaults__ is not None
+    monkeypatch.setitem(Session.__init__.__kwdefaults__, "direct", request.param == "direct")
+
+
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The AWS settings of a test and of nobody else."""
