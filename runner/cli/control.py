@@ -41,6 +41,7 @@ def execute(args: argparse.Namespace) -> int:
     from runner.control.local import serve  # noqa: PLC0415
     from runner.protocol.units import parse_duration  # noqa: PLC0415
 
+    fleet.need_schedules()
     try:
         every = parse_duration(args.every)
     except ValueError as error:

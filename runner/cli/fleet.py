@@ -38,6 +38,17 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def need_schedules() -> None:
+    """Raise where what reads schedules is not installed, as on a host that only runs jobs."""
+    from importlib.util import find_spec  # noqa: PLC0415
+
+    if not all(find_spec(name) for name in ("cronsim", "yaml")):
+        raise CronRunnerError(
+            "cannot read schedules: cronsim and PyYAML are not installed; type: "
+            f"{sys.executable} -m pip install 'cron-runner[control]'"
+        )
+
+
 def table_name(args: argparse.Namespace) -> str:
     """The table: as given, else of the environment, else of the configuration, which need not exist; "" for none."""
     if given := args.table or os.environ.get(VARIABLE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -14,7 +15,6 @@ from runner.cli.jobs_plan import as_json, plan_text
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Sequence
 
     from runner.aws.session import Session
@@ -29,21 +29,36 @@ cron-runner jobs list --group web
 cron-runner jobs next nightly
 cron-runner jobs disable nightly --why "database is moved"
 """
+_EXAMPLES: Final = {
+    "apply": "--prune jobs/*.yaml",
+    "list": "--group web --json",
+    "show": "nightly",
+    "enable": "nightly",
+    "disable": 'nightly --why "database is moved"',
+    "trigger": "reindex",
+    "next": "nightly -n 10",
+}
 NOT_APPLIED: Final = 1
 _COMING: Final = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words behind `jobs`."""
-    from runner.cli.main import Parser  # noqa: PLC0415 - main imports this module when it is asked for
+    from runner.cli.main import Parser, add_config  # noqa: PLC0415 - main imports this module when it is asked for
 
     words = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
 
     def word(name: str, does: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
         added = words.add_parser(
-            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=f"example:\n  cron-runner jobs {name} {_EXAMPLES[name]}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         added.set_defaults(does=does)
+        add_config(added, default=argparse.SUPPRESS)
         fleet.add_options(added, group=name != "apply")
         return added
 
@@ -70,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Do what was asked."""
+    fleet.need_schedules()
     return int(args.does(args))
 
 

@@ -112,7 +112,7 @@ class _CommandParser(Parser):
         module = self.module = cast("CommandModule", import_module(self.command.module))
         self.epilog = "example:\n" + "\n".join(f"  {line}" for line in module.EXAMPLE.strip().splitlines())
         # Also behind the command, where fingers put it; what was given before the command stays without it.
-        _add_config(self, default=argparse.SUPPRESS)
+        add_config(self, default=argparse.SUPPRESS)
         module.add_arguments(self)
         self.set_defaults(execute=module.execute)
 
@@ -125,7 +125,8 @@ class _CommandParser(Parser):
         return known, unknown
 
 
-def _add_config(parser: argparse.ArgumentParser, default: Any) -> None:
+def add_config(parser: argparse.ArgumentParser, default: Any) -> None:
+    """The option that names the configuration."""
     parser.add_argument(
         "--config",
         type=Path,
@@ -144,7 +145,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"cron-runner {runner.__version__}")
-    _add_config(parser, default=None)
+    add_config(parser, default=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser)
     for command in COMMANDS:
         added = commands.add_parser(
