@@ -8,10 +8,11 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from runner.cli import fleet
 from runner.cli.jobs_plan import as_json, plan_text
+from runner.cli.jobs_shown import coming, listed, say, show, upcoming
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
@@ -67,13 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     apply.add_argument("--yes", action="store_true", help="do not ask; without a terminal nothing is done otherwise")
     apply.add_argument("--prune", action="store_true", help="delete the jobs of these groups that no file has")
     apply.add_argument("--dry", action="store_true", help="show the plan alone")
-    word("list", _list, "all jobs, when they are due next, and how their last run ended")
+    word("list", listed, "all jobs, when they are due next, and how their last run ended")
     for name, does, summary in (
-        ("show", _show, "a job as it was applied"),
+        ("show", show, "a job as it was applied"),
         ("enable", _enable, "let a job's schedule fire again; nothing of the time between is caught up with"),
         ("disable", _disable, "let a job's schedule not fire until it is enabled"),
         ("trigger", _trigger, "enqueue a run of a job now, and print its id"),
-        ("next", _next, "when a job is due next"),
+        ("next", upcoming, "when a job is due next"),
     ):
         added = word(name, does, summary)
         added.add_argument("job", metavar="JOB")
@@ -107,7 +108,7 @@ def _apply(args: argparse.Namespace) -> int:
                 " its queue to one of the files"
             )
         if not args.json:
-            _say(*plan_text(made))
+            say(*plan_text(made))
         if args.dry:
             _told(args, made, applied=False, schedules=[])
             return 0
@@ -128,119 +129,10 @@ def _agreed() -> bool:
 
 def _told(args: argparse.Namespace, made: Plan, *, applied: bool, schedules: Sequence[str]) -> None:
     if args.json:
-        _say(json.dumps(as_json(made, applied=applied, schedules=schedules), indent=2))
+        say(json.dumps(as_json(made, applied=applied, schedules=schedules), indent=2))
     elif applied:
         in_step = f"; in step with EventBridge Scheduler: {', '.join(schedules)}" if schedules else ""
-        _say(f"applied{in_step}" if made.changes or schedules else "nothing to do")
-
-
-def _list(args: argparse.Namespace) -> int:
-    from runner.control import store  # noqa: PLC0415
-    from runner.protocol import table as keys  # noqa: PLC0415
-
-    async def work(_: Session, table: Table) -> int:
-        jobs = [job for job in await store.jobs(table) if args.group in (None, job.group)]
-        status = await table.get_many(keys.status(job.group, job.name) for job in jobs)
-        groups = await store.groups(table)
-        now = time.time()
-        rows = [_listed(job, groups.get(job.group), status.get(keys.status(job.group, job.name)), now) for job in jobs]
-        if args.json:
-            _say(json.dumps(rows, indent=2))
-            return 0
-        titles = ("JOB", "GROUP", "SCHEDULE", "NEXT", "LAST", "OWNER")
-        shown = [
-            (
-                row["job"],
-                row["group"],
-                row["schedule"] or "-",
-                _next_words(job, row["next_unix"], now),
-                row["last"]["state"] if row["last"] else "-",
-                row["owner"] or "-",
-            )
-            for job, row in zip(jobs, rows, strict=True)
-        ]
-        _say(*(fleet.aligned(titles, shown) if shown else ["no jobs; `cron-runner jobs apply FILE` makes some"]))
-        return 0
-
-    return int(fleet.run(args, work))
-
-
-def _next_words(job: JobDefinition, moment: float | None, now: float) -> str:
-    if moment is not None:
-        return fleet.when(moment, job.timezone, now)
-    return "-" if job.enabled else "disabled"
-
-
-def _listed(
-    job: JobDefinition, group: GroupDefinition | None, status: dict[str, Any] | None, now: float
-) -> dict[str, Any]:
-    from runner.protocol.units import format_time  # noqa: PLC0415
-
-    coming = _coming(job, group, now, 1)
-    return {
-        "job": job.name,
-        "group": job.group,
-        "schedule": job.schedule,
-        "timezone": job.timezone if job.schedule else None,
-        "enabled": job.enabled,
-        "next": format_time(coming[0]) if coming else None,
-        "next_unix": coming[0] if coming else None,
-        "owner": job.owner,
-        "last": {name: status[name] for name in ("state", "run_id", "ended_at", "failing_since")} if status else None,
-    }
-
-
-def _coming(job: JobDefinition, group: GroupDefinition | None, now: float, count: int) -> list[float]:
-    from runner.control.eventbridge import as_fired  # noqa: PLC0415
-
-    parsed = as_fired(job, group) if group is not None else job.parsed()
-    schedule = parsed if job.enabled else None
-    return schedule.coming(max(now, job.since), count) if schedule is not None else []
-
-
-def _show(args: argparse.Namespace) -> int:
-    from runner.protocol.units import format_time  # noqa: PLC0415
-
-    job, _ = _job(args)
-    says: dict[str, Any] = {"job": job.name, **job.says()}
-    says |= {"revision": job.revision, "changed_at": format_time(job.changed_at), "changed_by": job.changed_by}
-    if args.json:
-        _say(json.dumps(says, indent=2))
-        return 0
-    if (schedule := job.parsed()) is not None:
-        says["schedule"] = f"{job.schedule}: {schedule.words()}"
-    width = max(map(len, says))
-    _say(
-        *(
-            f"{name.ljust(width)}  {value if isinstance(value, str) else json.dumps(value)}"
-            for name, value in says.items()
-        )
-    )
-    return 0
-
-
-def _next(args: argparse.Namespace) -> int:
-    from runner.control.definition import run_id_at  # noqa: PLC0415
-    from runner.protocol.units import format_time  # noqa: PLC0415
-
-    job, group = _job(args)
-    now = time.time()
-    schedule = job.parsed()
-    coming = _coming(job, group, now, max(1, args.count))
-    if args.json:
-        times = [{"at": format_time(at), "run_id": run_id_at(job.name, at)} for at in coming]
-        _say(json.dumps({"job": job.name, "group": job.group, "enabled": job.enabled, "next": times}, indent=2))
-        return 0
-    if schedule is None:
-        _say(f"{job.name} has no schedule; `cron-runner jobs trigger {job.name}` runs it")
-        return 0
-    _say(f"{job.name}: {schedule.words()}")
-    if not job.enabled:
-        _say(f"disabled; `cron-runner jobs enable {job.name}` lets it fire again")
-    elif not coming:
-        _say("never again")
-    _say(*(f"  {fleet.when(at, job.timezone, now)}" for at in coming))
-    return 0
+        say(f"applied{in_step}" if made.changes or schedules else "nothing to do")
 
 
 def _enable(args: argparse.Namespace) -> int:
@@ -268,9 +160,9 @@ def _switch(args: argparse.Namespace, *, enabled: bool) -> int:
 
     job, group = fleet.run(args, work)
     word = "enabled" if enabled else "disabled"
-    coming = _coming(job, group, time.time(), 1)
-    due = f", next {fleet.when(coming[0], job.timezone, time.time())}" if coming else ""
-    _say(
+    times = coming(job, group, time.time(), 1)
+    due = f", next {fleet.when(times[0], job.timezone, time.time())}" if times else ""
+    say(
         json.dumps({"job": job.name, "group": job.group, "enabled": enabled})
         if args.json
         else f"{job.name} is {word}{due}"
@@ -295,21 +187,5 @@ def _trigger(args: argparse.Namespace) -> int:
         return {"job": job.name, "group": job.group, "run_id": run_id, "queue": queue.label}
 
     sent = fleet.run(args, work)
-    _say(json.dumps(sent) if args.json else sent["run_id"])
+    say(json.dumps(sent) if args.json else sent["run_id"])
     return 0
-
-
-def _job(args: argparse.Namespace) -> tuple[JobDefinition, GroupDefinition | None]:
-    """The job that is meant, and its group."""
-    from runner.control import store  # noqa: PLC0415
-
-    async def work(_: Session, table: Table) -> tuple[JobDefinition, GroupDefinition | None]:
-        job = await store.job(table, args.job, args.group)
-        return job, (await store.groups(table)).get(job.group)
-
-    found: tuple[JobDefinition, GroupDefinition | None] = fleet.run(args, work)
-    return found
-
-
-def _say(*lines: str) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))

@@ -1,0 +1,143 @@
+"""``cron-runner jobs list / show / next``: what the table's jobs are, and when they are due."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from runner.cli import fleet
+from runner.cli.jobs_plan import shown
+
+if TYPE_CHECKING:
+    import argparse
+
+    from runner.aws.session import Session
+    from runner.aws.table import Table
+    from runner.control.definition import GroupDefinition, JobDefinition
+
+
+def listed(args: argparse.Namespace) -> int:
+    """All jobs."""
+    from runner.control import store  # noqa: PLC0415
+    from runner.protocol import table as keys  # noqa: PLC0415
+
+    async def work(_: Session, table: Table) -> int:
+        jobs = [job for job in await store.jobs(table) if args.group in (None, job.group)]
+        status = await table.get_many(keys.status(job.group, job.name) for job in jobs)
+        groups = await store.groups(table)
+        now = time.time()
+        rows = [_row(job, groups.get(job.group), status.get(keys.status(job.group, job.name)), now) for job in jobs]
+        if args.json:
+            say(json.dumps(rows, indent=2))
+            return 0
+        titles = ("JOB", "GROUP", "SCHEDULE", "NEXT", "LAST", "OWNER")
+        cells = [
+            (
+                row["job"],
+                row["group"],
+                row["schedule"] or "-",
+                _next_words(job, row["next_unix"], now),
+                row["last"]["state"] if row["last"] else "-",
+                row["owner"] or "-",
+            )
+            for job, row in zip(jobs, rows, strict=True)
+        ]
+        say(*(fleet.aligned(titles, cells) if cells else ["no jobs; `cron-runner jobs apply FILE` makes some"]))
+        return 0
+
+    return int(fleet.run(args, work))
+
+
+def _next_words(job: JobDefinition, moment: float | None, now: float) -> str:
+    if moment is not None:
+        return fleet.when(moment, job.timezone, now)
+    return "-" if job.enabled else "disabled"
+
+
+def _row(
+    job: JobDefinition, group: GroupDefinition | None, status: dict[str, Any] | None, now: float
+) -> dict[str, Any]:
+    from runner.protocol.units import format_time  # noqa: PLC0415
+
+    times = coming(job, group, now, 1)
+    return {
+        "job": job.name,
+        "group": job.group,
+        "schedule": job.schedule,
+        "timezone": job.timezone if job.schedule else None,
+        "enabled": job.enabled,
+        "next": format_time(times[0]) if times else None,
+        "next_unix": times[0] if times else None,
+        "owner": job.owner,
+        "last": {name: status[name] for name in ("state", "run_id", "ended_at", "failing_since")} if status else None,
+    }
+
+
+def coming(job: JobDefinition, group: GroupDefinition | None, now: float, count: int) -> list[float]:
+    """The job's next fire times, as whoever fires its group has them; none while it is disabled."""
+    from runner.control.eventbridge import as_fired  # noqa: PLC0415
+
+    parsed = as_fired(job, group) if group is not None else job.parsed()
+    schedule = parsed if job.enabled else None
+    return schedule.coming(max(now, job.since), count) if schedule is not None else []
+
+
+def show(args: argparse.Namespace) -> int:
+    """One job, field by field."""
+    from runner.protocol.units import format_time  # noqa: PLC0415
+
+    job, _ = _job(args)
+    says: dict[str, Any] = {"job": job.name, **job.says()}
+    says |= {"revision": job.revision, "changed_at": format_time(job.changed_at), "changed_by": job.changed_by}
+    if args.json:
+        say(json.dumps(says, indent=2))
+        return 0
+    if (schedule := job.parsed()) is not None:
+        says["schedule"] = f"{job.schedule}: {schedule.words()}"
+    width = max(map(len, says))
+    say(*(f"{name.ljust(width)}  {shown(name, value)}" for name, value in says.items()))
+    return 0
+
+
+def upcoming(args: argparse.Namespace) -> int:
+    """The next fire times of one job, in words."""
+    from runner.control.definition import run_id_at  # noqa: PLC0415
+    from runner.protocol.units import format_time  # noqa: PLC0415
+
+    job, group = _job(args)
+    now = time.time()
+    schedule = job.parsed()
+    times = coming(job, group, now, max(1, args.count))
+    if args.json:
+        said = [{"at": format_time(at), "run_id": run_id_at(job.name, at)} for at in times]
+        say(json.dumps({"job": job.name, "group": job.group, "enabled": job.enabled, "next": said}, indent=2))
+        return 0
+    if schedule is None:
+        say(f"{job.name} has no schedule; `cron-runner jobs trigger {job.name}` runs it")
+        return 0
+    say(f"{job.name}: {schedule.words()}")
+    if not job.enabled:
+        say(f"disabled; `cron-runner jobs enable {job.name}` lets it fire again")
+    elif not times:
+        say("never again")
+    say(*(f"  {fleet.when(at, job.timezone, now)}" for at in times))
+    return 0
+
+
+def _job(args: argparse.Namespace) -> tuple[JobDefinition, GroupDefinition | None]:
+    """The job that is meant, and its group."""
+    from runner.control import store  # noqa: PLC0415
+
+    async def work(_: Session, table: Table) -> tuple[JobDefinition, GroupDefinition | None]:
+        job = await store.job(table, args.job, args.group)
+        return job, (await store.groups(table)).get(job.group)
+
+    found: tuple[JobDefinition, GroupDefinition | None] = fleet.run(args, work)
+    return found
+
+
+def say(*lines: str) -> None:
+    """Lines on standard output."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
