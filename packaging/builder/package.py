@@ -35,7 +35,8 @@ _SCRIPTS = {
 }
 # What is for one format only. Compiled code: rpm's Python is always 3.11; on Debian postinst compiles for its own.
 _ONLY = (
-    ("rpm", "*.pyc"), ("rpm", "*/__pycache__"), ("deb", "*/changelog.Debian.gz"), ("deb", "usr/share/lintian*"),
+    ("rpm", "*.pyc"), ("rpm", "*/__pycache__"), ("deb", "*.cpython-31[2-9]-*.so"), ("deb", "*/changelog.Debian.gz"),
+    ("deb", "usr/share/lintian*"),
 )  # fmt: skip
 _MOVED = {"rpm": {"usr/share/zsh/vendor-completions": "usr/share/zsh/site-functions"}}
 _ROOT_TREES = ("usr/lib/cron-runner", "usr/share/doc/cron-runner", "etc/cron-runner")

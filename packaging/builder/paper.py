@@ -17,8 +17,6 @@ DOC = "usr/share/doc/cron-runner"
 MAINTAINER = "cron-runner maintainers <maintainers@cron-runner.invalid>"
 REVISION = "1"
 LINTIAN = """\
-# As PyPI has them, and as their hashes in requirements.lock say.
-cron-runner: unstripped-binary-or-object [usr/lib/cron-runner/*.so]
 # Guarded by /run/systemd/system. A restart that leaves jobs alone and a reload are not what debhelper's scripts do.
 cron-runner: maintainer-script-calls-systemctl *
 # Not made for Debian's archive.

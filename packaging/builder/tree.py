@@ -10,10 +10,12 @@ import py_compile
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import elf
 import lock
 import paper
 import tools
@@ -23,8 +25,15 @@ if TYPE_CHECKING:
 
 HOME = "usr/lib/cron-runner"
 _DROPPED_SUFFIXES = (".pyi", ".c", ".h", ".cc", ".typed")
-_DROPPED_FACTS = ("RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json")
-_DROPPED = ("bin", "boto3/examples", "boto3/data", "psutil/tests", "__pycache__")
+_DROPPED_FILES = (
+    "RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json",
+    "dateutil-zoneinfo.tar.gz",  # of the time zones only UTC and the host's own are used
+)  # fmt: skip
+# Of the wheels what nothing here imports.
+_DROPPED = (
+    "bin", "boto3/examples", "boto3/data", "psutil/tests", "urllib3/contrib/emscripten", "prometheus_client/twisted",
+    "prometheus_client/django", "prometheus_client/aiohttp", "__pycache__",
+)  # fmt: skip
 # What botocore needs beside the services themselves.
 _COMMON_DATA = ("_retry.json", "endpoints.json", "partitions.json", "sdk-default-configuration.json")
 
@@ -47,7 +56,9 @@ def make(source: Path, work: Path, arch: str, version: str | None) -> Made:
     wheels(source, home, arch, work)
     services = constant(source / "runner/aws/models.py", "SERVICES")
     cut_botocore(home / "botocore" / "data", services)
+    elf.strip_all(home)
     shutil.copytree(source / "runner", home / "runner", ignore=shutil.ignore_patterns("__pycache__"))
+    cut_services(home)
     if version is not None:
         stamp = home / "runner/__init__.py"
         stamp.write_text(re.sub(r'__version__ = ".*"', f'__version__ = "{version}"', stamp.read_text()))
@@ -93,9 +104,11 @@ def wheels(source: Path, home: Path, arch: str, work: Path) -> None:
     for name in _DROPPED:
         for path in sorted(home.rglob(name)) if "/" not in name else [home / name]:
             shutil.rmtree(path, ignore_errors=True)
-    for path in sorted(home.rglob("*")):
-        if path.is_file() and (path.suffix in _DROPPED_SUFFIXES or path.name in _DROPPED_FACTS):
+    for path in sorted(path for path in home.rglob("*") if path.is_file()):
+        if path.suffix in _DROPPED_SUFFIXES or path.name in _DROPPED_FILES:
             path.unlink()
+        elif path.suffix == ".py" and (code := path.read_bytes()).startswith(b"#!"):
+            path.write_bytes(b"#" + code.partition(b"\n")[1] + code.partition(b"\n")[2])  # no program; as many lines
 
 
 def _later_libraries(source: Path, home: Path, arch: str, work: Path, name: str) -> None:
@@ -129,6 +142,19 @@ def cut_botocore(data: Path, services: tuple[str, ...]) -> None:
     for path in sorted(data.rglob("*.json")):  # botocore reads both; uncompressed they are a tenth of the package
         path.with_suffix(".json.gz").write_bytes(gzip.compress(path.read_bytes(), compresslevel=9, mtime=0))
         path.unlink()
+
+
+def cut_services(home: Path) -> None:
+    """Of each service what is called: the agent would leave out the rest when it reads it (`runner.aws.models`)."""
+    code = (
+        "import gzip, json, pathlib, sys; home = sys.argv[1]; sys.path.insert(0, home)\n"
+        "from runner.aws.models import OPERATIONS, cut_service\n"
+        "for name, operations in OPERATIONS.items():\n"
+        "    for path in sorted(pathlib.Path(home, 'botocore/data', name).glob('*/service-2.json.gz')):\n"
+        "        model = cut_service(json.loads(gzip.decompress(path.read_bytes())), operations)\n"
+        "        path.write_bytes(gzip.compress(json.dumps(model).encode(), compresslevel=9, mtime=0))\n"
+    )
+    tools.run(sys.executable, "-ISB", "-c", code, home)
 
 
 def launchers(root: Path, python: str) -> None:

@@ -95,6 +95,18 @@ def run(report: Report, built: Built) -> None:
         assert said("dpkg-deb", "-I", deb, "conffiles").split() == ["/etc/cron-runner/config.toml"]
         owners = {line.split()[1] for line in said("dpkg-deb", "-c", deb).splitlines()}
         assert owners == {"root/root"}, owners
+    with report.check("the other architecture's has that architecture's libraries, and no other"):
+        other = {"x86_64": ("arm64", "aarch64"), "aarch64": ("amd64", "x86_64")}[os.uname().machine]
+        said(ROOT / "packaging/build", "--arch", other[0], "--format", "deb", "--out", OUT / "other")
+        [deb_other] = (OUT / "other").glob(f"*_{other[0]}.deb")
+        libraries = [
+            line.split()[-1] for line in said("dpkg-deb", "-c", deb_other).splitlines() if line.endswith(".so")
+        ]
+        assert len(libraries) >= 5, libraries
+        with tempfile.TemporaryDirectory() as scratch:
+            said("dpkg-deb", "-x", deb_other, scratch)
+            machines = {(Path(scratch) / name).read_bytes()[18] for name in libraries}
+        assert machines == {{"aarch64": 183, "x86_64": 62}[other[1]]}, machines
     if shutil.which("lintian"):
         with report.check("lintian finds no errors, and no warnings"):
             text = said("lintian", "--fail-on=error,warning", "--allow-root", deb)

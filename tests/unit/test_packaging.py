@@ -167,3 +167,20 @@ def test_modes_and_times_do_not_depend_on_who_builds(tmp_path: Path, tree: Modul
     modes = {str(path.relative_to(tmp_path)): oct(path.stat().st_mode & 0o777) for path in tmp_path.rglob("*")}
     assert modes == {"usr": "0o755", "usr/bin": "0o755", "usr/bin/program": "0o755", "module.py": "0o644"}
     assert {path.stat().st_mtime for path in tmp_path.rglob("*")} == {1_700_000_000}
+
+
+def test_a_stripped_library_still_loads(tmp_path: Path, tree: ModuleType) -> None:
+    import psutil
+
+    [library] = Path(psutil.__file__).parent.glob("_psutil_linux*.so")
+    whole = library.read_bytes()
+    shutil.copytree(library.parent, tmp_path / "psutil")
+    tree.elf.strip_all(tmp_path)
+    assert (tmp_path / "psutil" / library.name).stat().st_size < len(whole)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import psutil; print(psutil.__file__, psutil.cpu_count())"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(str(tmp_path))
+    with pytest.raises(ValueError, match="not a 64-bit"):
+        tree.elf.stripped(b"#!/bin/sh\n")
