@@ -9,7 +9,6 @@ import socket
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.errors import AwsUnavailable, CronRunnerError
@@ -56,7 +55,7 @@ def table_name(args: argparse.Namespace) -> str:
     from runner import config  # noqa: PLC0415 - `--help` needs none of it
     from runner.config.reader import DEFAULT_PATH  # noqa: PLC0415
 
-    if args.config is None and not Path(DEFAULT_PATH).exists():
+    if args.config is None and not os.access(DEFAULT_PATH, os.F_OK):  # or not for this user to see
         return ""
     return config.load(args.config, os.environ).fleet.table
 

@@ -57,7 +57,7 @@ class Clients:
             self._loop.at(now() + _ACCEPT_AGAIN, self._listen)
             return
         client = Connection(sock)
-        if len(self._connected) >= MOST_CLIENTS or not peer_allowed(client.peer_uid, client.peer_gid):
+        if len(self._connected) >= MOST_CLIENTS or not peer_allowed(client.peer_uid, client.peer_gids):
             client.send({"ok": False, "code": "refused", "error": "cannot talk to this user; see the supervisor's log"})
             with contextlib.suppress(Hangup):
                 client.flush()

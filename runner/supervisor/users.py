@@ -123,7 +123,7 @@ class Users:
         return gid
 
 
-def peer_allowed(uid: int, gid: int) -> bool:
+def peer_allowed(uid: int, gids: tuple[int, ...]) -> bool:
     """Whether a process with these ids may use the socket: root, our own user, the agent's user or group."""
     if uid in (0, os.geteuid()):
         return True
@@ -132,7 +132,7 @@ def peer_allowed(uid: int, gid: int) -> bool:
             return True
     except KeyError:
         pass
-    return gid == agent_gid()
+    return agent_gid() in gids
 
 
 def agent_gid() -> int | None:

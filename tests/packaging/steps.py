@@ -36,6 +36,17 @@ def counted(seconds: int) -> str:
     return "\n".join(f"line {number}" for number in range(1, seconds * 10 + 1))
 
 
+def endless(end: str) -> str:
+    """As `counting`, until a file of that name exists. `unbroken` tells whether its output is whole."""
+    return f"i=0; while [ ! -e {end} ]; do i=$((i+1)); echo line $i; sleep 0.1; done; exit 7"
+
+
+def unbroken(output: str, least: int = 20) -> bool:
+    """Whether these are the numbered lines from the first on, in order, none missing and none twice."""
+    lines = output.splitlines()
+    return len(lines) >= least and lines == [f"line {number}" for number in range(1, len(lines) + 1)]
+
+
 def install(guest: Guest, deb: Path) -> str:
     """By apt, without a network."""
     return guest.run(f"DEBIAN_FRONTEND=noninteractive apt-get install -qy {guest.put(deb)}", timeout=180)
