@@ -28,6 +28,7 @@ _DROPPED_SUFFIXES = (".pyi", ".c", ".h", ".cc", ".typed")
 _DROPPED_FILES = (
     "RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json",
     "dateutil-zoneinfo.tar.gz",  # of the time zones only UTC and the host's own are used
+    "rrule.py", "_psaix.py", "_psbsd.py", "_psosx.py", "_pssunos.py", "_pswindows.py",
 )  # fmt: skip
 # Of the wheels what nothing here imports.
 _DROPPED = (

@@ -51,8 +51,8 @@ def run(report: Report, deb: Path) -> None:
 
 def _cloud(guest: Guest) -> Cloud:
     """The stand-in inside of the host, on its own loopback."""
-    for name in ("standin.py", "standin_sqs.py", "standin_logs.py"):
-        guest.put(SUPPORT / name)
+    for path in SUPPORT.glob("standin*.py"):
+        guest.put(path)
     program = guest.put(Path(__file__).with_name("cloud.py"))
     guest.run(
         "mkdir -p /opt/aws && cp /mailbox/*.py /opt/aws; systemd-run -q --unit=stand-in "
