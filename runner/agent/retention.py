@@ -30,8 +30,9 @@ async def trim(directory: Path, offsets: OffsetStore, active: AbstractSet[Path])
     except OSError as error:
         log.warning("spool_not_trimmed", error=str(error))
         return
+    if not removed:
+        return
     gone = [tag.key for tag, settled in known if settled and not spool.path_of(directory, tag).exists()]
     if gone:
         await offsets.removed(gone)
-    if removed:
-        log.debug("spool_trimmed", files=removed)
+    log.debug("spool_trimmed", files=removed)
