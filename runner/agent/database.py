@@ -41,8 +41,8 @@ When = Literal["durable", "now", "lazy"]
 - ``lazy``: within a moment, as ``now``; for what is repeated without harm where it is lost.
 """
 _Item = tuple[Work, asyncio.Future[Any]]
-GATHER_S = 0.01
-LAZY_S = 0.1
+GATHER_S = 0.02
+LAZY_S = 0.25
 
 RETRY_S = 1.0
 # A full or failing disk is waited out; every other error is a fault of the one piece of work that met it.

@@ -6,6 +6,7 @@ Only the coroutine in run.py and the lease keeper change it; the journal stores 
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -39,17 +40,20 @@ class MessageState(StrEnum):
     GONE = "gone"  # deleted or handed back: nothing is owed to the queue
 
 
-_ID_BYTES = 12
+_RANDOM_BYTES = 6
 _random = bytearray()
 
 
 def new_execution_id() -> str:
-    """Random, so that no two acceptances anywhere share it."""
+    """Random, so that no two acceptances anywhere share it, behind its millisecond.
+
+    What is new then stands together in the journal's indexes, and a million old rows cost a new one nothing.
+    """
     if not _random:
-        _random.extend(os.urandom(64 * _ID_BYTES))  # the kernel is asked for many at a time
-    taken = _random[-_ID_BYTES:].hex()
-    del _random[-_ID_BYTES:]
-    return taken
+        _random.extend(os.urandom(64 * _RANDOM_BYTES))  # the kernel is asked for many at a time
+    taken = _random[-_RANDOM_BYTES:].hex()
+    del _random[-_RANDOM_BYTES:]
+    return f"{time.time_ns() // 1_000_000 & 0xFFFFFFFFFFFF:012x}{taken}"
 
 
 @dataclass(slots=True)
