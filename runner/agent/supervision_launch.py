@@ -70,8 +70,17 @@ class Finder:
             with contextlib.suppress(SupervisorUnavailable):
                 return _dial(path)
             log = self._runtime / "supervisor.log"
+            process = self._spawn(path, log)
+            self._child = process.pid
+            return _await(process, path, log)
+        finally:
+            os.close(lock)
+
+    def _spawn(self, path: Path, log: Path) -> subprocess.Popen[bytes]:
+        """The supervisor's process. Raises SupervisorUnavailable, also where Python is replaced or out of reach."""
+        try:
             with log.open("ab") as stderr:
-                process = subprocess.Popen(
+                return subprocess.Popen(
                     self._command(path),
                     stdin=subprocess.DEVNULL,
                     stdout=stderr,
@@ -81,10 +90,11 @@ class Finder:
                     env={name: value for name, value in os.environ.items() if name not in OF_SYSTEMD},
                     start_new_session=True,
                 )
-            self._child = process.pid
-            return _await(process, path, log)
-        finally:
-            os.close(lock)
+        except OSError as error:
+            raise SupervisorUnavailable(
+                f"cannot start a supervisor: {error.filename}: {error.strerror}; "
+                "install cron-runner where this user may read and execute it"
+            ) from error
 
     def _command(self, path: Path) -> list[str]:
         root = str(Path(runner.__file__).resolve().parent.parent)

@@ -81,3 +81,12 @@ def test_where_the_companion_unit_is_down_no_other_supervisor_is_started(tmp_pat
     with pytest.raises(SupervisorUnavailable, match=r"run-supervisor/supervisor\.sock: No such file"):
         Finder(runtime, None, (), 30.0).open()
     assert not runtime.exists()
+
+
+def test_a_supervisor_that_cannot_be_executed_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "venv" / "bin" / "python3"  # an upgrade has replaced it, or this user may not reach it
+    monkeypatch.setattr("sys.executable", str(gone))
+    with pytest.raises(SupervisorUnavailable, match=f"^cannot start a supervisor: {gone}: No such file .*; install"):
+        Finder(tmp_path / "run", None, (), 0.0).open()
