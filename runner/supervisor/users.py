@@ -31,11 +31,16 @@ class Identity:
         self.environment = {
             "PATH": _PATH_USER if entry.pw_uid else _PATH_ROOT,
             "HOME": entry.pw_dir or "/",
-            "SHELL": entry.pw_shell or "/bin/sh",
+            # Programs run what SHELL names: a service user's nologin there would break what they start.
+            "SHELL": entry.pw_shell if _is_shell(entry.pw_shell) else "/bin/sh",
             "USER": entry.pw_name,
             "LOGNAME": entry.pw_name,
             "LANG": os.environ.get("LANG") or "C.UTF-8",
         }
+
+
+def _is_shell(path: str) -> bool:
+    return bool(path) and path.rsplit("/", 1)[-1] not in ("nologin", "false", "true")
 
 
 def _own_entry() -> pwd.struct_passwd:

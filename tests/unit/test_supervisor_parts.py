@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -314,3 +315,18 @@ def test_the_supervisor_loads_little() -> None:
                           capture_output=True, text=True, check=True)  # fmt: skip
     heavy = {"asyncio", "dataclasses", "inspect", "logging", "pathlib", "subprocess", "threading", "tomllib", "typing"}
     assert not heavy & set(said.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("shell", "expected"),
+    [
+        ("/bin/bash", "/bin/bash"),
+        ("/usr/sbin/nologin", "/bin/sh"),
+        ("/sbin/nologin", "/bin/sh"),
+        ("/bin/false", "/bin/sh"),
+        ("", "/bin/sh"),
+    ],
+)
+def test_shell_names_a_program_that_runs_commands(shell: str, expected: str) -> None:
+    entry = pwd.struct_passwd(("svc", "x", os.getuid(), os.getgid(), "", "/srv", shell))
+    assert users.Identity(entry).environment["SHELL"] == expected
