@@ -77,7 +77,7 @@ class StandIn:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            tied_to_us([sys.executable, "-c", _SERVE]),
+            tied_to_us([sys.executable, "-P", "-c", _SERVE]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
