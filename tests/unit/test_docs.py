@@ -118,7 +118,7 @@ def test_command_lines_are_understood(text: str) -> None:
 def invocations(text: str) -> Iterator[list[str]]:
     """The words of each `cron-runner …` up to what ends it: a pipe, a comment, the job's own command."""
     unquoted = re.sub(r"'[^']*'|\"[^\"]*\"", "TEXT", re.sub(r" #.*", "", text))
-    for match in re.finditer(r"(?<![\w/.-])cron-runner ([a-z][^\n|;>)&]*)", unquoted):
+    for match in re.finditer(r"(?<![\w/.=-])cron-runner ([a-z][^\n|;>)&]*)", unquoted):
         yield [word for word in match[1].partition(" -- ")[0].split() if word != "-"]
 
 
