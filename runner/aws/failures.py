@@ -183,7 +183,8 @@ def _refused(action: str, response: Mapping[str, Any], clock_ahead: float | None
     """An answer that says no: an AWS error, or a bare HTTP status from AWS's front or a proxy."""
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = plain_code(str(response["Error"].get("Code", "")))
-    text = _one_line(response["Error"].get("Message") or "no reason given")
+    # A sentence of AWS, of which ours goes on.
+    text = _one_line(response["Error"].get("Message") or "no reason given").rstrip(".")
     if code in ("", "Unknown") or code.isdigit():
         code = {413: "RequestEntityTooLarge", 429: "ThrottlingException"}.get(status, f"Http{status}")
         code = "ServerError" if status >= 500 else code

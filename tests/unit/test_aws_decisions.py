@@ -172,3 +172,10 @@ def test_importing_the_queue_imports_no_botocore() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_our_remedy_goes_on_from_the_sentence_of_aws() -> None:
+    error = refused("AWS.SimpleQueueService.NonExistentQueue", "The specified queue does not exist.")
+    assert str(error).startswith(
+        "cannot call ReceiveMessage: QueueDoesNotExist: The specified queue does not exist; create the queue, or"
+    )
