@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.admission import Decision, HostLoad, Terms, decide, hand_back, room, terms
+from runner.agent.admission import Decision, decide, hand_back, room
 from runner.agent.clearing import Clearing
 from runner.agent.execution import Execution, MessageState, new_execution_id
 from runner.agent.fleet import under_maintenance
+from runner.agent.offer import Offer
 from runner.agent.run import Run
 from runner.agent.waiting import (
     Dropped,
@@ -41,10 +42,8 @@ if TYPE_CHECKING:
 
     from runner.agent.answers import Answers
     from runner.agent.lease import Lease
-    from runner.agent.load import HostGauge
     from runner.agent.services import Services
     from runner.aws.sqs import Received
-    from runner.config import Admission
     from runner.protocol.job import Job
 
 log = structlog.get_logger()
@@ -75,13 +74,9 @@ class Door:
         self._fifo = fifo
         self._answers = answers
         self._line: Line[Ticket] = Line(services.roster.ledger)
-        self._admission: Admission | None = None
-        self._on = Terms("one-at-a-time", {}, {}, 0.0)
-        self._gauge: HostGauge | None = None
-        self._measured = asyncio.Event()
+        self.offer = Offer(services)
         self._looking = asyncio.Event()
         self._releasing: asyncio.Task[None] | None = None
-        self.load: HostLoad | None = None
         self.yields = Yields()
         self.blocked_by: Callable[[], str | None] = lambda: None
         self.max_receive_count: int | None = None
@@ -99,39 +94,11 @@ class Door:
 
     # -- what is decided on
 
-    def on(self) -> Terms:
-        """The terms of the configuration in use."""
-        admission = self._services.config.admission
-        if admission is not self._admission:
-            self._admission = admission
-            if admission.policy == "resources":
-                self._begin_measuring()
-            else:
-                self._gauge = self.load = None
-                self._measured.clear()
-            self._settle_terms()
-        return self._on
-
-    def _settle_terms(self) -> None:
-        assert self._admission is not None
-        self._on = terms(self._admission, self.load)
-        ledger = self._services.roster.ledger
-        ledger.price = self._on.asked
-        ledger.reprice()
-
-    def _begin_measuring(self) -> None:
-        from runner.agent.load import HostGauge  # noqa: PLC0415 - only for this policy
-
-        hello = self._services.link.hello
-        self._gauge = HostGauge(hello.pid if hello else None)
-        self.load = self._gauge.read()
-        self._measured.set()
-
     def room(self) -> tuple[int, str]:
         """How many messages may be asked for, and why none."""
         if len(self.held) >= MOST_HELD:
             return 0, f"{len(self.held)} held runs"
-        return room(self.on(), self._services.roster.ledger, self.load, self._line.kept)
+        return room(self.offer.on(), self._services.roster.ledger, self.offer.load, self._line.kept)
 
     def foresee(self, job: Job) -> Decision:
         """What would be decided on a job that came now; nothing is taken or kept for it."""
@@ -142,8 +109,8 @@ class Door:
     def _view(self) -> View:
         paused, fleet = self._services.pausing.current, self._services.fleet
         return View(
-            on=self.on(),
-            load=self.load,
+            on=self.offer.on(),
+            load=self.offer.load,
             now=self._services.now(),
             clock=time.monotonic(),
             max_receive_count=self.max_receive_count,
@@ -186,7 +153,7 @@ class Door:
         """Look after those who wait, and measure while the policy asks for it."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._look_after(), name="held")
-            tasks.create_task(self._measure(), name="load")
+            tasks.create_task(self.offer.measure(), name="load")
 
     async def _look_after(self) -> None:
         freed = self._services.roster.freed
@@ -198,28 +165,6 @@ class Door:
             freed.clear()
             self._settle()
             await asyncio.sleep(0.01)  # ends that come in quick succession are looked at together
-
-    async def _measure(self) -> None:
-        from runner.agent.load import Pace, RunGauge  # noqa: PLC0415 - only for this policy
-
-        pace, runs = Pace(), RunGauge()
-        while True:
-            await self._measured.wait()
-            await pace.wait()
-            began = time.monotonic()
-            roster = self._services.roster
-            if roster.taking_room:
-                usage = await self._services.link.usage()
-                keys = {run.execution.key: run.execution.run_id for run in roster.active()}
-                roster.ledger.measure(runs.read(usage, keys))
-            if self._gauge is None:
-                continue  # the policy has changed meanwhile
-            before, self.load = self.load, self._gauge.read()
-            pace.took(time.monotonic() - began)
-            if before is None or (before.cores, before.memory) != (self.load.cores, self.load.memory):
-                self._settle_terms()
-            roster.changed.set()
-            roster.freed.set()
 
     def _settle(self) -> None:
         for waiting in self.held:

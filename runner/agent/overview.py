@@ -134,8 +134,8 @@ class Overview:
 
     def _admission(self) -> dict[str, Any]:
         door, ledger = self._intake.door, self._services.roster.ledger
-        on = door.on()
-        load = door.load
+        on = door.offer.on()
+        load = door.offer.load
         return {
             "policy": on.policy,
             "offered": named(on.offered),
