@@ -90,8 +90,9 @@ class Watched:
         return time.monotonic() - began
 
     def unfed_s(self) -> float:
-        """For how long the watchdog has not been fed."""
-        return time.monotonic() - max(at for at, fields in list(self.systemd.told) if "WATCHDOG" in fields)
+        """For how long the watchdog has not been fed, which systemd counts from READY on."""
+        fed = [at for at, fields in list(self.systemd.told) if "WATCHDOG" in fields or "READY" in fields]
+        return time.monotonic() - max(fed) if fed else 0.0
 
     def lasts(self, seconds: float, check: Callable[[], None]) -> None:
         """`check` holds for so long, and systemd finds no reason to restart the agent."""
