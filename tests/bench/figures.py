@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from runner.agent.database import open_connection
 
 import meter
-from consumers import HELLO, STAMP
+from consumers import HELLO, STAMP, ordinary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,10 +136,13 @@ def spawn_limit(jobs: int, at_once: int = 4) -> Figures:
 def output(consumer: CronRunner, lines: int) -> Figures:
     """One job that writes lines of 100 bytes as fast as it can, until all of them are in CloudWatch Logs."""
     code = f"import sys; w = sys.stdout.write; [w('x' * 99 + '\\n') for _ in range({lines})]"
-    with (consumer.directory / "plain").open("wb") as plain:
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], stdout=plain, check=True)
-        disk = time.perf_counter() - began
+    to_disk = []
+    for _ in range(3):  # the first one also makes the pages that the others find
+        with (consumer.directory / "plain").open("wb") as plain:
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], stdout=plain, env=ordinary(os.environ), check=True)
+            to_disk.append(time.perf_counter() - began)
+    disk = min(to_disk)
     consumer.prepare(1, [sys.executable, "-c", code])
     time.sleep(1.5)
     agent = consumer.roots[0]
