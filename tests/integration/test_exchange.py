@@ -34,7 +34,7 @@ class Scripted:
             while True:
                 connection, _ = self._listener.accept()
                 self.connections += 1
-                with closing(connection):
+                with closing(connection), suppress(OSError):  # a client that has had enough closes in the middle
                     self._talk(connection)
 
     def _talk(self, connection: socket.socket) -> None:
