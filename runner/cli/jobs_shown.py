@@ -71,8 +71,15 @@ def _row(
         "next": format_time(times[0]) if times else None,
         "next_unix": times[0] if times else None,
         "owner": job.owner,
-        "last": {name: status[name] for name in ("state", "run_id", "ended_at", "failing_since")} if status else None,
+        "last": last_of(status),
     }
+
+
+def last_of(status: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How a job's last run ended; None where none has, though something may be wrong."""
+    if status is None or status["state"] is None:
+        return None
+    return {name: status[name] for name in ("state", "run_id", "ended_at", "failing_since")}
 
 
 def coming(job: JobDefinition, group: GroupDefinition | None, now: float, count: int) -> list[float]:

@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from runner.aws.table import Refused, When
 from runner.control.facts import TELL, fact_of
 from runner.control.senders import NeverTaken, NotTaken, shown
+from runner.control.wording import GOOD
 from runner.errors import CronRunnerError
 from runner.protocol import table as keys
 from runner.protocol.units import format_time, parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from runner.aws.attributes import Item
     from runner.aws.table import Table
@@ -38,6 +39,7 @@ GIVE_UP_S: Final = 24 * 3600.0
 _FIRST_WAIT_S: Final = 60.0  # longer than telling takes: it is the time, too, that others leave a notice alone
 _LONGEST_WAIT_S: Final = 3600.0
 _AT_ONCE: Final = 8
+_TRIES: Final = 4
 BUDGET_S: Final = 40.0
 """No notice is begun later in one call; one takes half a minute at the worst."""
 
@@ -82,7 +84,7 @@ def _by_job(due: Iterable[Item]) -> list[list[Item]]:
     for notice in due:
         jobs.setdefault((notice["fact"]["group"], notice["fact"]["job"]), []).append(notice)
     for notices in jobs.values():
-        notices.sort(key=lambda notice: float(notice["fact"]["at"]))
+        notices.sort(key=lambda notice: (str(notice["made_at"]), float(notice["fact"]["at"])))
     return list(jobs.values())
 
 
@@ -98,7 +100,7 @@ async def _deliver_one(table: Table, senders: Senders, notice: Item, counts: Del
         return  # another one has it, or had it: the index is a moment behind
     fact = fact_of(taken)
     targets = list(taken["to"])
-    if not await _is_news(table, fact, now=now):
+    if not await _is_news(table, fact, taken["made_at"], now=now):
         counts.quiet += 1
         targets = [target for target in targets if target.startswith("ping:")]
     results = await asyncio.gather(*(_tell(senders, fact, target) for target in targets))
@@ -134,19 +136,42 @@ async def _tell(senders: Senders, fact: Fact, target: str) -> CronRunnerError | 
     return None
 
 
-async def _is_news(table: Table, fact: Fact, *, now: float) -> bool:
-    """Whether people are to be told: False for a failure of a job that they were told of a while ago, or that has
-    come right since. What was told last is kept beside the notices."""
+async def _is_news(table: Table, fact: Fact, made_at: str, *, now: float) -> bool:
+    """Whether people are to be told, by what they were told of the job last, which is kept beside the notices."""
     key = keys.notice(f"LAST#{fact.group}#{fact.job}")
-    item = {**key.attributes(), "id": fact.id, keys.EXPIRES: int(now + 30 * keys.DAY_S)}
-    if fact.news == "recovery":
-        await table.put(item | {"well_at": fact.at})
+    for _ in range(_TRIES):
+        last = await table.get(key) or {}
+        news, then = still_news(last, fact, made_at)
+        if then == last:
+            return news
+        version = last.get("version")
+        unchanged = When("attribute_not_exists(#version)") if version is None else When("#version = :v", {"v": version})
+        then |= {**key.attributes(), "version": (version or 0) + 1, keys.EXPIRES: int(now + 30 * keys.DAY_S)}
+        if await table.put(then, unchanged) is None:
+            return news
+    return True  # others tell of the same job all the time: rather twice than not at all
+
+
+def still_news(last: Mapping[str, Any], fact: Fact, made_at: str) -> tuple[bool, dict[str, Any]]:
+    """Whether a fact is news to those who were told ``last`` of its job, and what they know when they are told it.
+
+    It is none where a later word has overtaken it, while its target was away: a trouble that is over must open no
+    incident any more, a recovery that others have followed must close none. A failure is none, too, of a job that
+    went on failing. Pure.
+    """
+    then = dict(last)
+    if fact.news in GOOD:
+        if fact.news != "recovery":
+            return True, then
+        if last.get("trouble_at", "") > made_at:
+            return False, then
+        then.pop("told_at", None)
+        return True, then | {"over_at": max(last.get("over_at", ""), made_at)}
+    if last.get("over_at", "") >= made_at:
+        return False, then
+    then["trouble_at"] = max(last.get("trouble_at", ""), made_at)
     if fact.news != "failure":
-        return True
-    new = When(
-        "attribute_not_exists(#pk) OR #id = :id"
-        " OR ((attribute_not_exists(#told_at) OR #told_at <= :before)"
-        " AND (attribute_not_exists(#well_at) OR #well_at < :at))",
-        {"id": fact.id, "before": fact.at - QUIET_S, "at": fact.at},
-    )
-    return await table.put(item | {"told_at": fact.at}, new) is None
+        return True, then
+    told_at = last.get("told_at")
+    news = last.get("id") == fact.id or told_at is None or told_at <= fact.at - QUIET_S
+    return news, then | {"id": fact.id, "told_at": fact.at} if news else then

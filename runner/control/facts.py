@@ -51,17 +51,18 @@ class Fact:
     previous: float | None = None
 
 
-def notice_item(fact: Fact, to: Sequence[str], *, now: float) -> dict[str, Any]:
+def notice_item(fact: Fact, to: Sequence[str], *, now: float, made_at: float | None = None) -> dict[str, Any]:
     """A notice that is to be delivered to its targets, at once.
 
-    ``to`` are those who are left to be told; ``tries`` counts, and ``state_at`` is the time of the next try.
+    ``to`` are those who are left to be told; ``tries`` counts, and ``state_at`` is the time of the next try. The
+    order of ``made_at`` (where it is not now) is the order in which a job's notices are told.
     """
     return {
         **keys.notice(fact.id).attributes(),
         "fact": asdict(fact),
         "to": list(to),
         "tries": 0,
-        "made_at": format_time(now),
+        "made_at": format_time(now if made_at is None else made_at),
         "state_key": TELL,
         "state_at": format_time(now),
         keys.EXPIRES: int(now + NOTICE_KEPT_S),

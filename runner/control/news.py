@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from runner.control.facts import Fact
 from runner.control.run_state import FAILURES, LOST, RUNNING, is_open
-from runner.protocol import table as keys
 from runner.protocol.units import format_duration, parse_time
 
 if TYPE_CHECKING:
@@ -22,12 +21,12 @@ def news_of(
     before: Mapping[str, Any] | None,
     after: Mapping[str, Any],
     attempt: Mapping[str, Any],
-    status: Mapping[str, Any] | None,
+    status: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None],
     owner: str | None,
 ) -> list[Fact]:
     """The facts of one step of a run; none where it is where it was.
 
-    ``attempt`` is the one that speaks for it, ``status`` the job's before this step.
+    ``attempt`` is the one that speaks for it, ``status`` the job's before this step and, where it changes, after it.
     """
     if before is not None and _place(before) == _place(after):
         return []
@@ -41,29 +40,9 @@ def news_of(
         facts.append(fact("lost" if silent else "failure", after, attempt, owner))
     elif after["state"] == "succeeded":
         facts.append(fact("success", after, attempt, owner))
-        failing = (status or {}).get("failing_since")
-        if failing and _newer(status, after):
-            facts.append(fact("recovery", after, attempt, owner, previous=parse_time(failing)))
+    if since := _well_since_then(after, *status):
+        facts.append(fact("recovery", after, attempt, owner, previous=parse_time(since)))
     return facts
-
-
-def status_of(before: Mapping[str, Any] | None, run: Mapping[str, Any]) -> Item | None:
-    """The job's status after a run has ended; None where the run says nothing new about it."""
-    decided = run["state"] == "succeeded" or run["state"] in FAILURES
-    if not run["job"] or not decided or not _newer(before, run):
-        return None
-    failing = None
-    if run["state"] in FAILURES:
-        failing = (before or {}).get("failing_since") or run["ended_at"]
-    return {
-        **keys.status(run["group"], run["job"]).attributes(),
-        "state": run["state"],
-        "run_id": run["run_id"],
-        "ended_at": run["ended_at"],
-        "failing_since": failing,
-        "version": (before or {}).get("version", 0) + 1,
-        keys.EXPIRES: run[keys.EXPIRES],
-    }
 
 
 def fact(
@@ -126,9 +105,14 @@ def _place(run: Mapping[str, Any]) -> tuple[Any, ...]:
     return run["state"], run["execution"], run["attempt"]
 
 
-def _newer(status: Mapping[str, Any] | None, run: Mapping[str, Any]) -> bool:
-    # The same run again: it was given up for lost, and is heard of after all.
-    return status is None or status["run_id"] == run["run_id"] or status["ended_at"] < run["ended_at"]
+def _well_since_then(
+    run: Mapping[str, Any], before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+) -> str | None:
+    """Since when the job had been in trouble, where it is not any more."""
+    if after is None or after["failing_since"]:
+        return None
+    # A bad end that is heard of after the good one that followed it: it is told, and so is that it is over.
+    return run["ended_at"] if run["state"] in FAILURES else (before or {}).get("failing_since")
 
 
 def _time(text: str | None) -> float | None:

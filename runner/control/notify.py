@@ -40,11 +40,16 @@ class Notify:
     when: tuple[str, ...] = DEFAULT_NEWS
 
     def targets(self, news: News) -> list[str]:
-        """Who wants this news."""
-        return [to for to in self.to if news in (PING_NEWS if to.startswith("ping:") else self.when)]
+        """Who wants this news; a pager always wants to know that it is over, or somebody has to tell it by hand."""
+        return [to for to in self.to if news in self._wanted(to)]
 
     def item(self) -> dict[str, Any]:
         return {"to": list(self.to), "when": list(self.when)}
+
+    def _wanted(self, to: str) -> tuple[str, ...]:
+        if to.startswith("ping:"):
+            return PING_NEWS
+        return (*self.when, "recovery") if to.startswith("pagerduty:") else self.when
 
 
 def notify_of(item: Mapping[str, Any] | None) -> Notify:

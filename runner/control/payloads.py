@@ -77,11 +77,14 @@ def webhook(fact: Fact, url: str) -> HttpRequest:
 
 
 def pagerduty(fact: Fact, key: str, *, url: str = PAGERDUTY_URL) -> HttpRequest | None:
-    """Events v2: one incident for all that is wrong with a job, resolved when it is well again."""
-    if fact.news == "started":
+    """Events v2: one incident for all that is wrong with a job, resolved when it is well again.
+
+    Not by a success alone: another run may hang, or be missing.
+    """
+    if fact.news in ("started", "success"):
         return None
     event: dict[str, Any] = {"routing_key": key, "dedup_key": f"cron-runner/{fact.group}/{fact.job}"[:_DEDUP_CHARS]}
-    if fact.news in wording.GOOD:
+    if fact.news == "recovery":
         return HttpRequest(url, _json(event | {"event_action": "resolve"}))
     details = dict(wording.details(fact)) | ({"Output": fact.tail} if fact.tail else {})
     event |= {

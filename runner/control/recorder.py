@@ -12,7 +12,8 @@ import structlog
 from runner.aws.table import ABSENT, Put, When
 from runner.control import store
 from runner.control.facts import notice_item
-from runner.control.news import news_of, status_of
+from runner.control.job_status import after_end, holds, moment, others_in_trouble
+from runner.control.news import news_of
 from runner.control.run_state import attempt_told, expires, is_open, run_of
 from runner.control.told import NotAnEvent, Told, parse_event
 from runner.errors import AwsUnavailable, CronRunnerError
@@ -169,11 +170,30 @@ async def _consequences(
     moved = before is None or any(before[name] != run[name] for name in ("state", "execution", "attempt"))
     if not moved or not run["job"]:
         return []
-    status = await table.get(keys.status(run["group"], run["job"])) if not is_open(run["state"]) else None
-    puts = []
-    if (new := status_of(status, run)) is not None:
-        puts.append(Put(new, ABSENT if status is None else When("#version = :v", {"v": status["version"]})))
+    status = new = None
+    if not is_open(run["state"]):
+        status = await table.get(keys.status(run["group"], run["job"]))
+        new = after_end(status, run, await _holding(table, status, run), now)
+    puts = [put_status(status, new)] if new is not None else []
     speaks = attempts[keys.attempt(run["group"], run["run_id"], run["execution"], run["attempt"]).sk]
-    facts = news_of(before, run, speaks, status, job.owner if job is not None else None)
+    facts = news_of(before, run, speaks, (status, new), job.owner if job is not None else None)
     for_whom = [(fact, known.targets(run["group"], job, fact.news)) for fact in facts]
-    return puts + [Put(notice_item(fact, targets, now=now)) for fact, targets in for_whom if targets]
+    return puts + [
+        Put(notice_item(fact, targets, now=now, made_at=moment(new, now, place)))
+        for place, (fact, targets) in enumerate(for_whom)
+        if targets
+    ]
+
+
+async def _holding(table: Table, status: Item | None, run: Item) -> set[str]:
+    """The other runs of the job of which people were told what a success of ``run`` does not mend."""
+    troubles = others_in_trouble(status, run)
+    if not troubles:
+        return set()
+    runs = await table.get_many(keys.run(run["group"], one["run_id"]) for one in troubles)
+    return {one["run_id"] for one in troubles if holds(one, runs.get(keys.run(run["group"], one["run_id"])), run)}
+
+
+def put_status(before: Item | None, new: Item) -> Put:
+    """Write a job's status, unless somebody else has written it meanwhile."""
+    return Put(new, ABSENT if before is None else When("#version = :v", {"v": before["version"]}))

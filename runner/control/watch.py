@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from runner.aws.table import ABSENT, Put, Refused, When
+from runner.aws.table import Put, When
 from runner.control import store
 from runner.control.definition import run_id_at
 from runner.control.eventbridge import as_fired
 from runner.control.facts import notice_item
+from runner.control.job_status import in_trouble, moment
 from runner.control.news import fact, not_done
-from runner.control.recorder import Known, change_run
-from runner.control.run_state import attempt_lost, is_open, lost_at, run_of, too_long_at
+from runner.control.recorder import Known, NotRecorded, change_run, put_status
+from runner.control.run_state import attempt_lost, expires, is_open, lost_at, run_of, too_long_at
 from runner.protocol import table as keys
 from runner.protocol.units import format_duration, format_time, parse_time
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from runner.control.notify import News
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_TRIES: Final = 6
 
 
 async def due_runs(
@@ -55,7 +58,7 @@ async def due_runs(
             continue
         found = not_done(news, job, run_id, due_at, limit, run)
         log.warning(news.replace("-", "_"), group=group.name, job=job.name, run_id=run_id)
-        told += await _tell(table, found, (job.notify or group.notify).targets(news), now=now)
+        told += await _tell(table, found, job, (job.notify or group.notify).targets(news), now=now)
     return told
 
 
@@ -136,17 +139,36 @@ async def _too_long(table: Table, known: Known, run: Item, job: JobDefinition | 
             one for one in attempts if (one["execution"], one["attempt"]) == (run["execution"], run["attempt"])
         )
         found = replace(fact("too-long", told, speaks, job.owner if job else None), at=now, reason=_words(run, now))
-        puts.append(Put(notice_item(found, targets, now=now)))
+        puts += await _news(table, found, job, targets, now=now)
     # Where an event came in between it is looked at again in the next minute.
-    return len(puts) - 1 if await table.transact(puts) else 0
+    return int(await table.transact(puts) and len(puts) > 1)
 
 
 def _words(run: Item, now: float) -> str:
     return f"has been running for {format_duration(round(now - parse_time(run['started_at'])))}"
 
 
-async def _tell(table: Table, found: Fact, to: Sequence[str], *, now: float) -> int:
-    """Write a notice; a repeat of one that was written already is none."""
-    if not to:
+async def _tell(table: Table, found: Fact, job: JobDefinition, to: Sequence[str], *, now: float) -> int:
+    """Write the notice of what was not done in time; a repeat of one that was written already is none."""
+    if not to or found.run_id is None:
         return 0
-    return 0 if isinstance(await table.put(notice_item(found, to, now=now), ABSENT), Refused) else 1
+    for _ in range(_TRIES):
+        puts = await _news(table, found, job, to, now=now)
+        # Behind the status, which the run's end writes: one that has ended since then is seen, or refuses these.
+        if _happened(found.news, await table.get(keys.run(found.group, found.run_id))):
+            return 0
+        if await table.get(keys.notice(found.id)) is not None:
+            return 0
+        if await table.transact(puts):
+            return 1
+    raise NotRecorded(
+        f"cannot note that {found.run_id} has {found.news}: others changed its job's status at each of {_TRIES} tries;"
+        " it is tried again"
+    )
+
+
+async def _news(table: Table, found: Fact, job: JobDefinition | None, to: Sequence[str], *, now: float) -> list[Put]:
+    """A notice, and the status of its job, which is in trouble by it."""
+    status = await table.get(keys.status(found.group, found.job))
+    new = in_trouble(status, found, expires(format_time(now), job), now)
+    return [put_status(status, new), Put(notice_item(found, to, now=now, made_at=moment(new, now)))]

@@ -51,7 +51,7 @@ def text(fact: Fact) -> str:
 
 def _happened(fact: Fact) -> str:
     why = f": {fact.reason}" if fact.reason else ""
-    since = "" if fact.previous is None else f"; it had been failing since {_time(fact.previous)}"
+    since = "" if fact.previous is None else f"; it had been in trouble since {_time(fact.previous)}"
     due = "" if fact.due_at is None else f"; it was due at {_time(fact.due_at)}"
     words: dict[News, str] = {
         "failure": f"{_verb(fact.outcome)}{why}",

@@ -8,7 +8,7 @@ so that their order as text is their order in time.
 |---|---|---|
 | `GROUP#JOB#NAME` | `JOB` | a job: its definition |
 | `GROUP#JOB#NAME` | `LOCK` | who may run it now, where its overlap is not `allow` |
-| `GROUP#JOB#NAME` | `STATUS` | how its last run ended, and since when it has been failing |
+| `GROUP#JOB#NAME` | `STATUS` | how its last run ended, and since when something is wrong with it |
 | `GROUP#RUN#RUN_ID` | `RUN` | a run: the state that its attempts add up to |
 | `GROUP#RUN#RUN_ID` | `ATTEMPT#EXECUTION#N` | one attempt, as its events told it |
 | `GROUP#RUN#RUN_ID` | `CLAIM` | which host may run it; kept for longer than SQS keeps a message |

@@ -16,13 +16,16 @@ from runner.aws.table import Table
 from runner.control import functions, store, turn, watch
 from runner.control.apply import Changed, Who, apply, save
 from runner.control.definition import GroupDefinition, JobDefinition
+from runner.control.delivery import deliver
 from runner.control.eventbridge import NoSchedule, as_fired, request_for
 from runner.control.facts import TELL, fact_of
 from runner.control.files import Wanted
 from runner.control.notify import Notify
+from runner.control.payloads import PAGERDUTY_URL
 from runner.control.plan import plan
 from runner.control.recorder import Recorder
 from runner.control.scheduler import minute
+from runner.control.senders import Pool, Senders
 from runner.errors import CronRunnerError, JobFilesInvalid
 from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
@@ -31,8 +34,13 @@ from runner.protocol.message import parse_message
 from aws import Aws, client
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from runner.aws.attributes import Item
     from runner.aws.session import Session
+    from runner.control.payloads import HttpRequest
+
+    from receiver import Receiver
 
 T0 = 1_900_000_020.0  # 2030-03-17T17:47:00Z
 WHO = Who("ann", T0)
@@ -307,6 +315,97 @@ async def test_a_run_that_takes_too_long_and_then_falls_silent(aws: Aws, table: 
     assert await recorder.record([("m", late)], now=T0 + 400) == []
     assert (await store.run(table, "r", "web"))["state"] == "succeeded"
     assert ("recovery", "r") in await notices(table)
+
+
+class Pager:
+    """Incidents as PagerDuty keeps them, by what is sent there: by HTTP, to a receiver in its place."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.pool = Pool()
+
+    async def __call__(self, request: HttpRequest) -> tuple[int, str]:
+        assert request.url == PAGERDUTY_URL
+        return await self.pool(replace(request, url=self.receiver.url))
+
+    def open(self) -> set[str]:
+        found: set[str] = set()
+        for event in self.receiver.bodies():
+            (found.discard if event["event_action"] == "resolve" else found.add)(event["dedup_key"])
+        return found
+
+
+@pytest.fixture
+def pager(receiver: Receiver) -> Iterator[Pager]:
+    made = Pager(receiver)
+    yield made
+    made.pool.close()
+
+
+async def test_an_incident_is_open_while_something_is_wrong_and_no_longer(
+    aws: Aws, table: Table, cloud: Session, pager: Pager
+) -> None:
+    job = JobDefinition("web", "nightly", schedule="50 17 * * *", start_within=120.0, too_long=300.0)
+    await put(table, cloud, GroupDefinition("web", aws.queue("web"), notify=Notify(("pagerduty:KEY",))), job)
+    recorder, senders = Recorder(table), Senders(cloud, http=pager)
+    due, run_id = T0 + 180, "nightly-2030-03-17T17-50-00Z"
+    incident = {"cron-runner/web/nightly"}
+
+    async def at(seconds: float, *bodies: str) -> bool:
+        """A minute of the scheduler and what it tells, behind these events; whether an incident is open."""
+        assert await recorder.record(deliveries(list(bodies)), now=due + seconds) == []
+        await minute(cloud, table, now=due + seconds)
+        await deliver(table, senders, now=due + seconds)
+        assert pager.open() <= incident
+        return bool(pager.open())
+
+    begun, beat, ended = story(run_id, due + 130, "succeeded")
+    assert not await at(-179)
+    assert not await at(119)
+    assert await at(121), "it has not started in time"
+    # By hand, since then: it says nothing of the one that is missing.
+    assert await at(125, *story("by-hand", due - 60, "succeeded"))
+    assert await at(131, begun), "it has to show that it is well"
+    assert not await at(141, beat, ended), "it succeeded"
+
+    long = [event("started", due + 200, run_id="long", started_at=due + 200, timeout_s=3600.0)]
+    assert not await at(200, *long)
+    assert await at(501), "it takes too long"
+    assert await at(520, *story("beside", due + 505, "succeeded")), "another one succeeds, that one hangs still"
+    over = event("finished", due + 600, run_id="long", sequence=9, outcome="succeeded", finished_at=due + 600)
+    assert not await at(601, over)
+    assert [body["event_action"] for body in pager.receiver.bodies()] == ["trigger", "resolve"] * 2
+
+    assert await at(700, *story("bad", due + 680, "failed"))
+    assert not await at(800, *story("good", due + 780, "succeeded"))
+    # The one before is heard of when the one behind it is known.
+    assert not await at(900, *story("slow-to-tell", due + 760, "failed"))
+    assert not await at(960)
+
+
+async def test_a_run_that_ends_while_it_is_told_of_is_told_of_as_over(
+    aws: Aws, table: Table, cloud: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = JobDefinition("web", "nightly", schedule="50 17 * * *", finish_within=60.0)
+    await put(table, cloud, GroupDefinition("web", aws.queue("web"), notify=Notify(("pagerduty:KEY",))), job)
+    recorder, run_id, due = Recorder(table), "nightly-2030-03-17T17-50-00Z", T0 + 180
+    begun, _, ended = story(run_id, due, "succeeded")
+    await minute(cloud, table, now=due)
+    await recorder.record(deliveries([begun]), now=due)
+    transact = table.transact
+
+    async def later(puts: Any) -> bool:
+        # Its end comes between the watch's look and its word.
+        monkeypatch.setattr(table, "transact", transact)
+        assert await recorder.record(deliveries([ended]), now=due + 61) == []
+        return await transact(puts)
+
+    monkeypatch.setattr(table, "transact", later)
+    report = await minute(cloud, table, now=due + 61)
+    assert (report.failed, report.notices) == ({}, 0)
+    status = await table.get(keys.status("web", "nightly"))
+    assert status is not None
+    assert (status["state"], status["failing_since"], status["troubles"]) == ("succeeded", None, [])
 
 
 async def test_apply_keeps_schedules_of_eventbridge_in_step(aws: Aws, table: Table, cloud: Session) -> None:

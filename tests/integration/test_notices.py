@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -231,14 +231,33 @@ async def test_a_failure_that_is_due_beside_its_recovery_is_told_before_it(
     assert [body["text"].split()[2] for body in receiver.bodies()] == ["failed:", "succeeded"]
 
 
-async def test_a_failure_that_comes_after_its_recovery_is_not_told(
+@pytest.mark.parametrize("news", ["failure", "too-long", "not-started", "not-finished", "lost"])
+async def test_a_trouble_whose_target_was_away_until_it_was_over_is_not_told(
+    table: Table, senders: Senders, receiver: Receiver, news: Any
+) -> None:
+    receiver.answers = [500] * TRIES_AT_ONCE
+    await write(table, replace(FACT, news=news), f"{receiver.url}/people")
+    assert await deliver(table, senders, now=AT) == Delivered(left=1)
+    await write(table, replace(FACT, id="r", news="recovery", at=AT - 5), f"{receiver.url}/people", now=AT + 10)
+    assert await deliver(table, senders, now=AT + 10) == Delivered(told=1)
+    receiver.seen.clear()
+    assert await deliver(table, senders, now=AT + wait_s(1)) == Delivered(told=1, quiet=1)
+    assert receiver.seen == []
+
+
+async def test_a_recovery_whose_target_was_away_until_it_failed_again_is_not_told(
     table: Table, senders: Senders, receiver: Receiver
 ) -> None:
-    await write(table, replace(FACT, id="r", news="recovery", at=AT + 60), f"{receiver.url}/people")
-    await deliver(table, senders, now=AT + 60)
     await write(table, FACT, f"{receiver.url}/people")
-    assert await deliver(table, senders, now=AT + 120) == Delivered(told=1, quiet=1)
-    assert [body["text"].split()[2] for body in receiver.bodies()] == ["succeeded"]
+    assert await deliver(table, senders, now=AT) == Delivered(told=1)
+    receiver.answers = [500] * TRIES_AT_ONCE
+    await write(table, replace(FACT, id="r", news="recovery"), f"{receiver.url}/people", now=AT + 10)
+    assert await deliver(table, senders, now=AT + 10) == Delivered(left=1)
+    await write(table, replace(FACT, id="l", news="too-long"), f"{receiver.url}/people", now=AT + 20)
+    assert await deliver(table, senders, now=AT + 20) == Delivered(told=1)
+    receiver.seen.clear()
+    assert await deliver(table, senders, now=AT + 10 + wait_s(1)) == Delivered(told=1, quiet=1)
+    assert receiver.seen == []
 
 
 async def test_a_failure_that_was_not_taken_is_told_in_the_next_try(

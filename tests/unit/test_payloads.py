@@ -50,7 +50,7 @@ def news(kind: str, **changes: object) -> Fact:
         (news("lost", reason=None), "[web] nightly was lost: its host has gone silent"),
         (
             news("recovery", previous=AT),
-            "[web] nightly succeeded again; it had been failing since 2026-01-01 00:00:00 UTC",
+            "[web] nightly succeeded again; it had been in trouble since 2026-01-01 00:00:00 UTC",
         ),
         (
             news("not-started", reason="nothing is known of it"),
@@ -117,6 +117,14 @@ def test_a_pager_has_one_incident_for_a_job_which_is_resolved() -> None:
     assert "no space left" in event["payload"]["custom_details"]["Output"]
     assert event["links"] == [{"href": "https://console.example.com/log", "text": "Log"}]
     assert pagerduty(news("started"), "KEY") is None
+    assert pagerduty(news("success"), "KEY") is None, "another run may be in trouble still"
+
+
+def test_a_pager_is_always_told_that_it_is_over() -> None:
+    said = parse_notify("notify", {"to": ["pagerduty:KEY", SLACK, "ping:https://hc-ping.com/x"], "when": ["failure"]})
+    assert said.targets("recovery") == ["pagerduty:KEY"]
+    assert said.targets("failure") == ["pagerduty:KEY", SLACK, "ping:https://hc-ping.com/x"]
+    assert said.targets("too-long") == []
 
 
 def test_a_pager_takes_the_longest_names() -> None:

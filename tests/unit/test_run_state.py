@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.control.definition import JobDefinition
-from runner.control.news import news_of, status_of
+from runner.control.job_status import after_end
+from runner.control.news import news_of
 from runner.control.run_state import attempt_lost, attempt_told, is_open, lost_at, run_of
 from runner.control.told import NotAnEvent, parse_event
 from runner.protocol import table as keys
@@ -162,25 +163,12 @@ def test_without_heartbeats_a_run_is_lost_long_after_its_timeout() -> None:
     assert lost_at(run, attempts["e1/1"]["started"]) == T0 + 1 + 1800 + 900
 
 
-def test_news_are_told_once_and_a_recovery_knows_since_when() -> None:
+def test_news_are_told_once() -> None:
     failed, attempts = fold([started(1), finished(5, "failed", sequence=2, output={"tail": "no disk"})])
-    (told,) = news_of(None, failed, attempts["e1/1"], None, "ann")
+    status = after_end(None, failed, (), T0 + 5)
+    (told,) = news_of(None, failed, attempts["e1/1"], (None, status), "ann")
     assert (told.news, told.outcome, told.owner, told.tail) == ("failure", "failed", "ann", "no disk")
-    assert news_of(failed, failed, attempts["e1/1"], None, "ann") == []
-    status = status_of(None, failed)
-    assert status is not None
-    assert status["failing_since"] == failed["ended_at"]
-
-    good, attempts = fold(STORIES["plain"][0])
-    good = {**good, "run_id": "nightly-2", "ended_at": "2030-03-18T00:00:00.000000Z"}
-    kinds = {fact.news: fact for fact in news_of(None, good, attempts["e1/1"], status, None)}
-    assert set(kinds) == {"success", "recovery"}
-    assert kinds["recovery"].previous == T0 + 5
-    after = status_of(status, good)
-    assert after is not None
-    assert after["failing_since"] is None
-    # A failure from before that is heard of late changes nothing of it.
-    assert status_of(after, failed) is None
+    assert news_of(failed, failed, attempts["e1/1"], (None, None), "ann") == []
 
 
 def test_what_is_no_event_is_told_from_what_is_of_no_run() -> None:

@@ -1,0 +1,114 @@
+"""How a job stands: how its last run ended, and since when something is wrong with it. Pure.
+
+    well ──▶ in trouble     a run ends badly; people are told that one takes too long, or was not done in time
+     ▲            │
+     └────────────┘         a run succeeds, and nothing that they were told of still holds
+
+What they were told of a run holds while it goes on. Of one that never began, or was handed back and did not come
+again, it holds until a run that was due later succeeds. So every trouble ends by itself when the job does what it
+should again, and none ends before.
+
+The status is written in one transaction with the notices of what changed it, and its `changed_at` gives them their
+order: it only rises, whatever the clocks of those who write it say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from runner.control.run_state import FAILURES, is_open
+from runner.protocol import table as keys
+from runner.protocol.units import format_time, parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from runner.control.facts import Fact
+
+Item = dict[str, Any]
+
+STEP_S: Final = 0.01
+"""Between two changes of a status at least; the few notices of one lie closer together."""
+_APART_S: Final = 0.001
+_MOST_TROUBLES: Final = 100  # one read of the table; the oldest of more have nothing to add
+_IN_TROUBLE_KEPT_S: Final = 400 * keys.DAY_S
+"""For longer than a yearly job's next run takes: who forgets that it failed never says that it is well again."""
+
+
+def after_end(
+    before: Mapping[str, Any] | None, run: Mapping[str, Any], holding: Collection[str], now: float
+) -> Item | None:
+    """The job's status after a run has ended; None where that says nothing new about it.
+
+    ``holding`` are the ids of other runs of which people were told, and that `holds` says are no better yet.
+    """
+    if not run["job"] or is_open(run["state"]):
+        return None
+    bad, good = run["state"] in FAILURES, run["state"] == "succeeded"
+    new = dict(before or {"state": None, "run_id": None, "ended_at": None, "failing_since": None, "troubles": []})
+    told = new.get("troubles", [])
+    if run["state"] != "interrupted":  # then it is to run again
+        new["troubles"] = [one for one in told if one["run_id"] != run["run_id"]]
+    newer = _newer(before, run)
+    if (bad or good) and newer:
+        new |= {name: run[name] for name in ("state", "run_id", "ended_at")}
+    if bad and newer:
+        new["failing_since"] = new["failing_since"] or run["ended_at"]
+    elif good and new["state"] not in FAILURES:
+        new["troubles"] = [one for one in new["troubles"] if one["run_id"] in holding]
+        if not new["troubles"]:
+            new["failing_since"] = None
+    # A bad end that is heard of late is told all the same, and in its turn.
+    return _changed(before, new, run["group"], run["job"], run[keys.EXPIRES], now) if bad or new != before else None
+
+
+def in_trouble(before: Mapping[str, Any] | None, fact: Fact, expires: int, now: float) -> Item:
+    """The job's status when people are told that a run takes too long, or did not start or finish in time."""
+    new = dict(before or {"state": None, "run_id": None, "ended_at": None, "failing_since": None})
+    since = fact.due_at if fact.due_at is not None else fact.started_at
+    others = [one for one in new.get("troubles", []) if one["run_id"] != fact.run_id]
+    one = {"run_id": fact.run_id, "since": format_time(since if since is not None else fact.at)}
+    new["troubles"] = [*others, one][-_MOST_TROUBLES:]
+    new["failing_since"] = new["failing_since"] or format_time(fact.at)
+    return _changed(before, new, fact.group, fact.job, expires, now)
+
+
+def holds(trouble: Mapping[str, Any], its_run: Mapping[str, Any] | None, good: Mapping[str, Any]) -> bool:
+    """Whether what people were told of a run holds still, now that another one has succeeded."""
+    if its_run is not None and is_open(its_run["state"]):
+        return True
+    if its_run is not None and its_run["state"] != "interrupted":
+        return False
+    # It was to run after the good one: that one says nothing about it.
+    return parse_time(trouble["since"]) > parse_time(good["scheduled_at"] or good["started_at"] or good["at"])
+
+
+def others_in_trouble(status: Mapping[str, Any] | None, run: Mapping[str, Any]) -> list[Item]:
+    """What people were told of other runs of its job, where a run has succeeded."""
+    if status is None or run["state"] != "succeeded":
+        return []
+    return [one for one in status.get("troubles", []) if one["run_id"] != run["run_id"]]
+
+
+def moment(new: Mapping[str, Any] | None, now: float, place: int = 0) -> float:
+    """The time of a notice that is written with a status, the first one or one behind it; `now` without a status."""
+    return now if new is None else parse_time(new["changed_at"]) + place * _APART_S
+
+
+def _changed(before: Mapping[str, Any] | None, new: Item, group: str, job: str, expires: int, now: float) -> Item:
+    last = (before or {}).get("changed_at")
+    at = now if last is None else max(now, parse_time(last) + STEP_S)
+    return {
+        **new,
+        **keys.status(group, job).attributes(),
+        "changed_at": format_time(at),
+        "version": (before or {}).get("version", 0) + 1,
+        keys.EXPIRES: max(expires, int(now + _IN_TROUBLE_KEPT_S)) if new["failing_since"] else expires,
+    }
+
+
+def _newer(status: Mapping[str, Any] | None, run: Mapping[str, Any]) -> bool:
+    if status is None or status["ended_at"] is None:
+        return True
+    # The same run again: it was given up for lost, and is heard of after all.
+    return bool(status["run_id"] == run["run_id"] or status["ended_at"] < run["ended_at"])
