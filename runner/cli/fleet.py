@@ -151,6 +151,11 @@ def aligned(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def clock(time: str) -> str:
+    """A time as the table has it, to the second."""
+    return f"{time[:10]} {time[11:19]}Z"
+
+
 def when(moment: float, timezone: str, now: float) -> str:
     """A time to come, in words: `Wed 2030-01-02 03:00 CET, in 11h52m`."""
     from runner.control.schedule import local  # noqa: PLC0415

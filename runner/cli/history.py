@@ -1,4 +1,4 @@
-"""``cron-runner history``: what ran, when, for how long and how it ended, over all hosts."""
+"""``cron-runner history``: what ran, when, for how long and how it ended, over all hosts; of one job how it stands."""
 
 from __future__ import annotations
 
@@ -55,13 +55,16 @@ def execute(args: argparse.Namespace) -> int:
     """Show the runs, the newest first."""
     since = _since(args.since)
 
-    async def work(_: Session, table: Table) -> list[dict[str, Any]]:
-        return await _runs(table, args, since)
+    async def work(_: Session, table: Table) -> tuple[list[dict[str, Any]], list[str]]:
+        runs = await _runs(table, args, since)
+        return runs, await _heading(table, args, runs) if args.job and not args.json else []
 
-    runs = fleet.run(args, work)
+    runs, head = fleet.run(args, work)
     if args.json:
         print(json.dumps([_as_json(run) for run in runs], indent=2))  # noqa: T201 - as below
         return 0
+    if head:
+        print("\n".join(head), flush=True)  # noqa: T201 - as below
     if not runs:
         what = f"run of {args.job}" if args.job else "run that failed" if args.failed else "run"
         print(f"no {what} is known{f' since {args.since}' if args.since else ''}", file=sys.stderr)  # noqa: T201
@@ -72,8 +75,23 @@ def execute(args: argparse.Namespace) -> int:
     if several:
         titles.insert(5, "GROUP")
         rows = [[*row[:5], run["group"], *row[5:]] for row, run in zip(rows, runs, strict=True)]
-    print("\n".join(fleet.aligned(titles, rows)))  # noqa: T201 - what was asked for
+    print("\n".join(([""] if head else []) + fleet.aligned(titles, rows)))  # noqa: T201 - what was asked for
     return 0
+
+
+async def _heading(table: Table, args: argparse.Namespace, runs: list[dict[str, Any]]) -> list[str]:
+    """How the job stands, in each group that has it."""
+    from runner.cli.job_heading import heading, standings  # noqa: PLC0415
+    from runner.errors import AwsUnavailable  # noqa: PLC0415
+
+    try:
+        found = await standings(table, args.job, args.group, {run["group"] for run in runs})
+    except AwsUnavailable as error:
+        # Who may read the runs only still sees them.
+        print(f"cannot tell how {args.job} stands: {error}", file=sys.stderr)  # noqa: T201
+        return []
+    heads = [heading(one, time.time()) for one in found]
+    return [line for place, head in enumerate(heads) for line in ([""] if place else []) + head]
 
 
 async def _runs(table: Table, args: argparse.Namespace, since: float | None) -> list[dict[str, Any]]:
@@ -110,7 +128,7 @@ def _row(run: dict[str, Any], args: argparse.Namespace) -> list[str]:
     began = run["started_at"] or run["at"]
     exit_text = run["signal"] or ("-" if run["exit_code"] is None else str(run["exit_code"]))
     return [
-        f"{began[:10]} {began[11:19]}Z",
+        fleet.clock(began),
         fleet.span(run["duration_s"]) if run["duration_s"] is not None else "-",
         run["state"],
         exit_text,

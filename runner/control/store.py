@@ -44,17 +44,21 @@ async def jobs(table: Table) -> list[JobDefinition]:
     return [job_of(item) for item in items]
 
 
-async def job(table: Table, name: str, in_group: str | None = None) -> JobDefinition:
-    """The job of the name; `NotFound` where there is none, or one in several groups and none of them was named."""
+async def named(table: Table, name: str, in_group: str | None = None) -> list[JobDefinition]:
+    """The jobs of the name, at most one in a group."""
     if in_group is not None:
         item = await table.get(keys.job(in_group, name))
-        found = [job_of(item)] if item is not None else []
-    else:
-        text = "#state_key = :jobs AND begins_with(#state_at, :name)"
-        items = await table.query(text, {"jobs": keys.JOBS, "name": f"{name}#"}, index=keys.BY_STATE)
-        # The item itself: the index may be behind.
-        fresh = await table.get_many(keys.Key(item["pk"], item["sk"]) for item in items)
-        found = [job_of(item) for item in fresh.values()]
+        return [job_of(item)] if item is not None else []
+    text = "#state_key = :jobs AND begins_with(#state_at, :name)"
+    items = await table.query(text, {"jobs": keys.JOBS, "name": f"{name}#"}, index=keys.BY_STATE)
+    # The item itself: the index may be behind.
+    fresh = await table.get_many(keys.Key(item["pk"], item["sk"]) for item in items)
+    return [job_of(item) for item in fresh.values()]
+
+
+async def job(table: Table, name: str, in_group: str | None = None) -> JobDefinition:
+    """The job of the name; `NotFound` where there is none, or one in several groups and none of them was named."""
+    found = await named(table, name, in_group)
     if len(found) == 1:
         return found[0]
     if found:

@@ -287,9 +287,13 @@ def test_from_a_job_file_to_history_and_logs(fleet: Fleet, control: subprocess.P
     (run,) = shown(host, "history", "--failed", "--since", "1h")
     assert (run["run_id"], run["outcome"], run["exit_code"], run["reason"]) == (run_id, "failed", 3, "exit code 3")
     assert run["duration_s"] is not None
-    line = ours(host, "history", "breaks").splitlines()[1]
-    assert "failed" in line
-    assert run_id in line
+    lines = ours(host, "history", "breaks").splitlines()
+    assert lines[:2] == [
+        "Job      breaks, of group test",
+        "Status   enabled, without a schedule: cron-runner jobs trigger breaks",
+    ]
+    assert "failed" in lines[-1]
+    assert run_id in lines[-1]
 
     # From a machine that knows nothing but the table.
     elsewhere = subprocess.run(

@@ -1,0 +1,131 @@
+"""`cron-runner history JOB` begins with how the job stands, as an operator at night wants to know it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from runner.aws import directives
+from runner.control.definition import GroupDefinition, JobDefinition
+from runner.control.recorder import Recorder
+from runner.protocol.event import HostFacts, RunFacts, Source, run_event
+from runner.protocol.units import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from runner.aws.table import Table
+
+    from fleet import Host
+
+pytestmark = pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
+
+
+@pytest.fixture
+def typed(fleet: Any, table: Table) -> Callable[..., Awaitable[str]]:
+    """Types a command on a host, and gives what it printed."""
+    host: Host = fleet.host("laptop")
+
+    async def command(*words: str) -> str:
+        done = await asyncio.to_thread(host.command, *words, CRON_RUNNER_FLEET__TABLE=table.name)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    return command
+
+
+async def ended(table: Table, run_id: str, outcome: str, at: float, group: str = "web") -> None:
+    source = Source(group, HostFacts("host-a", None, "boot", "linux", "1"))
+    data: dict[str, Any] = {
+        "outcome": outcome,
+        "reason": "exit code 3" if outcome == "failed" else None,
+        "started_at": at - 5,
+        "finished_at": at,
+        "duration_s": 5.0,
+        "will_retry": False,
+    }
+    facts = RunFacts(f"e-{run_id}", "nightly", run_id, 1)
+    event = run_event(source, facts, kind="finished", attempt=1, sequence=1, time=at, data=data)
+    assert await Recorder(table).record([("m", event.body)], now=at) == []
+
+
+def second(at: float) -> str:
+    text = format_time(at)
+    return f"{text[:10]} {text[11:19]}Z"
+
+
+async def test_a_job_that_is_well_then_fails_then_is_paused_then_gone(
+    table: Table, typed: Callable[..., Awaitable[str]]
+) -> None:
+    now = time.time()
+    job = JobDefinition("web", "nightly", schedule="0 3 * * *", timezone="Europe/Berlin")
+    await table.put(GroupDefinition("web", "https://queue").item())
+    await table.put(job.item())
+    await ended(table, "n-1", "succeeded", now - 300)
+    lines = (await typed("history", "nightly")).splitlines()
+    assert lines[:3] == [
+        "Job       nightly, of group web",
+        "Status    enabled",
+        "Schedule  0 3 * * *: At 03:00 every day (Europe/Berlin)",
+    ]
+    assert lines[3].startswith("Next      ")
+    assert " 03:00 CE" in lines[3]
+    assert lines[4:6] == [f"Last      succeeded at {second(now - 300)} (n-1)", ""]
+    assert lines[6].split() == ["STARTED", "TOOK", "OUTCOME", "EXIT", "HOST", "RUN", "REASON"]
+    assert len(lines) == 8
+
+    await ended(table, "n-2", "failed", now - 200)
+    await ended(table, "n-3", "failed", now - 100)
+    lines = (await typed("history", "nightly")).splitlines()
+    assert lines[4:6] == [
+        f"Last      failed at {second(now - 100)} (n-3)",
+        f"Failing   since {second(now - 200)}",
+    ]
+
+    await directives.pause(table, "web", on=True, by="ann@laptop", why="new disk", now=now)
+    await directives.maintenance(table, "web", "nightly", on=True, by="bob@laptop", why="", now=now)
+    await table.put({**job.item(), "enabled": False})
+    lines = (await typed("history", "nightly")).splitlines()
+    assert lines[1] == (
+        "Status    disabled: cron-runner jobs enable nightly"
+        f"; paused with its whole group by ann@laptop since {second(now)} (new disk): cron-runner resume web"
+        f"; under maintenance by bob@laptop since {second(now)}: cron-runner maintenance nightly off"
+    )
+    assert [line.split()[0] for line in lines[2:5]] == ["Schedule", "Last", "Failing"], "it is not due"
+
+    await table.delete(job.key)
+    await directives.pause(table, "web", on=False, by="ann@laptop", why="", now=now)
+    await directives.maintenance(table, "web", "nightly", on=False, by="bob@laptop", why="", now=now)
+    lines = (await typed("history", "nightly")).splitlines()
+    assert lines[1] == "Status   in no job file that was applied: deleted, or sent by hand"
+    assert [run["run_id"] for run in json.loads(await typed("history", "nightly", "--json"))] == ["n-3", "n-2", "n-1"]
+
+
+async def test_a_job_of_two_groups_has_a_head_for_each(table: Table, typed: Callable[..., Awaitable[str]]) -> None:
+    now = time.time()
+    for group in ("db", "web"):
+        await table.put(GroupDefinition(group, "https://queue").item())
+        await table.put(JobDefinition(group, "nightly").item())
+        await ended(table, f"{group}-1", "succeeded", now - 10, group)
+    heads = [line for line in (await typed("history", "nightly")).splitlines() if line.startswith("Job")]
+    assert heads == ["Job     nightly, of group db", "Job     nightly, of group web"]
+    one = await typed("history", "nightly", "--group", "db")
+    assert "of group web" not in one
+    assert "db-1" in one
+
+
+async def test_a_job_that_never_ran_shows_what_it_is(fleet: Any, table: Table) -> None:
+    await table.put(GroupDefinition("web", "https://queue").item())
+    await table.put(JobDefinition("web", "nightly", schedule="rate(1 hour)").item())
+    host: Host = fleet.host("laptop")
+    done = await asyncio.to_thread(host.command, "history", "nightly", CRON_RUNNER_FLEET__TABLE=table.name)
+    assert done.stdout.splitlines()[:3] == [
+        "Job       nightly, of group web",
+        "Status    enabled",
+        "Schedule  rate(1 hour): every 1 hour",
+    ]
+    assert done.stderr == "no run of nightly is known\n"
