@@ -166,7 +166,7 @@ def configure(
     renderer = _renderer(stream, environ)
     lines = _Lines(stream, copy)
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, *shared, *renderer],
+        processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=lambda *_: lines,
         # A cached logger would keep the level and the stream of before a reload.

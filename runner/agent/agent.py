@@ -16,7 +16,7 @@ from runner.agent.answers import Answers
 from runner.agent.assembly import Parts, assemble
 from runner.agent.control import Control
 from runner.agent.departure import Departure
-from runner.agent.disk import Disk
+from runner.agent.disk import Disk, Glance
 from runner.agent.health import judge
 from runner.agent.intake import Intake
 from runner.agent.listener import Listener
@@ -117,7 +117,8 @@ class Agent:
         intake = Intake(services, parts.queue, Answers(services, parts.dead_letters))
         disk = Disk(self._config.paths.state)
         await services.journal.reserve(disk.has_room_for)
-        intake.blocked_by = lambda: _blocked(services, disk)
+        full = Glance(lambda: disk.blocked() or services.spool_full())
+        intake.blocked_by = lambda: _blocked(services, full)
         watch = HealthWatch(services, intake, self._notifier, parts.session.stats, queue=parts.queue.label)
         overview = Overview(services, intake, parts.queue.label, lambda: judge(watch.facts()))
         operations = Operations(services, intake.door)
@@ -264,14 +265,14 @@ def _facts_failed(error: AwsUnavailable, wait: float) -> None:
     log.warning("queue_facts_failed", error=str(error), retry_in=round(wait, 1))
 
 
-def _blocked(services: Services, disk: Disk) -> str | None:
+def _blocked(services: Services, full: Callable[[], str | None]) -> str | None:
     """Why nothing is received although there is room; None when nothing speaks against it."""
     if services.journal.database.blocked_since is not None:
         return f"journal: {services.journal.database.blocked_by}"
     if services.spool_error is not None:
         return f"spool: {services.spool_error}"
-    if (full := disk.blocked() or services.spool_full()) is not None:
-        return full
+    if (why := full()) is not None:
+        return why
     if not services.link.connected:
         return "supervisor: not connected"
     return None

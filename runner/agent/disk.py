@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +21,7 @@ LOW_BYTES = 64 * 1024 * 1024
 LOW_SHARE = 0.05
 # Receiving begins again when there is so much more room than too little.
 ENOUGH = 1.25
+GLANCE_S = 0.1
 
 
 class Disk:
@@ -53,6 +55,23 @@ class Disk:
         except OSError:
             return False
         return free - size > 2 * min(LOW_BYTES, total * LOW_SHARE)
+
+
+class Glance:
+    """What `look` says, asked at most ten times a second: between two receives little can change, and a look asks
+    the file system and adds up the output of all runs."""
+
+    def __init__(self, look: Callable[[], str | None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._look = look
+        self._clock = clock
+        self._due = float("-inf")
+        self._seen: str | None = None
+
+    def __call__(self) -> str | None:
+        now = self._clock()
+        if now >= self._due:
+            self._seen, self._due = self._look(), now + GLANCE_S
+        return self._seen
 
 
 def _free(path: Path) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -51,6 +51,7 @@ class Link:
         self._ends: dict[str, asyncio.Future[ExitRecord | None]] = {}
         self._starting: set[str] = set()
         self._unacknowledged: set[str] = set()
+        self._acknowledging = False
         self._known: dict[str, Known] = {}
         self.hello: Hello | None = None
         self.away_since: float | None = None  # time.monotonic(); None while connected
@@ -74,8 +75,7 @@ class Link:
         self._compare(known)
         self._connected.set()
         self.away_since = None
-        if self._unacknowledged:
-            await self.acknowledge(())
+        self.acknowledge(())
         return hello
 
     async def run(self) -> None:
@@ -169,7 +169,7 @@ class Link:
     async def ended(self, key: str) -> ExitRecord | None:
         """Wait for the end of an attempt; None: it was lost with its supervisor."""
         future = self._ends.setdefault(key, asyncio.get_running_loop().create_future())
-        return await asyncio.shield(future)
+        return await future
 
     def watch(self, key: str) -> None:
         """Expect the end of an attempt that an agent before us started."""
@@ -194,19 +194,35 @@ class Link:
             else:
                 return
 
-    async def acknowledge(self, keys: Iterable[str]) -> None:
-        """The ends of these attempts are in the journal: the supervisor may forget them."""
-        self._unacknowledged.update(keys)
+    def acknowledge(self, keys: Iterable[str]) -> None:
+        """The ends of these attempts are in the journal: the supervisor may forget them.
+
+        Nobody waits for it: what it has not heard of when the connection is lost, it is told on the next one.
+        """
         for key in keys:
+            self._unacknowledged.add(key)
             self._ends.pop(key, None)
             self._known.pop(key, None)
-        if self._supervision is None or not self._connected.is_set():
+        if not self._acknowledging:
+            # At the end of this loop turn: all that ended in one commit share a request.
+            self._acknowledging = True
+            asyncio.get_running_loop().call_soon(self._acknowledge)
+
+    def _acknowledge(self) -> None:
+        self._acknowledging = False
+        if self._supervision is None or not self._connected.is_set() or not self._unacknowledged:
             return
-        waiting, self._unacknowledged = self._unacknowledged, set()
         try:
-            await self._supervision.ack(sorted(waiting))
+            answer = self._supervision.ack(self._unacknowledged)
         except SupervisorUnavailable:
-            self._unacknowledged |= waiting
+            return
+        keys, self._unacknowledged = self._unacknowledged, set()
+
+        def heard(answer: asyncio.Future[Any]) -> None:
+            if answer.cancelled() or answer.exception() is not None:
+                self._unacknowledged |= keys
+
+        answer.add_done_callback(heard)
 
     async def usage(self) -> Mapping[str, Usage]:
         """What the running attempts use now; empty while the supervisor cannot be asked."""

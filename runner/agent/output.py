@@ -146,9 +146,10 @@ class Shipper:
             _unreadable(followed, error)
         await _watch(followed)
         self._wake(followed, urgent=True)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await followed.settled.wait()
+        if not followed.settled.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await followed.settled.wait()
         return self._report(followed, tail)
 
     async def settled(self, key: str) -> None:

@@ -83,7 +83,7 @@ class Reconciler:
         if known:
             # Ended and committed, but the agent died before it said so to the supervisor.
             log.info("supervisor_told", runs=len(known))
-            await services.link.acknowledge(sorted(known))
+            services.link.acknowledge(sorted(known))
 
     async def adopt(self, owner: str) -> None:
         """Answer for a process that is gone. Its job was tied to it, so it has ended, and nobody knows how."""

@@ -247,7 +247,7 @@ class Run:
             services.shipper.forget(execution.key)
         else:
             services.spawn(services.settle_output(execution.key), f"output {execution.key}")
-        await services.link.acknowledge((execution.key,))
+        services.link.acknowledge((execution.key,))
         return accepted
 
     async def _end_unstarted(self) -> asyncio.Future[None]:

@@ -90,8 +90,7 @@ class Supervision:
         self._outbox: deque[tuple[bytes, int | None]] = deque()
         self._writing = False
         self._flushing = False
-        self._acks: list[str] = []
-        self._ack_done: asyncio.Future[None] | None = None
+        self._overdue: asyncio.TimerHandle | None = None
 
     async def connect(self) -> Hello:
         """Connect to the host's supervisor, or start one under the runtime path. Raises SupervisorUnavailable."""
@@ -104,8 +103,9 @@ class Supervision:
         self._closed.clear()
         loop.add_reader(self._sock, self._readable)
         try:
-            answer = await self._call(
-                {"op": "hello", "protocol": PROTOCOL, "owner": self._owner, "version": runner.__version__}
+            answer = await self._post(
+                {"op": "hello", "protocol": PROTOCOL, "owner": self._owner, "version": runner.__version__},
+                None,
             )
         except StartRefused as error:
             await self.close()
@@ -124,11 +124,11 @@ class Supervision:
 
         The descriptor must stay open until this returns.
         """
-        return Started.from_json(await self._call({"op": "start", "fds": 1, **spec.to_json()}, spool_fd))
+        return Started.from_json(await self._post({"op": "start", "fds": 1, **spec.to_json()}, spool_fd))
 
     async def stop(self, key: str, cause: str, detail: str = "", grace: float | None = None) -> bool:
         """Stop signal, grace, kill of everything; ``grace`` 0 kills at once. False if no such run is alive."""
-        answer = await self._call({"op": "stop", "key": key, "cause": cause, "detail": detail, "grace": grace})
+        answer = await self._post({"op": "stop", "key": key, "cause": cause, "detail": detail, "grace": grace}, None)
         return bool(answer.get("found"))
 
     async def list(self) -> list[Known]:
@@ -136,45 +136,19 @@ class Supervision:
         found = []
         after: str | None = None
         while True:
-            answer = await self._call({"op": "list", "after": after})
+            answer = await self._post({"op": "list", "after": after}, None)
             found += [Known.from_json(item) for item in answer["runs"]]
             after = answer.get("after")
             if after is None:
                 return found
 
-    async def ack(self, keys: Iterable[str]) -> None:
-        """Let the supervisor forget these records. All acknowledgements of one loop turn share a frame."""
-        self._acks += keys
-        if self._ack_done is None:
-            loop = asyncio.get_running_loop()
-            self._ack_done = loop.create_future()
-            loop.call_soon(self._send_acks)
-        await asyncio.shield(self._ack_done)
-
-    def _send_acks(self) -> None:
-        keys, self._acks = self._acks, []
-        done, self._ack_done = self._ack_done, None
-        assert done is not None  # set by whoever asked for this call
-        try:
-            answer = self._post({"op": "ack", "keys": keys}, None)
-        except SupervisorUnavailable as error:
-            done.set_exception(error)
-            return
-
-        def settle(answered: asyncio.Future[dict[str, Any]]) -> None:
-            if done.cancelled():
-                return
-            error = answered.exception() if not answered.cancelled() else SupervisorUnavailable("cannot acknowledge")
-            if error is not None:
-                done.set_exception(error)
-            else:
-                done.set_result(None)
-
-        answer.add_done_callback(settle)
+    def ack(self, keys: Iterable[str]) -> asyncio.Future[dict[str, Any]]:
+        """Let the supervisor forget these records; the future resolves when it has."""
+        return self._post({"op": "ack", "keys": list(keys)}, None)
 
     async def usage(self) -> Mapping[str, Usage]:
         """What each running attempt uses now, by key."""
-        answer = await self._call({"op": "usage"})
+        answer = await self._post({"op": "usage"}, None)
         return {key: Usage.from_json(item) for key, item in answer["usage"].items()}
 
     async def wait_closed(self) -> None:
@@ -187,16 +161,6 @@ class Supervision:
 
     # -- the connection
 
-    async def _call(self, message: dict[str, Any], fd: int | None = None) -> dict[str, Any]:
-        try:
-            async with asyncio.timeout(_ANSWER_WITHIN):
-                return await self._post(message, fd)
-        except TimeoutError:
-            self._lose("no answer")
-            raise SupervisorUnavailable(
-                f"cannot get an answer from the supervisor within {_ANSWER_WITHIN:g} s; see its log and the host's load"
-            ) from None
-
     def _post(self, message: dict[str, Any], fd: int | None) -> asyncio.Future[dict[str, Any]]:
         if self._sock is None:
             raise SupervisorUnavailable("cannot talk to the supervisor: not connected")
@@ -204,12 +168,22 @@ class Supervision:
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         body = _ENCODER.encode({"id": self._number, **message}).encode()
         self._waiting[self._number] = answer
+        if self._overdue is None:
+            self._overdue = asyncio.get_running_loop().call_later(_ANSWER_WITHIN, self._look_for_late, self._number)
         self._outbox.append((struct.pack(">I", len(body)) + body, fd))
         if not self._flushing and not self._writing:
             # At the end of this loop turn: all requests of the turn go in one call.
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
         return answer
+
+    def _look_for_late(self, number: int) -> None:
+        """No request up to this one may wait any more. One timer for all: of thousands a second none is late."""
+        self._overdue = None
+        if next(iter(self._waiting), number + 1) <= number:
+            self._lose(f"no answer within {_ANSWER_WITHIN:g} s; see its log and the host's load")
+        elif self._waiting:
+            self._overdue = asyncio.get_running_loop().call_later(_ANSWER_WITHIN, self._look_for_late, self._number)
 
     def _flush(self) -> None:
         self._flushing = False
@@ -301,6 +275,9 @@ class Supervision:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._sock)
         self._stop_writing()
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
         self._sock.close()
         self._sock = None
         waiting, self._waiting = self._waiting, {}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from tenacity import AsyncRetrying, RetryCallState
 
@@ -46,6 +47,49 @@ async def pause(seconds: float, stop: asyncio.Event | None = None) -> bool:
     return True
 
 
+class _First:
+    """The first attempt, which mostly is the only one."""
+
+    def __init__(self, failed: Callable[[BaseException], bool]) -> None:
+        self._failed = failed
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if error is None or not self._failed(error):
+            return False
+        self.error = error
+        return True
+
+
+class Attempts:
+    """Iterates over the attempts of `retrying`. tenacity comes in at the first failure: before, it would cost more
+    than all the rest of a call does."""
+
+    def __init__(self, failed: Callable[[BaseException], bool], make: Callable[[], AsyncRetrying]) -> None:
+        self._first = _First(failed)
+        self._begun = False
+        self._make = make
+        self._retrying: AsyncRetrying | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> AbstractContextManager[None]:
+        if not self._begun:
+            self._begun = True
+            return self._first
+        if self._first.error is None:
+            raise StopAsyncIteration
+        if self._retrying is None:
+            self._retrying = aiter(self._make())
+            with await anext(self._retrying):
+                raise self._first.error
+        return await anext(self._retrying)
+
+
 def retrying(
     *,
     stop: asyncio.Event | None = None,
@@ -53,8 +97,8 @@ def retrying(
     on_failure: Callable[[AwsUnavailable, float], None] | None = None,
     give_up: Callable[[AwsUnavailable], bool] | None = None,
     draw: Callable[[], float] = random.random,
-) -> AsyncRetrying:
-    """A tenacity loop that repeats a call for as long as it ends in `AwsUnavailable`::
+) -> Attempts:
+    """A loop that repeats a call for as long as it ends in `AwsUnavailable`::
 
         async for attempt in retrying(stop=stopping, on_failure=say):
             with attempt:
@@ -64,13 +108,24 @@ def retrying(
     not tried again) or when ``give_up`` says that waiting cannot help. Any other exception passes through
     at once. ``on_failure`` is told the error and the seconds until the next try, before the wait.
     """
-    # Imported here: tenacity is not needed by the commands that never wait.
-    from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415
-
-    last: list[AwsUnavailable] = []
 
     def failed(error: BaseException) -> bool:
         return isinstance(error, AwsUnavailable) and not (give_up is not None and give_up(error))
+
+    return Attempts(failed, lambda: _tenacity(failed, stop, cap, on_failure, draw))
+
+
+def _tenacity(
+    failed: Callable[[BaseException], bool],
+    stop: asyncio.Event | None,
+    cap: float,
+    on_failure: Callable[[AwsUnavailable, float], None] | None,
+    draw: Callable[[], float],
+) -> AsyncRetrying:
+    # Imported here: most processes never need it.
+    from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415
+
+    last: list[AwsUnavailable] = []
 
     def stopped(_state: RetryCallState) -> bool:
         return stop is not None and stop.is_set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Final
 
 from runner.protocol.suggest import shown
@@ -146,4 +147,11 @@ def format_size(size: int) -> str:
 
 def format_time(unix: float) -> str:
     """Unix seconds as RFC 3339 in UTC with six digits and Z."""
-    return datetime.fromtimestamp(unix, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    second = math.floor(unix)
+    more, microseconds = divmod(round((unix - second) * 1_000_000), 1_000_000)
+    return f"{_second(second + more)}.{microseconds:06d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(unix: int) -> str:
+    return datetime.fromtimestamp(unix, UTC).replace(tzinfo=None).isoformat()
