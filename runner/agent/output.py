@@ -223,7 +223,7 @@ class Shipper:
         worth = self._kept_files >= TRIM_WORTH[0] or self._kept_bytes >= TRIM_WORTH[1]
         if now >= self._trimmed_at + (TRIM_EVERY_S if worth else TRIM_IDLY_EVERY_S):
             self._trimmed_at, self._kept_files, self._kept_bytes = now, 0, 0
-            await trim(self._directory, self._offsets, {followed.path for followed in self._runs.values()})
+            await trim(self._directory, self._offsets, {followed.path.name for followed in self._runs.values()})
 
     async def close(self, within: float = 5.0) -> None:
         """Send what can be sent now, commit it, and let `run` end; the rest is the next agent's."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from collections.abc import Set as AbstractSet
+    from pathlib import Path
 
     from runner.sinks import Tag
 
@@ -43,19 +45,28 @@ def make(directory: Path, run_id: str, execution: str, attempt: int) -> tuple[Pa
 
 def _make(directory: Path, run_id: str, execution: str, attempt: int) -> tuple[Path, int]:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-    plain, full = _names(directory, run_id, execution, attempt)
     if attempt == 1:
+        plain = directory / _plain(run_id)
         try:
             return plain, os.open(plain, flags | os.O_EXCL, 0o600)
         except FileExistsError:
             pass
+    full = directory / _full(run_id, execution, attempt)
     return full, os.open(full, flags, 0o600)
+
+
+def _plain(run_id: str) -> str:
+    return f"{run_id}.out"
+
+
+def _full(run_id: str, execution: str, attempt: int) -> str:
+    return f"{run_id}~{execution}~{attempt}.out"
 
 
 def find(directory: Path, run_id: str, execution: str, attempt: int) -> Path:
     """The file that `make` created for this attempt, after a restart."""
-    plain, full = _names(directory, run_id, execution, attempt)
-    return full if attempt > 1 or full.exists() else plain
+    full = directory / _full(run_id, execution, attempt)
+    return full if attempt > 1 or full.exists() else directory / _plain(run_id)
 
 
 def path_of(directory: Path, tag: Tag) -> Path:
@@ -63,8 +74,10 @@ def path_of(directory: Path, tag: Tag) -> Path:
     return find(directory, tag.run_id, tag.execution, tag.attempt)
 
 
-def _names(directory: Path, run_id: str, execution: str, attempt: int) -> tuple[Path, Path]:
-    return directory / f"{run_id}.out", directory / f"{run_id}~{execution}~{attempt}.out"
+def name_of(tag: Tag, there: Container[str]) -> str:
+    """The file's name, where these are the names in the directory."""
+    full = _full(tag.run_id, tag.execution, tag.attempt)
+    return full if tag.attempt > 1 or full in there else _plain(tag.run_id)
 
 
 def read(path: Path, offset: int, size: int) -> bytes:
@@ -106,17 +119,17 @@ def punch(path: Path, start: int, end: int) -> int:
 
 def trim(
     directory: Path,
-    active: AbstractSet[Path],
+    active: AbstractSet[str],
     *,
     retained_bytes: int = RETAINED_BYTES,
     retained_files: int = RETAINED_FILES,
 ) -> int:
-    """Remove the oldest files that are not active until the rest is within both quotas; returns how many went."""
+    """Remove the oldest files that are not active (names) until the rest is within both quotas; how many went."""
     found: list[tuple[float, int, str]] = []
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name.endswith(".out") and Path(entry.path) not in active:
+                if entry.name.endswith(".out") and entry.name not in active:
                     status = entry.stat(follow_symlinks=False)
                     found.append((status.st_mtime, status.st_blocks * 512, entry.path))
     except FileNotFoundError:
@@ -126,6 +139,7 @@ def trim(
     for index, (_, size, path) in enumerate(found):
         held += size
         if held > retained_bytes or index >= retained_files:
-            Path(path).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)  # noqa: PTH108 - a thousand at a time, and no Path is wanted
             removed += 1
     return removed

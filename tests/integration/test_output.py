@@ -582,7 +582,7 @@ def test_files_of_settled_runs_are_kept_within_a_quota(tmp_path: Path) -> None:
         os.write(descriptor, b"x" * 4096)
         os.close(descriptor)
         os.utime(path, (number, number))
-    assert spool.trim(tmp_path, {tmp_path / "r0.out"}, retained_bytes=1 << 20, retained_files=6) == 3
+    assert spool.trim(tmp_path, {"r0.out"}, retained_bytes=1 << 20, retained_files=6) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "r0.out",
         "r4.out",
