@@ -21,7 +21,7 @@ from runner.agent.channel import Channel
 from runner.agent.follow import Ended, Followed, OutputEnd
 from runner.agent.gate import Gate
 from runner.agent.offsets import Committed, OffsetStore
-from runner.agent.retention import trim
+from runner.agent.retention import Kept
 from runner.agent.rules import Rules
 from runner.log import secrets as masked_in_log
 from runner.sinks import Sink, Tag
@@ -34,11 +34,6 @@ __all__ = ["Committed", "Ended", "OffsetStore", "OutputEnd", "OutputReport", "Ru
 
 log = structlog.get_logger()
 
-TRIM_EVERY_S = 5.0
-TRIM_WORTH = 200, 32 << 20
-"""Files and bytes that have come under the quota of kept files since it was last looked at; for less…"""
-TRIM_IDLY_EVERY_S = 60.0
-"""…it is looked at so seldom: a look goes through all of them."""
 NO_RULES = Rules()
 
 
@@ -85,8 +80,7 @@ class Shipper:
         self._unwatched: dict[str, Followed] = {}
         self._grown = asyncio.Event()
         self._closing = False
-        self._kept_files = self._kept_bytes = 0  # since the last look at their quota
-        self._trimmed_at = float("-inf")
+        self._kept = Kept(spool_dir, offsets)
         self._backlog = 0
         self._backlog_due = 0.0
 
@@ -168,8 +162,7 @@ class Shipper:
         followed = self._runs.pop(key, None)
         if followed is not None:
             masked_in_log.discard(followed.secrets)
-            self._kept_files += 1
-            self._kept_bytes += followed.size
+            self._kept.add(followed.tag, followed.path, followed.size)
         self._grown.set()
 
     def backlog(self) -> int:
@@ -215,15 +208,11 @@ class Shipper:
                 await self._grown.wait()
                 self._grown.clear()
                 await self._watch_grown()
-                await self._trim()
+                await self._kept.keep(self._names)
         self._tasks = None
 
-    async def _trim(self) -> None:
-        now = time.monotonic()
-        worth = self._kept_files >= TRIM_WORTH[0] or self._kept_bytes >= TRIM_WORTH[1]
-        if now >= self._trimmed_at + (TRIM_EVERY_S if worth else TRIM_IDLY_EVERY_S):
-            self._trimmed_at, self._kept_files, self._kept_bytes = now, 0, 0
-            await trim(self._directory, self._offsets, {followed.path.name for followed in self._runs.values()})
+    def _names(self) -> set[str]:
+        return {followed.path.name for followed in self._runs.values()}
 
     async def close(self, within: float = 5.0) -> None:
         """Send what can be sent now, commit it, and let `run` end; the rest is the next agent's."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Container
-    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from runner.sinks import Tag
@@ -20,9 +19,6 @@ KEEP_BYTES = 256 << 10
 """The end of a file that is never punched out: the tail of the finished event is read from it."""
 PUNCH_STEP = 1 << 20
 """Holes are punched in steps: a call per megabyte, and the output of small runs stays whole for `logs`."""
-RETAINED_BYTES = 256 << 20
-RETAINED_FILES = 1_000
-"""What is kept of finished and shipped runs, the newest first."""
 
 _FALLOC_FL_KEEP_SIZE = 0x01
 _FALLOC_FL_PUNCH_HOLE = 0x02
@@ -117,29 +113,25 @@ def punch(path: Path, start: int, end: int) -> int:
     return end
 
 
-def trim(
-    directory: Path,
-    active: AbstractSet[str],
-    *,
-    retained_bytes: int = RETAINED_BYTES,
-    retained_files: int = RETAINED_FILES,
-) -> int:
-    """Remove the oldest files that are not active (names) until the rest is within both quotas; how many went."""
-    found: list[tuple[float, int, str]] = []
+def listing(directory: Path) -> dict[str, tuple[float, int]]:
+    """The spool files there: by name, when each was written last (unix seconds) and what it takes of the disk in
+    bytes. Raises OSError."""
+    found: dict[str, tuple[float, int]] = {}
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name.endswith(".out") and entry.name not in active:
-                    status = entry.stat(follow_symlinks=False)
-                    found.append((status.st_mtime, status.st_blocks * 512, entry.path))
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.name.endswith(".out"):
+                        status = entry.stat(follow_symlinks=False)
+                        found[entry.name] = (status.st_mtime, status.st_blocks * 512)
+    except FileNotFoundError:
+        pass
+    return found
+
+
+def disk_bytes(path: Path) -> int:
+    """What a file takes of the disk; 0 where it is gone."""
+    try:
+        return path.stat().st_blocks * 512
     except FileNotFoundError:
         return 0
-    found.sort(reverse=True)
-    removed = held = 0
-    for index, (_, size, path) in enumerate(found):
-        held += size
-        if held > retained_bytes or index >= retained_files:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)  # noqa: PTH108 - a thousand at a time, and no Path is wanted
-            removed += 1
-    return removed

@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from runner.agent import gate as gate_module
 from runner.agent import spool
 from runner.agent.offsets import Committed
 from runner.agent.output import OutputEnd, OutputReport, Rules, Shipper
+from runner.agent.retention import Kept
 from runner.aws.logs import Logs, Rejected
 from runner.aws.session import Session
 from runner.errors import AwsUnavailable
@@ -576,23 +578,61 @@ def test_terminal_and_stdout(tmp_path: Path) -> None:
     run(scene())
 
 
-def test_files_of_settled_runs_are_kept_within_a_quota(tmp_path: Path) -> None:
-    for number in range(10):
-        path, descriptor = spool.make(tmp_path, f"r{number}", "e", 1)
-        os.write(descriptor, b"x" * 4096)
-        os.close(descriptor)
-        os.utime(path, (number, number))
-    assert spool.trim(tmp_path, {"r0.out"}, retained_bytes=1 << 20, retained_files=6) == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "r0.out",
-        "r4.out",
-        "r5.out",
-        "r6.out",
-        "r7.out",
-        "r8.out",
-        "r9.out",
-    ]
-    assert spool.trim(tmp_path, set(), retained_bytes=4096, retained_files=6) == 6
+class Rows(Offsets):
+    """Remembers which rows were removed."""
+
+    def __init__(self, rows: Sequence[tuple[Tag, bool]] = ()) -> None:
+        super().__init__()
+        self.rows = list(rows)
+        self.gone: list[str] = []
+
+    async def known(self) -> Sequence[tuple[Tag, bool]]:
+        return self.rows
+
+    async def removed(self, keys: Sequence[str]) -> None:
+        self.gone += keys
+
+
+def kept_file(directory: Path, number: int, size: int = 4096) -> tuple[Tag, Path]:
+    """A finished run's file, the older the smaller its number."""
+    path, descriptor = spool.make(directory, f"r{number}", "e", 1)
+    os.write(descriptor, b"x" * size)
+    os.close(descriptor)
+    os.utime(path, (number, number))
+    return Tag(execution="e", attempt=1, job="j", run_id=f"r{number}", started_at=0.0), path
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_files_that_were_there_are_kept_within_the_quotas(tmp_path: Path) -> None:
+    """Neither an active file goes nor one that is not settled; a row whose file is gone goes."""
+    tags = [kept_file(tmp_path, number)[0] for number in range(10)]
+    lost = Tag(execution="lost", attempt=1, job="j", run_id="lost", started_at=0.0)
+    rows = Rows([(replace(tag, execution=f"e{n}"), n != 1) for n, tag in enumerate(tags)] + [(lost, True)])
+    kept = Kept(tmp_path, rows, most_files=5, spare_files=0)
+    asyncio.run(kept.keep(lambda: {"r0.out"}))
+    assert names_in(tmp_path) == ["r0.out", "r1.out", "r5.out", "r6.out", "r7.out", "r8.out", "r9.out"]
+    assert rows.gone == ["lost/1", "e2/1", "e3/1", "e4/1"]
+
+
+def test_the_oldest_files_go_when_newer_ones_come(tmp_path: Path) -> None:
+    rows = Rows()
+    kept = Kept(tmp_path, rows, most_files=3, spare_files=2, most_bytes=1 << 20)
+
+    async def scene() -> None:
+        await kept.keep(set)
+        for number in range(6):
+            kept.add(*kept_file(tmp_path, number), 4096)
+            await kept.keep(set)
+            assert len(names_in(tmp_path)) <= 5
+        assert names_in(tmp_path) == ["r3.out", "r4.out", "r5.out"]
+        kept.add(*kept_file(tmp_path, 6, 1 << 20), 1 << 20)
+        await kept.keep(set)
+        assert names_in(tmp_path) == ["r6.out"]
+
+    asyncio.run(scene())
 
 
 def test_names_of_spool_files(tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ import pytest
 from strict_logs import StrictLogs
 
 from runner.agent import gate as gate_module
-from runner.agent import spool
 from runner.agent.database import Database
 from runner.agent.offsets import Committed
 from runner.agent.output import OutputEnd, Rules, Shipper
-from runner.agent.retention import trim
+from runner.agent.retention import Kept
 from runner.agent.spools import Spools
 from runner.aws.put_body import body_of
 from runner.errors import AwsUnavailable
@@ -206,10 +205,8 @@ def test_a_retention_that_was_refused_is_set_later(tmp_path: Path, monkeypatch: 
     run(scene())
 
 
-def test_files_of_settled_runs_are_trimmed_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_settled_runs_are_trimmed_and_no_others(tmp_path: Path) -> None:
     """The rows with the values to mask stay for as long as their files; nobody removes what is not shipped."""
-    monkeypatch.setattr(spool, "RETAINED_FILES", 1)
-    monkeypatch.setattr(spool.trim, "__kwdefaults__", {"retained_bytes": 1 << 30, "retained_files": 1})
 
     async def scene() -> None:
         logs = StrictLogs()
@@ -221,7 +218,7 @@ def test_files_of_settled_runs_are_trimmed_and_no_others(tmp_path: Path, monkeyp
             await host.end(run_id, size, within=20.0 if n else 0.0)
             if n:
                 await host.settle(run_id)
-        await trim(tmp_path / "spool", host.spools, set())
+        await Kept(tmp_path / "spool", host.spools, most_files=1, spare_files=0).keep(set)
         assert sorted(path.name for path in (tmp_path / "spool").iterdir()) == ["new.out", "waits.out"]
         assert sorted((known.run_id, settled) for known, settled in await host.spools.known()) == [
             ("new", True),
