@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from supervising import Witness, alive, until
 
+from runner.agent import supervision
 from runner.agent.supervision import StartRefused
 
 
@@ -206,6 +207,20 @@ async def test_list_usage_and_acknowledgement(host: Witness) -> None:
     assert known.exit is not None
     await asyncio.gather(host.link.ack([started.key]), host.link.ack(["unknown"]))
     assert await host.link.list() == []
+
+
+async def test_a_supervisor_that_does_not_answer_is_given_up(host: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "_ANSWER_WITHIN", 0.2)
+    assert await host.link.list() == []
+    os.kill(host.hello.pid, signal.SIGSTOP)
+    try:
+        late = [asyncio.ensure_future(host.link.list()) for _ in range(2)]
+        await asyncio.wait(late)
+    finally:
+        os.kill(host.hello.pid, signal.SIGCONT)
+    for one in late:
+        assert "no answer within 0.2 s" in str(one.exception())
+    await host.link.wait_closed()
 
 
 async def test_output_is_announced_while_it_grows(host: Witness) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.aws import backoff
 from runner.aws.backoff import CAP, FLOOR, delay, pause, retrying
 from runner.aws.failures import plain_code, unavailable
 from runner.aws.models import cut_service
@@ -53,13 +54,33 @@ def test_a_stop_ends_the_retrying_with_the_last_failure_and_no_further_try() -> 
             stop.set()
 
         async def call() -> None:
-            raise AwsUnavailable("ReceiveMessage", "ServerError", "x")
+            async for attempt in retrying(stop=stop, on_failure=say, draw=lambda: 0.5):
+                with attempt:
+                    calls.append(1)
+                    raise AwsUnavailable("ReceiveMessage", "ServerError", "x")
 
+        calls: list[int] = []
         with pytest.raises(AwsUnavailable):
-            await retrying(stop=stop, on_failure=say, draw=lambda: 0.5)(call)
-        assert tries == [1.5]
+            await call()
+        assert (calls, tries) == ([1], [1.5])
 
     asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_retrying_ends_with_the_first_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "FLOOR", 0.0)
+
+    async def run() -> None:
+        waits: list[float] = []
+        calls = 0
+        async for attempt in retrying(on_failure=lambda _, wait: waits.append(wait), cap=0.0):
+            with attempt:
+                calls += 1
+                if calls < 3:
+                    raise AwsUnavailable("ReceiveMessage", "ServerError", f"{calls}")
+        assert (calls, waits) == (3, [0.0, 0.0])
+
+    asyncio.run(asyncio.wait_for(run(), 30))
 
 
 def test_retrying_lets_other_errors_and_hopeless_ones_through() -> None:

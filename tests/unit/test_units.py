@@ -214,6 +214,12 @@ def test_times_survive_a_round_trip(moment: datetime) -> None:
     assert parse_time(shown_time) == pytest.approx(unix, abs=2e-6)
 
 
+@PATIENT
+@given(st.floats(-1e9, 1e11))
+def test_times_are_rounded_as_datetime_does(unix: float) -> None:
+    assert format_time(unix) == datetime.fromtimestamp(unix, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
 def test_suggestion() -> None:
     assert unknown("field", "timout", ["timeout", "grace"]) == 'unknown field "timout", did you mean "timeout"?'
     assert unknown("field", "Timeout", ["timeout"]) == 'unknown field "Timeout", did you mean "timeout"?'
