@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 AGENT_UNIT = "cron-runner.service"
 SUPERVISOR_UNIT = "cron-runner-supervisor.service"
 FOLDERS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))
-ENVIRONMENT = "environment"
-"""The file beside the configuration that both units have as EnvironmentFile=."""
 MADE_BY_UNIT = (Path("/var/lib/cron-runner"), Path("/run/cron-runner"))
 
 
@@ -24,14 +22,24 @@ def installed(unit: str, folders: tuple[Path, ...] = FOLDERS) -> bool:
     return any((folder / unit).exists() for folder in folders)
 
 
+def environment_file(config: Path) -> Path:
+    """The file beside the configuration that both units have as EnvironmentFile=."""
+    return config.parent / "environment"
+
+
+def environment(path: Path) -> dict[str, str]:
+    """What stands in it; raises OSError and ValueError."""
+    return envfile.read(str(path))
+
+
 def add_environment(config: Path, environ: MutableMapping[str, str]) -> list[Finding]:
     """Take what the units take from the file beside the configuration; what is set already wins, as it is asked for.
 
     No line where there is no such file.
     """
-    path = config.parent / ENVIRONMENT
+    path = environment_file(config)
     try:
-        found = envfile.read(str(path))
+        found = environment(path)
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:

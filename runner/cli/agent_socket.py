@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import MutableMapping
 
 NAME: Final = "agent.sock"
 WITHIN_S: Final = 15.0  # the agent gives itself 10 s
@@ -65,7 +65,7 @@ def duration(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def socket_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Path:
+def socket_of(args: argparse.Namespace, environ: MutableMapping[str, str]) -> Path:
     """Where the agent listens.
 
     Of the configuration only `[paths] runtime` is looked at: whatever else is wrong with the file, or whoever may
@@ -73,6 +73,9 @@ def socket_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Path:
     """
     if args.socket is not None:
         return Path(args.socket)
+    from runner.cli import unit_environment  # noqa: PLC0415 - `--help` needs none of it
+
+    unit_environment.take(args.config, environ)
     return Path(environ.get(_VARIABLE) or _runtime_in(args.config) or _RUNTIME) / NAME
 
 

@@ -50,9 +50,12 @@ def need_schedules() -> None:
 
 def table_name(args: argparse.Namespace) -> str:
     """The table: as given, else of the environment, else of the configuration, which need not exist; "" for none."""
+    from runner.cli import unit_environment  # noqa: PLC0415 - `--help` needs none of it
+
+    unit_environment.take(args.config)
     if given := args.table or os.environ.get(VARIABLE):
         return str(given)
-    from runner import config  # noqa: PLC0415 - `--help` needs none of it
+    from runner import config  # noqa: PLC0415
     from runner.config.reader import DEFAULT_PATH  # noqa: PLC0415
 
     if args.config is None and not os.access(DEFAULT_PATH, os.F_OK):  # or not for this user to see

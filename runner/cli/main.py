@@ -193,7 +193,9 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except CronRunnerError as error:
-        print(f"cron-runner: {error}", file=sys.stderr)  # noqa: T201 - the errors' way to the user
+        from runner.cli.unit_environment import hint  # noqa: PLC0415 - only for what failed
+
+        print(f"cron-runner: {error}{hint(error)}", file=sys.stderr)  # noqa: T201 - to the user
         return error.exit_status
     except Exception:  # noqa: BLE001 - a fault of ours must not look like exit status 1 of a job
         traceback.print_exc()

@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run one message; the job's own exit status, or 124, 125, 126, 127, 128+n, 75."""
     from runner import config, log  # noqa: PLC0415 - `--help` needs none of it
+    from runner.cli import unit_environment  # noqa: PLC0415
     from runner.protocol.units import parse_duration  # noqa: PLC0415
 
     if args.offline and args.message is None:
@@ -74,6 +75,7 @@ def execute(args: argparse.Namespace) -> int:
         raise CronRunnerError(f"cannot use --wait {args.wait}: {error}") from error
     if args.dead_letter and (args.message is not None or args.offline):
         raise CronRunnerError("cannot use --dead-letter with --message or --offline: leave one of them out")
+    unit_environment.take(args.config)
     settings = config.load(args.config, os.environ, offline=args.offline)
     log.configure("warning")
     given = None if args.message is None else _given(args.message)

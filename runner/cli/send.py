@@ -205,7 +205,9 @@ def _send(config_path: Path | None, body: str, job: str, run_id: str) -> dict[st
     import asyncio  # noqa: PLC0415 - `--help` and `--print` need none of it
 
     from runner import config  # noqa: PLC0415
+    from runner.cli import unit_environment  # noqa: PLC0415
 
+    unit_environment.take(config_path)
     settings = config.load(config_path, os.environ)
     return asyncio.run(_deliver(settings, body, job, run_id))
 
