@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from runner.cli.detached import end_supervisor, supervisor_pid
 from runner.cli.stand_in import aws_environment
 
@@ -104,6 +106,18 @@ class Host:
         """SIGKILL: the agent has no say in it."""
         self.agent.kill()
         self.agent.wait()
+
+    def crash(self) -> None:
+        """SIGKILL to agent, supervisor and jobs: the host's power is cut, and none of them has a say in it."""
+        doomed = [] if (pid := self.supervisor()) is None else [psutil.Process(pid)]
+        # Stopped before it is asked for its jobs, so that it sees none of them die.
+        for supervisor in doomed:
+            supervisor.suspend()
+            doomed = [supervisor, *supervisor.children(recursive=True)]
+        self.kill()
+        for process in doomed:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def supervisor(self) -> int | None:
         """The pid of the host's supervisor, where one listens."""
