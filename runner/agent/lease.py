@@ -116,7 +116,6 @@ class LeaseKeeper:
         self._wake_renewal = asyncio.Event()
         self._wake_deletion = asyncio.Event()
         self._full_batch = asyncio.Event()
-        self.failures: dict[str, str] = {}
         self.renewed = 0
         self.lost = 0
 

@@ -6,17 +6,14 @@ every kind (tests/crash.sh); CI has one kind, kept short by shortening the agent
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError
-from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
+from asking import health, listen
 from waiting import wait_for
 
 if TYPE_CHECKING:
@@ -51,35 +48,21 @@ PURPOSES = {
 
 def hasty(fleet: Fleet, proxy: Proxy, **settings: str) -> tuple[Host, str]:
     """A host behind the proxy with little patience, and where its health is asked for."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        listen = f"127.0.0.1:{free.getsockname()[1]}"
     fleet.endpoint = proxy.endpoint
     host = fleet.host(**settings)
-    host.config.write_text(host.config.read_text().replace('agent.listen = ""', f'agent.listen = "{listen}"'))
+    address = listen(host)
     host.start(program=PROGRAM)
-    return host, listen
+    return host, address
 
 
-def health(listen: str) -> tuple[int, dict[str, Any]]:
-    """Status and page of /healthz; (0, {}) while nobody answers."""
-    try:
-        with build_opener(ProxyHandler({})).open(f"http://{listen}/healthz", timeout=10) as answer:
-            return answer.status, json.load(answer)
-    except HTTPError as error:
-        with error:
-            return error.code, json.load(error)
-    except OSError:
-        return 0, {}
-
-
-def wait_health(listen: str, status: int, word: str, host: Host) -> dict[str, Any]:
+def wait_health(address: str, status: int, word: str, host: Host) -> dict[str, Any]:
     """The page, as soon as it has this status and a reason with this word."""
 
     def found() -> dict[str, Any] | None:
-        code, page = health(listen)
+        code, page = health(address)
         return page if code == status and word in " ".join(page["reasons"]) else None
 
-    return wait_for(found, f"health is {status}", PATIENCE_S + 40, lambda: f"{health(listen)}\n{host.log()}")
+    return wait_for(found, f"health is {status}", PATIENCE_S + 40, lambda: f"{health(address)}\n{host.log()}")
 
 
 def calls_in(proxy: Proxy, actions: tuple[str, ...], began: float, ended: float) -> list[float]:
@@ -89,14 +72,14 @@ def calls_in(proxy: Proxy, actions: tuple[str, ...], began: float, ended: float)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["reset", "refused", "swallowed", "throttled"] if OUTAGE_S else ["reset"])
 def test_health_says_since_when_and_nothing_spins(fleet: Fleet, proxy: Proxy, how: str) -> None:
-    host, listen = hasty(fleet, proxy)
+    host, address = hasty(fleet, proxy)
     go = fleet.directory / "go"
     script = f"echo begin; while [ ! -e {go} ]; do sleep 0.1; echo more; done; echo end"
     ids = [f"r{number}" for number in range(4)]
     fleet.send(*({"job": "through", "run_id": run_id, "command": script} for run_id in ids))
     for run_id in ids:
         fleet.events.wait(run_id, "started")
-    wait_health(listen, 200, "", host)
+    wait_health(address, 200, "", host)
     began = time.monotonic()
     match how:
         case "refused":
@@ -107,7 +90,7 @@ def test_health_says_since_when_and_nothing_spins(fleet: Fleet, proxy: Proxy, ho
             proxy.swallow()
         case "throttled":
             proxy.fail(1.0)
-    page = wait_health(listen, 503, "no answer to a receive", host)
+    page = wait_health(address, 503, "no answer to a receive", host)
     outage = time.monotonic() - began
     # Since when: not less than the patience, and not since before the outage but for the last answered poll.
     assert PATIENCE_S <= page["receive_age_s"] <= outage + 3
@@ -118,7 +101,7 @@ def test_health_says_since_when_and_nothing_spins(fleet: Fleet, proxy: Proxy, ho
     wait_for(lambda: host.log().count("run_finished") == len(ids), "the jobs have ended", detail=host.log)
     assert host.agent.poll() is None
     proxy.heal()
-    wait_health(listen, 200, "", host)
+    wait_health(address, 200, "", host)
     for event in fleet.events.wait_ended(ids, within=120):
         assert event["data"]["outcome"] == "succeeded"
     fleet.wait_empty(60)
@@ -135,8 +118,8 @@ def test_a_queue_that_does_not_exist_yet(fleet: Fleet, aws: Aws, proxy: Proxy) -
     jobs, results = fleet.queue, fleet.results
     for queue in (jobs, results):
         aws.sqs.delete_queue(QueueUrl=queue)
-    host, listen = hasty(fleet, proxy)
-    page = wait_health(listen, 503, "no answer to a receive", host)
+    host, address = hasty(fleet, proxy)
+    page = wait_health(address, 503, "no answer to a receive", host)
     assert "QueueDoesNotExist" in page["receive_error"]
     assert "create the queue" in page["receive_error"]
     fleet.queue = aws.queue(jobs.rpartition("/")[2])
@@ -144,7 +127,7 @@ def test_a_queue_that_does_not_exist_yet(fleet: Fleet, aws: Aws, proxy: Proxy) -
     fleet.send({"job": "first", "run_id": "r", "command": "true"})
     [event] = fleet.events.wait_ended(["r"], within=60)
     assert event["data"]["outcome"] == "succeeded"
-    wait_health(listen, 200, "", host)
+    wait_health(address, 200, "", host)
     fleet.wait_empty()
     assert [e for e in fleet.events.seen if e["type"].endswith("agent.started")]
 
