@@ -37,6 +37,9 @@ log = structlog.get_logger()
 # When runs end in quick succession, a moment's patience fills a receive: until most of the places are free.
 GATHER_S = 0.01
 GATHERED = 0.6
+# SQS counts, and costs, an empty receive like any other: one that comes back at once, as with `wait = "0s"` or by an
+# endpoint that does not wait, is not followed by the next within this time.
+EMPTY_APART_S = 1.0
 
 
 class Intake:
@@ -101,8 +104,10 @@ class Intake:
                 received = await self._receive(asked)
                 if self._stop.is_set():
                     await self._hand_back_all(received)
-                else:
+                elif received:
                     await self._take(received)
+                else:
+                    await self._pace()
             waiting.cancel()
             await self.door.released()
         self.ended = True
@@ -172,6 +177,12 @@ class Intake:
         if self.answering_since is None:
             self.answering_since = self.last_receive
         return received
+
+    async def _pace(self) -> None:
+        """Wait out what is left of the time between an empty receive and the next."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.progress + EMPTY_APART_S - time.monotonic()):
+                await self._stop.wait()
 
     def _failed(self, error: AwsUnavailable, wait: float) -> None:
         self.progress = time.monotonic()

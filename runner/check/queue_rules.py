@@ -39,7 +39,10 @@ def timing(config: Config, answer_s: float) -> list[Finding]:
         )
         return [warning("timing", detail, f"set visibility to at least {format_duration(_shortest(answer_s))}")]
     if queue.wait == 0:
-        detail = "[queue] wait 0s: every poll comes back at once, which SQS counts, and costs, as many requests"
+        detail = (
+            "[queue] wait 0s: each poll comes back at once, and an empty queue is asked once a second: SQS counts, and "
+            "costs, 20 times as many requests as with the default"
+        )
         return [warning("timing", detail, "set wait to 20s")]
     hold = format_duration(config.admission.hold)
     return [ok("timing", f"visibility {visibility}, wait {wait}, hold {hold} go together")]

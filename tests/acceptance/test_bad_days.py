@@ -122,3 +122,20 @@ def test_a_slow_wire(far: Fleet, proxy: Proxy) -> None:
     ids = send(far, 10)
     far.events.wait_ended(ids, within=60)
     check(far, ids)
+
+
+def test_an_empty_queue_is_asked_once_a_second_by_polls_that_do_not_wait(far: Fleet, proxy: Proxy) -> None:
+    """A bill is made of such polls."""
+    host = far.host()
+    host.config.write_text(host.config.read_text().replace('queue.wait = "2s"', 'queue.wait = "0s"'))
+    host.start()
+
+    def five() -> list[float] | None:
+        times = [call.at for call in proxy.calls if call.action == "ReceiveMessage"]
+        return times[:5] if len(times) >= 5 else None
+
+    times = wait_for(five, "five polls", 30, host.log)
+    assert times[-1] - times[0] > 3.0, "four seconds, less what the first one was on its way"
+    far.send({"job": "quick", "run_id": "r", "command": "true"})
+    far.events.wait_ended(["r"])
+    assert host.stop() == 0
