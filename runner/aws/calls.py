@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 T = TypeVar("T")
 
@@ -160,6 +160,11 @@ def _nothing() -> None:
     """What is left of a function that was called."""
 
 
+def overdue_after(action: str, within: float) -> AwsUnavailable:
+    detail = f"no end after {within:.0f} s; the call was given up and will be made again"
+    return AwsUnavailable(action, "Deadline", detail, "timeout")
+
+
 class Caller:
     """The calls of one purpose: in threads, bounded, counted."""
 
@@ -173,15 +178,26 @@ class Caller:
 
         Cancelling the awaiting task abandons the answer, not the call: AWS may have carried it out.
         """
+        return await self.counted(action, self.aside(action, function, within=within))
+
+    async def counted(self, action: str, answer: Awaitable[T]) -> T:
+        """Await the answer of a call, however it is made."""
+        self._stats.requests[action] += 1
+        try:
+            result = await answer
+        except AwsUnavailable as error:
+            self._stats.failed(self._purpose, error)
+            raise
+        self._stats.succeeded(self._purpose)
+        return result
+
+    def aside(self, action: str, function: Callable[[], T], *, within: float) -> asyncio.Future[T]:
+        """As a call, but not counted as one: what must be done for ``action`` in a thread."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
         def settle(result: T, error: BaseException | None) -> None:
             timer.cancel()
-            if error is None:
-                self._stats.succeeded(self._purpose)
-            elif isinstance(error, AwsUnavailable):
-                self._stats.failed(self._purpose, error)
             if future.done():  # cancelled, or given up in the moment the answer came
                 return
             if error is None:
@@ -200,13 +216,11 @@ class Caller:
             if (left := self._threads.abandon(work, after=within)) is not None:
                 timer = loop.call_later(max(left, 0.05), overdue)
                 return
-            detail = f"no end after {within:.0f} s; the call was given up and will be made again"
-            settle(None, AwsUnavailable(action, "Deadline", detail, "timeout"))  # type: ignore[arg-type]
+            settle(None, overdue_after(action, within))  # type: ignore[arg-type]
 
         work = _Work(function, done)
-        self._stats.requests[action] += 1
         self._threads.put(work)
-        return await future
+        return future
 
     def close(self) -> None:
         self._threads.close()

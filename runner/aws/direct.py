@@ -1,14 +1,18 @@
-"""The five calls that are made all the time, without botocore's way around: a tenth of it is needed for them.
+"""The calls that are made all the time, without botocore's way around: a tenth of it is needed for them.
 
 Credentials, region, endpoint, certificates and the signer are botocore's; connections are urllib3's
-(`runner.aws.exchange`). What is left out is what takes the time: models, hooks, retries, and header objects. `Direct`
-has the client's methods of the same names, with the same arguments, answers and exceptions, so whoever has one need
-not know which it is.
+(`runner.aws.exchange`). What is left out is what takes the time: models, hooks, retries, header objects, and threads.
+`Direct` has the client's methods of the same names, with the same arguments, answers and exceptions, but that the
+answer is awaited.
 """
 
 from __future__ import annotations
 
 import json
+import time
+from functools import lru_cache
+from hashlib import sha256
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -16,58 +20,88 @@ from runner.aws.exchange import Answer, Exchange
 from runner.aws.put_body import prepared_body
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from botocore.client import BaseClient
     from botocore.session import Session as BotocoreSession
 
+    Answered = Awaitable[dict[str, Any]]
+
 HOT: Final = frozenset(
-    ("ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch", "SendMessageBatch", "PutLogEvents")
+    (
+        "ReceiveMessage",
+        "DeleteMessageBatch",
+        "ChangeMessageVisibilityBatch",
+        "SendMessageBatch",
+        "PutLogEvents",
+        "CreateLogStream",
+    )
 )
 
 
 class Direct:
-    """The hot calls of one client. `connect` and `read` are seconds, `size` is how many connections are kept."""
+    """The hot calls of one client, which is not used otherwise. `connect` and `read` are seconds, `size` is how many
+    calls there are at once; `aside` calls in a thread what may block."""
 
     def __init__(
-        self, client: BaseClient, session: BotocoreSession, *, agent: str, connect: float, read: float, size: int
+        self,
+        client: BaseClient,
+        session: BotocoreSession,
+        *,
+        agent: str,
+        connect: float,
+        read: float,
+        size: int,
+        aside: Callable[[Callable[[], Any]], Awaitable[Any]],
     ) -> None:
-        model = client.meta.service_model
+        from botocore.awsrequest import AWSRequest  # noqa: PLC0415 - loaded when the client was made
+
         self._client = client
         credentials = session.get_credentials()
         assert credentials is not None, "no client is made without credentials"
         self._credentials = credentials
-        self._service = model.signing_name
-        self._url = client.meta.endpoint_url.rstrip("/") + "/"
-        self._path = urlsplit(self._url).path
+        self._aside = aside
+        model, url = client.meta.service_model, client.meta.endpoint_url.rstrip("/") + "/"
+        self._signer = self._signer_with(credentials.get_frozen_credentials())
+        self._path = urlsplit(url).path
+        self._canonical_path = self._signer._normalize_url_path(self._path)  # noqa: SLF001 - as it signs
         self._target = model.metadata["targetPrefix"]
-        self._headers = {
-            "Content-Type": f"application/x-amz-json-{model.metadata['jsonVersion']}",
-            "User-Agent": agent,
+        self._unsigned = f"User-Agent: {agent}"
+        self._signed = {
+            "content-type": f"application/x-amz-json-{model.metadata['jsonVersion']}",
+            "host": self._signer.headers_to_sign(AWSRequest("POST", url))["host"],
         }
-        if "awsQueryCompatible" in model.metadata:
-            self._headers["x-amzn-query-mode"] = "true"  # errors under the names that they always had
-        self._exchange = Exchange(self._url, session, connect=connect, read=read, size=size)
+        # Errors under the names that they always had.
+        self._query_mode = {"x-amzn-query-mode": "true"} if "awsQueryCompatible" in model.metadata else {}
+        self._exchange = Exchange(url, session, connect=connect, read=read, size=size, aside=aside)
 
-    def receive_message(self, **asked: Any) -> dict[str, Any]:
+    def receive_message(self, **asked: Any) -> Answered:
         return self._call("ReceiveMessage", json.dumps(asked).encode())
 
-    def delete_message_batch(self, **asked: Any) -> dict[str, Any]:
+    def delete_message_batch(self, **asked: Any) -> Answered:
         return self._call("DeleteMessageBatch", json.dumps(asked).encode())
 
-    def change_message_visibility_batch(self, **asked: Any) -> dict[str, Any]:
+    def change_message_visibility_batch(self, **asked: Any) -> Answered:
         return self._call("ChangeMessageVisibilityBatch", json.dumps(asked).encode())
 
-    def send_message_batch(self, **asked: Any) -> dict[str, Any]:
+    def send_message_batch(self, **asked: Any) -> Answered:
         return self._call("SendMessageBatch", json.dumps(asked).encode())
 
-    def put_log_events(self, **asked: Any) -> dict[str, Any]:
+    def put_log_events(self, **asked: Any) -> Answered:
         return self._call("PutLogEvents", prepared_body() or json.dumps(asked).encode())
+
+    def create_log_stream(self, **asked: Any) -> Answered:
+        return self._call("CreateLogStream", json.dumps(asked).encode())
 
     def close(self) -> None:
         """Close idle connections; those in use close when they are done with."""
         self._exchange.close()
 
-    def _call(self, operation: str, body: bytes) -> dict[str, Any]:
-        answer = self._exchange(self._signed(operation, body))
+    async def _call(self, operation: str, body: bytes) -> dict[str, Any]:
+        # Frozen: one set of credentials, whatever is renewed meanwhile. Those that end may be fetched for it.
+        may_block, freeze = getattr(self._credentials, "refresh_needed", None), self._credentials.get_frozen_credentials
+        frozen = await self._aside(freeze) if may_block is not None and may_block() else freeze()
+        answer = await self._exchange(self._request(operation, body, frozen))
         if answer.status >= 300:
             raise self._refusal(operation, answer)
         said = json.loads(answer.body or b"{}")
@@ -77,17 +111,39 @@ class Direct:
         said["ResponseMetadata"] = {"HTTPStatusCode": answer.status, "HTTPHeaders": answer.headers}
         return said
 
-    def _signed(self, operation: str, body: bytes) -> bytes:
-        from botocore.auth import SigV4Auth  # noqa: PLC0415 - loaded when the client was made
-        from botocore.awsrequest import AWSRequest  # noqa: PLC0415 - as above
+    def _request(self, operation: str, body: bytes, credentials: Any) -> bytes:
+        """Signed by botocore's signer. What it would make of header objects each time anew, the canonical form of a
+        request, is always the same here but for a few words."""
+        if credentials != self._signer.credentials:
+            self._signer = self._signer_with(credentials)
+        time_ = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        token = {"x-amz-security-token": credentials.token} if credentials.token else {}
+        target = f"{self._target}.{operation}"
+        # In the order of their names.
+        signed = self._signed | {"x-amz-date": time_} | token | {"x-amz-target": target} | self._query_mode
+        names, lines = ";".join(signed), [f"{name}:{value}" for name, value in signed.items()]
+        canonical = "\n".join(("POST", self._canonical_path, "", *lines, "", names, sha256(body).hexdigest()))
+        context: Any = SimpleNamespace(context={"timestamp": time_})
+        signature = self._signer.signature(self._signer.string_to_sign(context, canonical), context)
+        scope = self._signer.scope(context)
+        head = (
+            f"POST {self._path} HTTP/1.1",
+            *lines,
+            f"content-length:{len(body)}",
+            self._unsigned,
+            f"Authorization: AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={names}, Signature={signature}",
+            "\r\n",
+        )
+        return "\r\n".join(head).encode("latin-1") + body
 
-        request = AWSRequest("POST", self._url, {**self._headers, "X-Amz-Target": f"{self._target}.{operation}"}, body)
-        # Frozen: one set of credentials, whatever is renewed meanwhile.
-        credentials = self._credentials.get_frozen_credentials()
-        SigV4Auth(credentials, self._service, self._client.meta.region_name).add_auth(request)
-        lines = [f"POST {self._path} HTTP/1.1", f"Host: {urlsplit(self._url).netloc}", f"Content-Length: {len(body)}"]
-        lines += [f"{name}: {value}" for name, value in request.headers.items() if name.lower() != "host"]
-        return "\r\n".join((*lines, "", "")).encode("latin-1") + body
+    def _signer_with(self, credentials: Any) -> Any:
+        from botocore.auth import SigV4Auth  # noqa: PLC0415 - loaded when the client was made
+
+        meta = self._client.meta
+        signer: Any = SigV4Auth(credentials, meta.service_model.signing_name, meta.region_name)
+        # It makes a day's key anew for each request, in four steps that are the same all day.
+        signer._sign = lru_cache(16)(signer._sign)  # noqa: SLF001
+        return signer
 
     def _refusal(self, operation: str, answer: Answer) -> Exception:
         """What the client itself would have raised; read by its parser."""

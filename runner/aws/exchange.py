@@ -1,22 +1,27 @@
 """One request and its answer over kept connections: as much of HTTP/1.1 as the JSON protocols of AWS need.
 
-urllib3 makes the connections, with TLS, certificates and its look at whether the other side has closed one meanwhile.
+urllib3 makes the connections, with TLS and certificates, in a thread: a name lookup cannot be waited for otherwise.
+What is said over them is said in the event loop: to wake a thread of a busy process costs more than the call.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Generator, Mapping
 
     from botocore.session import Session as BotocoreSession
     from urllib3 import HTTPConnectionPool
 
 _PIECE: Final = 65_536
 _LONGEST_HEAD: Final = 65_536
+_LATER: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,55 +34,208 @@ class Answer:
 
 
 class Exchange:
-    """Connections to one URL. `connect` and `read` are seconds; `size` is how many are kept."""
+    """Up to `size` connections to one URL. `connect` and `read` are seconds; `aside` calls a function in a thread."""
 
-    def __init__(self, url: str, session: BotocoreSession, *, connect: float, read: float, size: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        session: BotocoreSession,
+        *,
+        connect: float,
+        read: float,
+        size: int,
+        aside: Callable[[Callable[[], Any]], Awaitable[Any]],
+    ) -> None:
         self._url = url
-        self._connect, self._read = connect, read
-        self._pool = _pool(url, session, connect=connect, size=size)
+        self._read = read
+        self._size = size
+        self._aside = aside
+        self._pool = _pool(url, session, connect=connect)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._places = asyncio.Semaphore(size)
+        self._idle: list[_Line] = []
+        self._closed = False
 
     def close(self) -> None:
-        """Close idle connections; those in use close when they are done with."""
-        self._pool.close()
+        """Close idle connections; those in use close when they are done with. From any thread."""
+        self._closed = True
+        if self._loop is None:
+            return
+        here = None
+        with contextlib.suppress(RuntimeError):
+            here = asyncio.get_running_loop()
+        if here is self._loop or self._loop.is_closed():
+            self._close_idle()
+        else:
+            self._loop.call_soon_threadsafe(self._close_idle)
 
-    def _open(self, connection: Any) -> None:
-        connection.timeout = self._connect
-        connection.connect()
-        connection.sock.settimeout(self._read)
+    def _close_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for line in idle:
+            line.close()
 
-    def __call__(self, request: bytes) -> Answer:
+    async def __call__(self, request: bytes) -> Answer:
         """Send a whole request. Raises what botocore raises where there is no answer."""
+        try:
+            return await self._ask(request)
+        except Exception as error:
+            if (known := self._as_botocore_says(error)) is None:
+                raise
+            raise known from error
+
+    async def _ask(self, request: bytes) -> Answer:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # a function that is called again and again runs each time in a loop of its own
+            self._close_idle()
+            self._loop, self._places = loop, asyncio.Semaphore(self._size)
+        async with self._places:
+            line = self._kept() or _Line(await self._aside(self._connected), loop, self._read)
+            try:
+                answer = await line.ask(request)
+            except BaseException:
+                line.close()  # an answer may yet come that nobody waits for
+                raise
+            if self._closed:
+                line.close()
+            elif line.usable:
+                self._idle.append(line)
+            return answer
+
+    def _kept(self) -> _Line | None:
+        """The connection that was used last, unless the other side has closed it meanwhile."""
+        while self._idle:
+            line = self._idle.pop()
+            line.listen()
+            if line.usable:
+                return line
+        return None
+
+    def _connected(self) -> Any:
+        connection: Any = self._pool._new_conn()  # noqa: SLF001 - there is no other way to a connection of a pool
+        try:
+            connection.connect()
+        except BaseException:
+            connection.close()
+            raise
+        # Also where nobody waits for it any more, or the exchange itself is forgotten.
+        weakref.finalize(connection, connection.sock.close).atexit = False
+        return connection
+
+    def _as_botocore_says(self, error: Exception) -> Exception | None:
         from botocore import exceptions  # noqa: PLC0415 - loaded when the client was made
         from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError  # noqa: PLC0415 - as above
 
-        try:
-            connection: Any = self._pool._get_conn()  # noqa: SLF001 - there is no other way to a connection of a pool
-            try:
-                if connection.sock is None:
-                    self._open(connection)
-                connection.sock.sendall(request)
-                answer, keep = _read_answer(connection.sock)
-            except BaseException:
-                connection.close()
-                raise
-            if not keep:
-                connection.close()
-            self._pool._put_conn(connection)  # noqa: SLF001 - as above
-        except NewConnectionError as error:  # of which some releases make a timeout
-            raise exceptions.EndpointConnectionError(endpoint_url=self._url, error=error) from error
-        except ConnectTimeoutError as error:
-            raise exceptions.ConnectTimeoutError(endpoint_url=self._url, error=error) from error
-        except (ssl.SSLError, HTTPError) as error:
+        if isinstance(error, NewConnectionError):  # of which some releases make a timeout
+            return exceptions.EndpointConnectionError(endpoint_url=self._url, error=error)
+        if isinstance(error, ConnectTimeoutError):
+            return exceptions.ConnectTimeoutError(endpoint_url=self._url, error=error)
+        if isinstance(error, (ssl.SSLError, HTTPError)):
             known = exceptions.SSLError if "SSL" in type(error).__name__ else exceptions.EndpointConnectionError
-            raise known(endpoint_url=self._url, error=error) from error
-        except TimeoutError as error:
-            raise exceptions.ReadTimeoutError(endpoint_url=self._url, error=error) from error
-        except OSError as error:
-            raise exceptions.ConnectionClosedError(endpoint_url=self._url, request=None, error=error) from error
+            return known(endpoint_url=self._url, error=error)
+        if isinstance(error, TimeoutError):
+            return exceptions.ReadTimeoutError(endpoint_url=self._url, error=error)
+        if isinstance(error, OSError):
+            return exceptions.ConnectionClosedError(endpoint_url=self._url, request=None, error=error)
+        return None
+
+
+class _Line:
+    """A connection that the event loop watches. One request is under way at a time; `patience` is in seconds."""
+
+    def __init__(self, connection: Any, loop: asyncio.AbstractEventLoop, patience: float) -> None:
+        self.usable = True
+        self._connection = connection
+        self._sock = connection.sock
+        self._sock.setblocking(False)
+        self._loop = loop
+        self._patience = patience
+        self._answer: asyncio.Future[Answer] | None = None
+        self._reading = _reading()
+        self._unsent: bytes | memoryview = b""
+        self._stuffed = False  # more is to be sent when there is room
+        self._heard = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        loop.add_reader(self._sock, self.listen)
+
+    def ask(self, request: bytes) -> asyncio.Future[Answer]:
+        """The answer, or OSError."""
+        self._answer = answer = self._loop.create_future()
+        self._reading = _reading()
+        next(self._reading)
+        self._heard = self._loop.time()
+        self._timer = self._loop.call_at(self._heard + self._patience, self._silent)
+        self._unsent = memoryview(request)
+        self._send()
         return answer
 
+    def close(self) -> None:
+        if self.usable:
+            self.usable = False
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+            self._connection.close()
+            self._settle(ConnectionError("the connection was closed"))
 
-def _pool(url: str, session: BotocoreSession, *, connect: float, size: int) -> HTTPConnectionPool:
+    def listen(self) -> None:
+        """There is something to read, or may be."""
+        try:
+            while True:  # of TLS there may be more than the kernel knows of
+                piece = self._sock.recv(_PIECE)
+                if self._answer is None:
+                    break
+                self._heard = self._loop.time()
+                self._reading.send(piece)
+        except _LATER:
+            return
+        except StopIteration as end:
+            answer, keep = end.value
+            keep = keep and not self._unsent
+            self._settle(answer)
+            if keep:
+                return
+        except (OSError, ValueError) as error:
+            self._settle(error)
+        self.close()
+
+    def _send(self) -> None:
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._sock.send(self._unsent) :]
+                self._heard = self._loop.time()
+        except _LATER:
+            if not self._stuffed:
+                self._loop.add_writer(self._sock, self._send)
+            self._stuffed = True
+            return
+        except OSError as error:
+            self._settle(error)
+            self.close()
+            return
+        self._unsent = b""  # what is left of a view holds all of the request
+        if self._stuffed:
+            self._loop.remove_writer(self._sock)
+        self._stuffed = False
+
+    def _silent(self) -> None:
+        if (until := self._heard + self._patience) > self._loop.time():
+            self._timer = self._loop.call_at(until, self._silent)
+        else:
+            self._settle(TimeoutError("no answer in time"))
+            self.close()
+
+    def _settle(self, result: Answer | Exception) -> None:
+        answer, self._answer = self._answer, None
+        if self._timer is not None:
+            self._timer.cancel()
+        if answer is None or answer.done():  # given up by its waiter
+            return
+        if isinstance(result, Answer):
+            answer.set_result(result)
+        else:
+            answer.set_exception(result)
+
+
+def _pool(url: str, session: BotocoreSession, *, connect: float) -> HTTPConnectionPool:
     import socket  # noqa: PLC0415 - as below
 
     import urllib3  # noqa: PLC0415 - loaded with botocore
@@ -88,14 +246,15 @@ def _pool(url: str, session: BotocoreSession, *, connect: float, size: int) -> H
     if url.startswith("https:"):
         bundle = session.get_config_variable("ca_bundle")
         trusted = {"cert_reqs": "CERT_REQUIRED", "ca_certs": get_cert_path(bundle or True)}
-    return urllib3.connection_from_url(url, timeout=connect, maxsize=size, socket_options=options, **trusted)
+    return urllib3.connection_from_url(url, timeout=connect, socket_options=options, **trusted)
 
 
-def _read_answer(sock: Any) -> tuple[Answer, bool]:
-    """The answer, and whether the connection can be used again. Raises OSError where it ends within."""
+def _reading() -> Generator[None, bytes, tuple[Answer, bool]]:
+    """Is sent the pieces of an answer, b"" at the connection's end. Returns the answer, and whether the connection can
+    be used again; raises OSError where it ends within."""
     received = bytearray()
     while (end := received.find(b"\r\n\r\n")) < 0:
-        _more(sock, received)
+        received += _more((yield))
         if len(received) > _LONGEST_HEAD:
             raise ConnectionError("the answer's head has no end")
     first, *rest = received[:end].decode("latin-1").split("\r\n")
@@ -106,35 +265,35 @@ def _read_answer(sock: Any) -> tuple[Answer, bool]:
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
     keep = words[0] != "HTTP/1.0" and headers.get("connection", "").lower() != "close"
     if headers.get("transfer-encoding", "").lower() == "chunked":
-        body = _read_chunks(sock, received)
+        body = yield from _reading_chunks(received)
     elif "content-length" in headers:
         length = int(headers["content-length"])
         while len(received) < length:
-            _more(sock, received)
+            received += _more((yield))
         body = bytes(received[:length])
+        del received[:length]
     else:
-        while piece := sock.recv(_PIECE):
+        while piece := (yield):
             received += piece
         body, keep = bytes(received), False
-    return Answer(int(words[1]), headers, body), keep
+    return Answer(int(words[1]), headers, body), keep and not received
 
 
-def _read_chunks(sock: Any, received: bytearray) -> bytes:
+def _reading_chunks(received: bytearray) -> Generator[None, bytes, bytes]:
     body = bytearray()
     while True:
         while (end := received.find(b"\r\n")) < 0:
-            _more(sock, received)
+            received += _more((yield))
         size = int(received[:end].partition(b";")[0], 16)
         while len(received) < end + 2 + size + 2:
-            _more(sock, received)
+            received += _more((yield))
         body += received[end + 2 : end + 2 + size]
         del received[: end + 2 + size + 2]
         if not size:
             return bytes(body)
 
 
-def _more(sock: Any, received: bytearray) -> None:
-    piece = sock.recv(_PIECE)
+def _more(piece: bytes) -> bytes:
     if not piece:
         raise ConnectionError("the connection was closed before the answer's end")
-    received += piece
+    return piece

@@ -139,9 +139,10 @@ class Logs:
             where["nextToken"] = token
         return await self._call("FilterLogEvents", lambda logs: logs.filter_log_events(**where), _read_found)
 
-    async def _create(self, action: str, do: Callable[[CloudWatchLogsClient], object]) -> bool:
+    async def _create(self, action: str, do: Callable[[Any], Any]) -> bool:
+        # The stubs say that there is no answer; botocore returns its metadata.
         try:
-            await self._call(action, lambda logs: _metadata(do(logs)), _nothing)
+            await self._call(action, do, _nothing)
         except AwsUnavailable as error:
             if error.code == "ResourceAlreadyExistsException":
                 return False

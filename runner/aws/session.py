@@ -7,14 +7,16 @@ settings.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner import __version__
-from runner.aws.calls import Caller, CallStats, Purpose
+from runner.aws.calls import Caller, CallStats, Purpose, overdue_after
 from runner.aws.direct import HOT, Direct, goes_direct
 from runner.aws.failures import clock_ahead_of, unavailable
 from runner.aws.identity import Credentials, read_credentials
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from botocore.session import Session as BotocoreSession
+
+    from runner.errors import AwsUnavailable
 
 T = TypeVar("T")
 
@@ -121,15 +125,17 @@ class Session:
         queue_url: str = "",
         poll_wait: float = 0.0,
     ) -> T:
-        """Run ``read(do(client))`` in a thread of ``purpose``; any failure of it is `AwsUnavailable`.
+        """Run ``read(do(client))``, in a thread of ``purpose`` but for what `Direct` does in the event loop; any
+        failure of it is `AwsUnavailable`.
 
         ``queue_url`` chooses region and endpoint for calls about one queue. The client's service follows from
         the purpose. Ends within ``timeouts.longest(poll_wait)``.
         """
         within = self.timeouts.longest(poll_wait)
-        return await self._callers[purpose](
-            action, lambda: self._do(purpose, action, do, read, queue_url), within=within
-        )
+        caller = self._callers[purpose]
+        if self._direct and action in HOT:
+            return await caller.counted(action, self._ask(caller, action, do, read, (purpose, queue_url), within))
+        return await caller(action, lambda: self._do(purpose, queue_url, action, do, read), within=within)
 
     def close(self) -> None:
         """Let idle threads end. Calls under way go on and are not waited for: the threads are daemons."""
@@ -168,34 +174,63 @@ class Session:
         except Exception as error:
             raise unavailable("PutLogEvents", error) from error
 
+    # -- in the event loop ----------------------------------------------------------------------------------
+
+    async def _ask(
+        self,
+        caller: Caller,
+        action: str,
+        do: Callable[[Any], Any],
+        read: Callable[[Mapping[str, Any]], T],
+        place: tuple[Purpose, str],
+        within: float,
+    ) -> T:
+        """One of the hot calls. What may block (credentials, a name lookup, TLS) is done aside, in a thread."""
+        try:
+            async with asyncio.timeout(within):
+                hot = self._hot.get(place) or await self._aside(caller, lambda: self._make_direct(*place))
+                if not isinstance(hot, Direct):
+                    return await caller.aside(action, lambda: self._do(*place, action, do, read), within=within)
+                response = await do(hot)
+            answer = read(response)
+        except TimeoutError as error:
+            raise overdue_after(action, within) from error
+        except Exception as error:
+            failure = self._failure(action, error)
+            if failure.code in _REFUSED_CREDENTIALS:
+                await self._aside(caller, self._renew_credentials)
+            raise failure from error
+        self._check_clock(response)
+        return answer
+
+    def _aside(self, caller: Caller, function: Callable[[], T]) -> asyncio.Future[T]:
+        return caller.aside("Connect", function, within=self.timeouts.longest())
+
     # -- in the threads -------------------------------------------------------------------------------------
 
     def _do(
         self,
         purpose: Purpose,
+        queue_url: str,
         action: str,
         do: Callable[[Any], Mapping[str, Any]],
         read: Callable[[Mapping[str, Any]], T],
-        queue_url: str,
     ) -> T:
         try:
-            client = self._client_for(purpose, action, queue_url)
+            client = self._clients.get((purpose, queue_url)) or self._make_client(purpose, queue_url)
             response = do(client)
             answer = read(response)
         except Exception as error:
-            self._check_clock(getattr(error, "response", None), always=True)
-            failure = unavailable(action, error, clock_ahead=self.stats.clock_ahead)
+            failure = self._failure(action, error)
             if failure.code in _REFUSED_CREDENTIALS:
                 self._renew_credentials()
             raise failure from error
         self._check_clock(response)
         return answer
 
-    def _client_for(self, purpose: Purpose, action: str, queue_url: str) -> Any:
-        place = purpose, queue_url
-        if self._direct and action in HOT:
-            return self._hot.get(place) or self._make_direct(purpose, queue_url)
-        return self._clients.get(place) or self._make_client(purpose, queue_url)
+    def _failure(self, action: str, error: Exception) -> AwsUnavailable:
+        self._check_clock(getattr(error, "response", None), always=True)
+        return unavailable(action, error, clock_ahead=self.stats.clock_ahead)
 
     def _make_direct(self, purpose: Purpose, queue_url: str) -> Any:
         """What makes the hot calls of a purpose: `Direct`, or the client itself where a proxy is in the way."""
@@ -214,6 +249,7 @@ class Session:
                     connect=self.timeouts.connect,
                     read=self._read_timeout(purpose),
                     size=THREADS[purpose],
+                    aside=partial(self._aside, self._callers[purpose]),
                 )
             return made
 
