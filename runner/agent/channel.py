@@ -242,19 +242,31 @@ class Channel:
         moved: dict[str, Reader] = {}
         entries: list[Committed] = []
         for key, advance in packer.advances.items():
-            reader = advance.followed.readers[name]
+            followed, reader = advance.followed, advance.followed.readers[name]
             # Of a batch of several runs nobody knows whose lines were refused; the first one answers for them.
             moved[key] = replace(
                 reader, offset=advance.offset, mid=advance.mid, ms=packer.ms, refused=reader.refused + refused
             )
             refused = 0
-            entries.extend((moved[key].committed(key), advance.followed.watched()))
-        await self._offsets.commit(entries)
+            entries.extend(self._facts(followed, moved[key]))
+        if entries:
+            await self._offsets.commit(entries)
         # Only now: the file is punched up to the offsets of its readers, and a crash goes back to the committed ones.
         for key, advance in packer.advances.items():
             advance.followed.readers[name] = moved[key]
             advance.followed.committed(entries)
             self._accepted(advance.followed)
+
+    def _facts(self, followed: Followed, reader: Reader) -> list[Committed]:
+        """What has to be on disk before the stream's next batch is sent."""
+        if followed.ended is None or followed.unread(reader):
+            return [reader.committed(followed.key), followed.watched()]
+        # That was its last batch, so no place in the file is to be kept for the rules either. Where it was also the
+        # last of the stream, whose run has yet to tell its end, that end says it: until it is on disk, a crash repeats
+        # this one batch.
+        if not (self._sink.shared or reader.shared) and followed.ends_settled(reader):
+            return []
+        return [reader.committed(followed.key)]
 
     def _forget_settled(self) -> None:
         for key, followed in list(self._runs.items()):

@@ -243,6 +243,12 @@ class Followed:
             self.settled.set()
             self._whole = None
 
+    def ends_settled(self, last: Reader) -> bool:
+        """Whether its end, which is told next, can say that every sink has everything once `last` has, and the file is
+        whole until then: what is punched must never be more than what is committed."""
+        others = (reader for name, reader in self.readers.items() if name != last.sink)
+        return not self.told and not self._watched_committed and not any(self.unread(reader) for reader in others)
+
     def punch(self) -> None:
         """Give back the disk behind all readers. Raises OSError."""
         behind = min((reader.offset for reader in self.readers.values()), default=0)

@@ -107,6 +107,8 @@ class Sink(Protocol):
     @property
     def parallel(self) -> int: ...
     @property
+    def shared(self) -> bool: ...  # whether several runs may have one stream
+    @property
     def limits(self) -> Limits: ...
     def stream(self, tag: Tag) -> str:
         """The stream of a run. Runs with the same stream share batches."""

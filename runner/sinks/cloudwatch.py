@@ -111,7 +111,7 @@ class CloudWatch:
         self._logs = logs
         self.log_group = log_group.replace("{group}", group)
         self._template = log_stream
-        self._shared = "{run_id}" not in log_stream
+        self.shared = "{run_id}" not in log_stream
         self.flush = flush
         self._retention = Retention(self.log_group, retention_days)
         self._refused = 0  # new streams in a row, of any runs
@@ -152,7 +152,7 @@ class CloudWatch:
         return name.translate(_FORBIDDEN)[:STREAM_NAME_MOST]
 
     def prefix(self, tag: Tag) -> str:
-        return f"{tag.run_id} " if self._shared else ""
+        return f"{tag.run_id} " if self.shared else ""
 
     async def send(self, batch: Batch) -> int:
         events = [(piece.ms, line) for piece in batch.pieces for line in piece.lines]
@@ -168,7 +168,7 @@ class CloudWatch:
 
     def _instead(self, tag: Tag) -> str:
         """The stream that small runs may share now; empty while a stream of their own is a matter of a little time."""
-        if self._shared or self._refused < QUOTA_GONE_AFTER:
+        if self.shared or self._refused < QUOTA_GONE_AFTER:
             return ""
         return SHARED_STREAM.format(host=tag.host)
 
@@ -191,7 +191,7 @@ class CloudWatch:
 
     async def _put_or_make(self, stream: str, events: list[tuple[int, str]]) -> Rejected | None:
         # A run's own stream is new when its first output comes: to put to it at first would be a call in vain.
-        if self._shared or stream in self._there:
+        if self.shared or stream in self._there:
             try:
                 return await self._logs.put_events(self.log_group, stream, events)
             except AwsUnavailable as error:

@@ -37,6 +37,7 @@ class Journald:
     name = "journald"
     raw = False
     parallel = 1
+    shared = True
     limits = Limits(batch_bytes=512 << 10, batch_events=2_000, event_bytes=256 << 10, event_overhead=300)
 
     def __init__(self, group: str, path: Path = SOCKET, *, flush: float = 0.2) -> None:

@@ -16,6 +16,7 @@ class Stdout:
     name = "stdout"
     raw = False
     parallel = 1
+    shared = True
     limits = Limits(batch_bytes=256 << 10, batch_events=1_000, event_bytes=64 << 10)
 
     def __init__(self, descriptor: int = 1, *, flush: float = 0.2) -> None:

@@ -40,6 +40,7 @@ class Syslog:
     name = "syslog"
     raw = False
     parallel = 1
+    shared = True
     limits = Limits(
         batch_bytes=256 << 10, batch_events=2_000, event_bytes=MESSAGE_BYTES - HEAD_BYTES, event_overhead=300
     )

@@ -16,6 +16,7 @@ class Terminal:
     raw = True
     flush = 0.0
     parallel = 1
+    shared = True
     limits = Limits(batch_bytes=64 << 10, batch_events=1 << 30, event_bytes=64 << 10)
 
     def __init__(self, descriptor: int = 1) -> None:

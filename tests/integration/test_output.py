@@ -280,6 +280,66 @@ def in_order_with_repeats(sent: Sequence[str], lines: Sequence[str], most: int) 
     return all(step == 1 or -most < step <= 0 for step in steps)
 
 
+def committed(offsets: Offsets, run_id: str) -> set[str]:
+    """Whose places are kept."""
+    return {sink for key, sink in offsets.rows if key == tag(run_id).key}
+
+
+def test_a_place_is_kept_only_for_those_who_may_go_on_there(tmp_path: Path) -> None:
+    """A short run's one batch in a stream of its own is followed by its end, which says that all of it is there."""
+
+    async def scene() -> None:
+        offsets = Offsets()
+        async with running(make(tmp_path, StrictLogs(), offsets)) as shipper:
+            short = Job(shipper, tag("short"))
+            short.write(b"one\ntwo\n")
+            assert (await short.end()).shipped_bytes == 8
+            assert shipper.has_settled(short.tag.key)
+            assert committed(offsets, "short") == set()
+            long = Job(shipper, tag("long"))
+            long.write(b"one\n")
+            await until(lambda: committed(offsets, "long") == {"cloudwatch", "rules"})
+            long.write(b"two\n")
+            assert (await long.end()).shipped_bytes == 8
+            assert offsets.rows[tag("long").key, "cloudwatch"].offset == 8
+            assert offsets.rows[tag("long").key, "rules"].offset == 4  # of no use any more
+
+    run(scene())
+
+
+def test_in_a_shared_stream_every_batch_is_committed_before_the_next(tmp_path: Path) -> None:
+    async def scene() -> None:
+        offsets = Offsets()
+        async with running(make(tmp_path, StrictLogs(), offsets, log_stream="{job}")) as shipper:
+            short = Job(shipper, tag("short"))
+            short.write(b"one\n")
+            assert (await short.end()).shipped_bytes == 4
+            assert committed(offsets, "short") == {"cloudwatch"}
+
+    run(scene())
+
+
+def test_a_place_is_kept_where_the_end_was_told_before(tmp_path: Path) -> None:
+    """Then nothing that is told next says that all is there."""
+
+    async def scene() -> None:
+        logs, offsets = StrictLogs(), Offsets()
+
+        def away(_: str) -> None:
+            raise AwsUnavailable("PutLogEvents", "ConnectFailed", "away", "unreachable")
+
+        logs.before = away
+        async with running(make(tmp_path, logs, offsets)) as shipper:
+            short = Job(shipper, tag("short"))
+            short.write(b"one\n")
+            assert (await short.end(within=0.2)).shipped_bytes == 0
+            logs.before = None
+            await shipper.settled(short.tag.key)
+            assert committed(offsets, "short") == {"cloudwatch"}
+
+    run(scene())
+
+
 def test_a_slow_sink_does_not_hold_back_a_fast_one(tmp_path: Path) -> None:
     async def scene() -> None:
         fast, slow = StrictLogs(), StrictLogs()
