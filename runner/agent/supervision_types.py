@@ -120,13 +120,11 @@ class StartSpec:
 class Started:
     """The answer to a start. ``exit`` is the record where the command could not be executed, or had already ended.
 
-    ``pid`` and ``start_ticks`` (field 22 of ``/proc/PID/stat``) name the process; ``warnings`` say what was asked
-    for and could not be had, such as a limit without its cgroup controller.
+    ``warnings`` say what was asked for and could not be had, such as a limit without its cgroup controller.
     """
 
     key: str
     pid: int = 0
-    start_ticks: int = 0
     started_at: float = 0.0
     started_boottime: float = 0.0
     user: str = ""
@@ -148,6 +146,7 @@ class Started:
 class Known:
     """A run that the supervisor has: alive (``exit`` is None), or ended and not yet acknowledged.
 
+    ``pid`` and ``start_ticks`` (field 22 of ``/proc/PID/stat``) name the process, ``start_ticks`` only while it lives;
     ``bytes`` is the logical size of its spool file so far.
     """
 
@@ -178,7 +177,6 @@ class Known:
         return Started(
             key=self.key,
             pid=self.pid,
-            start_ticks=self.start_ticks,
             started_at=self.started_at,
             started_boottime=self.started_boottime,
             user=self.user,

@@ -15,7 +15,7 @@ from runner.supervisor.delegation import write
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from runner.supervisor.delegation import Delegation
 
@@ -26,12 +26,13 @@ _CLEAR_WITHIN = 5.0
 class CgroupPlace:
     """One run's cgroup."""
 
-    __slots__ = ("_account", "_delegation", "_oom", "main", "path")
+    __slots__ = ("_account", "_delegation", "_oom", "_removed", "main", "path")
 
     def __init__(self, delegation: Delegation, path: str) -> None:
         self._delegation = delegation
         self._account: dict[str, float | int] = {}
         self._oom = False
+        self._removed = False
         self.path = path
         self.main = 0
 
@@ -62,14 +63,9 @@ class CgroupPlace:
         else:
             write(self.path, "pids.max", str(int(value)))
 
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
-        """Be in the run's cgroup for a moment, so that what is spawned is born there."""
+    def enter(self) -> None:
+        """Move the supervisor here, for the moment in which it spawns."""
         write(self.path, "cgroup.procs", "0")
-        try:
-            yield
-        finally:
-            write(self._delegation.own, "cgroup.procs", "0")
 
     def open(self) -> int:
         """A descriptor of the directory, for clone3."""
@@ -83,7 +79,8 @@ class CgroupPlace:
             if _populated(self.path):
                 return False
             self._read_account()
-        return _remove(self.path)
+        self._removed = _remove(self.path)
+        return self._removed
 
     def kill(self) -> None:
         try:
@@ -139,7 +136,8 @@ class CgroupPlace:
         return self._oom
 
     def remove(self) -> None:
-        _remove(self.path)  # still there only with leftovers that are kept
+        if not self._removed:  # with leftovers that are kept, or without a process
+            _remove(self.path)
 
 
 def _content(path: str, name: str) -> bytes:

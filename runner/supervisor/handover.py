@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STATE = 1
 HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _RUN_FIELDS = (
-    "pid", "start_ticks", "user", "warnings", "secrets", "started_at", "started_boottime", "start_error",
+    "pid", "user", "warnings", "secrets", "started_at", "started_boottime", "start_error",
     "wait_status", "usage", "ended_at", "cause", "cause_detail", "leftovers", "last_output", "kill_at", "killing",
     "asked", "announced",
 )  # fmt: skip
@@ -54,8 +54,8 @@ def load_run(state: dict[str, Any], host: Host, placement: Placement) -> Run:
     request = StartRequest(state["request"])
     place = placement.restore(request.key, state["cgroup"])
     run = Run(request, state["owner"], host, place, capture)
-    for name, value in state["facts"].items():
-        setattr(run, name, value)
+    for name in _RUN_FIELDS:
+        setattr(run, name, state["facts"][name])
     place.started(run.pid)
     place.main = state["main"]
     return run

@@ -15,6 +15,7 @@ from runner.supervisor.loop import READ, now
 from runner.supervisor.mounts import Mounts
 from runner.supervisor.request import HOME_MARK, MARK, BadRequest, StartRequest
 from runner.supervisor.run import Run
+from runner.supervisor.stepping import Stepping
 from runner.supervisor.wire import close_all
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from runner.supervisor.run import Host
     from runner.supervisor.users import Identity
 
-# Moving a process between cgroups waits for an RCU grace period (about 8 ms), but not again within the next one.
-_BUSY_WITHIN = 0.02
-
 
 class Launcher:
     """Starts runs. Whether a forked child works is known only when it has become the job, or has said why not."""
@@ -38,7 +36,8 @@ class Launcher:
         self._users = users
         self._placement = placement
         self._identity = identity
-        self._last_spawn = 0.0
+        cgroups = placement.cgroups
+        self._stepping = None if cgroups is None else Stepping(host.loop, cgroups.delegation.own)
         self._mounts = Mounts(host.loop)
         self._pending: dict[int, tuple[Run, int, bytearray, Callable[[Run], None]]] = {}
 
@@ -102,14 +101,14 @@ class Launcher:
         self._host.loop.watch(report, READ, lambda _events: self._on_report(pid))
 
     def _spawned_here(self, run: Run, command: Command) -> bool:
-        before, self._last_spawn = self._last_spawn, now()
         if not isinstance(run.place, CgroupPlace):
             run.begin(spawn.spawn_here(command))
             return True
-        if self._last_spawn - before > _BUSY_WITHIN:
+        if self._stepping is None or not self._stepping.wanted():
             return False
-        with run.place.inside():
-            pid = spawn.spawn_here(command)
+        pid = self._stepping.spawn(run.place, command)
+        if pid is None:
+            return False
         run.begin(pid)
         return True
 

@@ -44,6 +44,7 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
+        self._next: list[Callable[[], None]] = []
         self._faults: dict[int, int] = {}
         self._order = itertools.count()
         self._cancelled = 0
@@ -78,13 +79,20 @@ class Loop:
             heapq.heapify(self._timers)
             self._cancelled = 0
 
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call it in the next turn, after what has happened by then."""
+        self._next.append(callback)
+
     def turn(self) -> None:
         """Wait for something to happen and call what it concerns."""
-        for fd, events in self._epoll.poll(self._sleep(), 256):
+        put_off, self._next = self._next, []
+        for fd, events in self._epoll.poll(0 if put_off else self._sleep(), 256):
             handler = self._handlers.get(fd)  # gone if an earlier handler of this turn closed it
             if handler is not None:
                 self._call(fd, handler, events)
         self._ring(now())
+        for callback in put_off:
+            _guarded(callback)
 
     def _call(self, fd: int, handler: Callable[[int], None], events: int) -> None:
         """One fault must not take the loop along, and with it every job: it is reported, and goes on elsewhere."""
@@ -113,7 +121,11 @@ class Loop:
                 self._cancelled -= 1
                 continue
             callback, timer.callback = timer.callback, None
-            try:
-                callback()
-            except Exception:  # noqa: BLE001 - as for handlers
-                sys.excepthook(*sys.exc_info())
+            _guarded(callback)
+
+
+def _guarded(callback: Callable[[], None]) -> None:
+    try:
+        callback()
+    except Exception:  # noqa: BLE001 - as for handlers
+        sys.excepthook(*sys.exc_info())

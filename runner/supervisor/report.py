@@ -12,42 +12,62 @@ if TYPE_CHECKING:
     from runner.supervisor.run import Run
 
 
+def started(run: Run) -> dict[str, Any]:
+    """The answer to its start. What is empty is not said, here and below: that is most of it, mostly."""
+    said: dict[str, Any] = {
+        "key": run.key, "pid": run.pid, "started_at": run.started_at, "started_boottime": run.started_boottime,
+        "user": run.user,
+    }  # fmt: skip
+    if run.secrets:
+        said["secrets"] = run.secrets
+    if run.warnings:
+        said["warnings"] = run.warnings
+    if run.record is not None:
+        said["exit"] = run.record
+    return said
+
+
 def facts(run: Run) -> dict[str, Any]:
-    """What clients are told about it."""
+    """The same, for somebody who did not start it."""
     return {
-        "key": run.key, "job": run.job, "run_id": run.run_id, "pid": run.pid,
-        "start_ticks": run.start_ticks, "started_at": run.started_at,
-        "started_boottime": run.started_boottime, "user": run.user, "secrets": run.secrets,
-        "warnings": run.warnings, "bytes": run.capture.offset, "exit": run.record,
+        **started(run), "job": run.job, "run_id": run.run_id, "start_ticks": run.start_ticks,
+        "bytes": run.capture.offset,
     }  # fmt: skip
 
 
 def exit_record(run: Run, gap: tuple[int, int] | None) -> dict[str, Any]:
-    code, name = _decoded(run.wait_status) if run.start_error is None else (None, None)
+    """How it ended. What is missing is none, zero or false."""
     duration = max(run.ended_at - run.started_boottime, 0.0)
-    capture = run.capture
+    offset, refused = run.capture.offset, run.capture.refused
     record: dict[str, Any] = {
-        "key": run.key, "pid": run.pid, "wait_status": run.wait_status, "exit_code": code, "signal": name,
-        "start_error": run.start_error, "cause": run.cause, "cause_detail": run.cause_detail,
-        "started_at": run.started_at, "finished_at": run.started_at + duration, "duration_s": duration,
-        "cpu_user_s": run.usage[0], "cpu_system_s": run.usage[1], "max_rss_bytes": run.usage[2],
-        "oom": run.place.oom(),
-        "leftovers": run.leftovers, "bytes_total": capture.offset + capture.refused,
-        "bytes_written": capture.offset, "bytes_dropped": capture.refused + (gap[1] - gap[0] if gap else 0),
-        "gap": gap, "disk_full_dropped": capture.refused,
+        "key": run.key, "pid": run.pid, "wait_status": run.wait_status, "started_at": run.started_at,
+        "finished_at": run.started_at + duration, "duration_s": duration, "cpu_user_s": run.usage[0],
+        "cpu_system_s": run.usage[1], "max_rss_bytes": run.usage[2], "bytes_total": offset + refused,
+        "bytes_written": offset,
     }  # fmt: skip
+    if run.start_error is not None:
+        record["start_error"] = run.start_error
+    elif run.wait_status is not None:
+        record.update(_decoded(run.wait_status))
+    if run.cause is not None:
+        record["cause"], record["cause_detail"] = run.cause, run.cause_detail
+    if run.leftovers:
+        record["leftovers"] = run.leftovers
+    if gap or refused:
+        lost = gap[1] - gap[0] if gap else 0
+        record["gap"], record["disk_full_dropped"], record["bytes_dropped"] = gap, refused, refused + lost
+    if run.place.oom():
+        record["oom"] = True
     record.update(run.place.account())
     return record
 
 
-def _decoded(status: int | None) -> tuple[int | None, str | None]:
+def _decoded(status: int) -> dict[str, int | str]:
     """Exit code, or the signal's name."""
-    if status is None:
-        return None, None
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         try:
-            return None, signal.Signals(number).name
+            return {"signal": signal.Signals(number).name}
         except ValueError:
-            return None, f"SIG{number}"
-    return os.waitstatus_to_exitcode(status), None
+            return {"signal": f"SIG{number}"}
+    return {"exit_code": os.waitstatus_to_exitcode(status)}

@@ -79,7 +79,6 @@ class Run:
         "run_id",
         "secrets",
         "start_error",
-        "start_ticks",
         "started_at",
         "started_boottime",
         "stop_signal",
@@ -100,7 +99,7 @@ class Run:
         self.announced = False  # whether its start has been answered, so that its end is news
         self.on_failure: Callable[[Run], None] | None = None
         self.place, self.capture = place, capture
-        self.pid = self.start_ticks = 0
+        self.pid = 0
         self.user = ""
         self.warnings: list[str] = []
         self.secrets: list[str] = []
@@ -127,10 +126,14 @@ class Run:
     def begin(self, pid: int) -> None:
         """The process exists: note who it is and watch over it."""
         self.pid = pid
-        self.start_ticks = processes.start_ticks(pid)
         self.place.started(pid)
         self._host.began(self)
         self.watch()
+
+    @property
+    def start_ticks(self) -> int:
+        """When the main process started, in ticks since boot; 0 once it has been reaped."""
+        return processes.start_ticks(self.pid) if self.place.main else 0
 
     def watch(self) -> None:
         """Arm what is waited for: also after self-replacement, from the facts alone."""

@@ -17,7 +17,7 @@ from runner.supervisor.loop import READ, Loop, now
 from runner.supervisor.placement import Placement, identity_of
 from runner.supervisor.records import Records
 from runner.supervisor.remnants import Remnants
-from runner.supervisor.report import facts
+from runner.supervisor.report import facts, started
 from runner.supervisor.request import BadRequest, StartRequest
 from runner.supervisor.wire import PROTOCOL, close_all
 
@@ -190,7 +190,7 @@ class Supervisor:
 
         def tell(run: Run) -> None:
             run.announced = True
-            self.clients.tell(client, {"id": number, "ok": True, **facts(run)})
+            self.clients.tell(client, {"id": number, "ok": True, **started(run)})
 
         run.on_failure = tell
         try:

@@ -12,8 +12,8 @@ CPU of both sides per ``/bin/true``, from a bare interpreter of 11 MB (Linux 6.1
     self into the cgroup, posix_spawn, self back      0.90   (but 8 ms of waiting after 20 ms without one)
 
 - `spawn_here`, posix_spawn: a run as the supervisor's own user that needs no preparation. In a cgroup the
-  supervisor steps into the run's cgroup around the call (`runner.supervisor.cgroup`), but only while it is busy:
-  the first such step after a pause waits for an RCU grace period, so then, and with limits, the other way is taken.
+  supervisor steps into the run's cgroup around the call, but only while many are started (`runner.supervisor.stepping`
+  has the reason); for a few, and with limits, the other way is taken.
 - `spawn_forked`, clone3 straight into the cgroup: another user, nice, environment files, limits. The child
   prepares itself and says on a pipe what failed, so the loop does not wait for it.
 
@@ -26,7 +26,6 @@ a cwd, command or PATH on a network file system (`runner.supervisor.mounts`) is 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import signal
@@ -44,11 +43,8 @@ from runner.supervisor.command import (
     explain_exec,
 )
 
-TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 _SIGNALS = signal.valid_signals()
+_NOTHING = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def spawn_here(command: Command) -> int:
@@ -58,24 +54,14 @@ def spawn_here(command: Command) -> int:
     """
     environment = command.environment()
     paths = candidates(command.argv[0], environment)
-    if command.stdin is None:
-        command.stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    actions = [(os.POSIX_SPAWN_DUP2, command.stdin, 0), *((os.POSIX_SPAWN_DUP2, command.output, fd) for fd in (1, 2))]
+    stdin = _NOTHING if command.stdin is None else command.stdin
+    actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), *((os.POSIX_SPAWN_DUP2, command.output, fd) for fd in (1, 2))]
 
     def run(path: bytes) -> int:
         return os.posix_spawn(
             path, command.argv, environment, file_actions=actions, setsid=True, setsigmask=(), setsigdef=RESET
         )
 
-    with _surroundings(command):
-        try:
-            return execute(paths, run)
-        except OSError as error:
-            raise explain_exec(error, command.name, paths) from error
-
-
-@contextlib.contextmanager
-def _surroundings(command: Command) -> Iterator[None]:
     moved = command.cwd != "/"
     if moved:
         try:
@@ -85,7 +71,9 @@ def _surroundings(command: Command) -> Iterator[None]:
     umask = os.umask(command.umask) if command.umask is not None else None
     try:
         descriptors.lower()
-        yield
+        return execute(paths, run)
+    except OSError as error:
+        raise explain_exec(error, command.name, paths) from error
     finally:
         descriptors.raise_()
         if umask is not None:

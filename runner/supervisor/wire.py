@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import struct
+from collections import deque
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _peer_groups(sock: socket.socket) -> tuple[int, ...]:
 class Connection:
     """One client: its buffers and the descriptors it sent. Never blocks."""
 
-    __slots__ = ("_fds", "_inbox", "_outbox", "owner", "peer_gids", "peer_uid", "sock", "wanted")
+    __slots__ = ("_fds", "_inbox", "_outbox", "owner", "peer_gids", "peer_uid", "requests", "sock", "wanted")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -89,21 +90,21 @@ class Connection:
             "iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
         )
         self.peer_gids = (gid, *_peer_groups(sock))
+        self.requests: deque[tuple[dict[str, Any], list[int]]] = deque()  # received, and not answered yet
         self._inbox = bytearray()
         self._outbox = bytearray()
         self._fds: list[int] = []
 
-    def receive(self) -> list[tuple[dict[str, Any], list[int]]]:
-        """The complete frames that have arrived, each with its descriptors.
+    def receive(self) -> None:
+        """Put the complete frames that have arrived, each with its descriptors, into ``requests``.
 
-        Raises Hangup and ProtocolError; descriptors of frames not returned stay with the connection.
+        Raises Hangup and ProtocolError, and InterruptedError where nothing has arrived.
         """
         data = self._read()
         if not data:
             raise Hangup
         inbox = self._inbox
         inbox += data
-        frames = []
         start = 0
         while len(inbox) - start >= 4:
             length = int.from_bytes(inbox[start : start + 4], "big")
@@ -112,10 +113,9 @@ class Connection:
             if len(inbox) - start - 4 < length:
                 break
             message = decode(bytes(inbox[start + 4 : start + 4 + length]))
-            frames.append((message, self._claim(message)))
+            self.requests.append((message, self._claim(message)))
             start += 4 + length
         del inbox[:start]
-        return frames
 
     def _read(self) -> bytes:
         try:
@@ -163,6 +163,7 @@ class Connection:
             raise Hangup
 
     def close(self) -> None:
-        close_all(self._fds)
+        close_all([*self._fds, *(fd for _message, fds in self.requests for fd in fds)])
         self._fds = []
+        self.requests.clear()
         self.sock.close()

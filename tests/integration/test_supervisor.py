@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import time
+import uuid
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from supervising import Witness, alive, until
 
 from runner.agent import supervision
 from runner.agent.supervision import StartRefused
+from runner.supervisor.processes import start_ticks
 
 
 async def test_a_job_runs_and_its_end_is_told(host: Witness) -> None:
@@ -153,7 +155,7 @@ async def test_env_files(host: Witness, tmp_path: Path) -> None:
 async def test_a_second_start_with_a_key_starts_nothing(host: Witness, tmp_path: Path) -> None:
     first = await host.start("sh", "-c", f"echo x >>{tmp_path}/count; exec sleep 60", key="same/1")
     second = await host.start("false", key="same/1")
-    assert (second.pid, second.start_ticks) == (first.pid, first.start_ticks)
+    assert (second.pid, second.started_boottime) == (first.pid, first.started_boottime)
     await host.output_has("same/1", "")
     assert await host.link.stop("same/1", "cancel", grace=0)
     await host.ended("same/1")
@@ -195,7 +197,7 @@ async def test_list_usage_and_acknowledgement(host: Witness) -> None:
     await asyncio.sleep(0)
     [known] = await host.link.list()
     assert (known.key, known.pid, known.start_ticks, known.bytes, known.exit) == (
-        started.key, started.pid, started.start_ticks, 6, None,
+        started.key, started.pid, start_ticks(started.pid), 6, None,
     )  # fmt: skip
     async with asyncio.timeout(5):  # a process that is just being executed has no memory yet
         while not (usage := (await host.link.usage())[started.key]).memory_bytes:
@@ -307,3 +309,18 @@ async def test_what_is_not_well_formed_is_refused(host: Witness) -> None:
         os.close(fd)
     record, _ = await host.run("true")
     assert record.exit_code == 0
+
+
+async def test_many_at_once_are_each_in_a_cgroup_of_their_own(cgroup_host: Witness) -> None:
+    own = Path(f"/proc/{cgroup_host.hello.pid}/cgroup").read_text()
+    script = "grep ^0:: /proc/self/cgroup"
+    for _ in range(2):
+        keys = [f"{index}/{uuid.uuid4().hex}" for index in range(60)]
+        await asyncio.gather(*(cgroup_host.start("sh", "-c", script, key=key) for key in keys))
+        for key in keys:
+            assert (await cgroup_host.ended(key)).exit_code == 0
+        cgroups = {cgroup_host.output(key) for key in keys}
+        assert len(cgroups) == len(keys)
+        assert all("/run-" in cgroup for cgroup in cgroups)
+        assert Path(f"/proc/{cgroup_host.hello.pid}/cgroup").read_text() == own
+        await cgroup_host.link.ack(keys)
