@@ -212,7 +212,13 @@ class Channel:
             try:
                 self._take(packer, followed, now)
             except OSError as error:
-                log.error("spool_unreadable", run_id=followed.tag.run_id, path=str(followed.path), error=str(error))
+                log.error(
+                    "spool_unreadable",
+                    run_id=followed.tag.run_id,
+                    path=str(followed.path),
+                    error=str(error),
+                    detail="tried again each second; see that the disk is well and the agent may read there",
+                )
                 self._partial[key] = now + 1.0
         return packer
 

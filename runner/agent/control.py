@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_NOT_SERVED = "no `status`, no `cancel`; make [paths] runtime writable for the agent, and restart it"
+
 NAME = "agent.sock"
 LONGEST_REQUEST = 64 * 1024
 WITHIN_S = 10.0  # for a request to come, for its answer to be made, and for it to be taken
@@ -79,7 +81,7 @@ class Control:
             self._listener = self._bound()
         except OSError as error:
             why = error.strerror or str(error)
-            log.error("control_not_served", path=str(self.path), error=why, detail="no `status`, no `cancel`")
+            log.error("control_not_served", path=str(self.path), error=why, detail=_NOT_SERVED)
 
     def _bound(self) -> socket.socket:
         """Bound beside its place and moved there ready: nobody ever meets it with the wrong mode, or not listening."""
@@ -113,7 +115,8 @@ class Control:
             log.warning(
                 "control_group_not_set",
                 group=peers.group_name(self._group),
-                detail="the agent's user is no member of it; root and the agent's own user and group may control it",
+                detail="the agent's user is no member of it: until it is one (usermod -aG), root and the agent's own"
+                " user and group may control it",
             )
 
     async def serve(self) -> None:

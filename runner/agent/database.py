@@ -159,7 +159,12 @@ class Database:
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join, within)
         if self._thread.is_alive():
-            log.error("journal_not_closed", path=str(self.path), blocked_by=self.blocked_by)
+            log.error(
+                "journal_not_closed",
+                path=str(self.path),
+                blocked_by=self.blocked_by,
+                detail="make room there; what was not written is asked of queue and supervisor after the next start",
+            )
 
     def _serve(self) -> None:
         last = False

@@ -72,7 +72,11 @@ class Member:
             async with asyncio.timeout(FIRST_LOOK_WITHIN_S):
                 await self._look(services)
         except TimeoutError:
-            log.warning("fleet_table_unavailable", error=f"no answer within {FIRST_LOOK_WITHIN_S:.0f} s")
+            log.warning(
+                "fleet_table_unavailable",
+                error=f"no answer within {FIRST_LOOK_WITHIN_S:.0f} s",
+                detail="nothing is started until it answers; see network, proxy and VPC endpoint of DynamoDB",
+            )
 
     async def obey(self, services: Services, operations: Operations) -> None:
         """Look every few seconds, and do what is told."""

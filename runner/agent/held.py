@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_LEASE_LOST = "it was not renewed in time, and comes again to some host; see why calls to SQS failed or hung"
+
 HAND_BACK_DELAY_S = (5.0, 15.0)
 # Another host runs it: its copy need not be looked at often, and each look is a receive.
 CLAIMED_DELAY_S = (45.0, 75.0)
@@ -222,7 +224,7 @@ class Door:
             case HandBack():
                 self._hand_back(effect)
             case Dropped():
-                log.warning("held_lease_lost", run_id=job.run_id, job=job.job)
+                log.warning("held_lease_lost", run_id=job.run_id, job=job.job, detail=_LEASE_LOST)
                 services.keeper.drop(ticket.lease)
             case Explained():
                 services.keeper.hold(ticket.lease)

@@ -15,6 +15,8 @@ import structlog
 
 log = structlog.get_logger()
 
+_NOT_SERVED = "somebody else has the address: stop that, or set another [agent] listen"
+
 # Asking and being answered, whatever the client's pace.
 REQUEST_WITHIN_S = 5.0
 MOST_CLIENTS = 32
@@ -54,7 +56,9 @@ class Listener:
                 server = await asyncio.start_server(self._connected, host.strip("[]"), int(port), limit=HEAD_BYTES)
             except OSError as error:
                 if not said:
-                    log.error("health_not_served", listen=listen, error=str(error), retry_in=BIND_AGAIN_S)
+                    log.error(
+                        "health_not_served", listen=listen, error=str(error), retry_in=BIND_AGAIN_S, detail=_NOT_SERVED
+                    )
                 said = True
                 await asyncio.sleep(BIND_AGAIN_S)
                 continue

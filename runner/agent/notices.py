@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_AWAY = "no notice is seen; let the agent reach the metadata service, or set [fleet] notices = false"
+
 # AWS gives two minutes, and asks to look every five seconds.
 LOOK_EVERY_S = 5.0
 AWAY_EVERY_S = 60.0
@@ -36,7 +38,7 @@ async def watch(services: Services, operations: Operations, *, look: Callable[[]
             notice = await asyncio.to_thread(look)
         except AwsUnavailable as error:
             if not away:
-                log.warning("instance_metadata_unavailable", error=str(error), retry_in=AWAY_EVERY_S)
+                log.warning("instance_metadata_unavailable", error=str(error), retry_in=AWAY_EVERY_S, detail=_AWAY)
             away = True
             await asyncio.sleep(AWAY_EVERY_S)
             continue

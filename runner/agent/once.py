@@ -45,6 +45,7 @@ DELIVER_WITHIN_S = 30.0
 SHIP_WITHIN_S = 30.0
 # And this long once a signal has told us to leave.
 LEAVE_WITHIN_S = 2.0
+_NOT_DELIVERED = "the results queue did not take them in time; the agent of this host sends them, when one runs"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -282,7 +283,7 @@ async def _all_of(services: Services, within: float | None = None) -> None:
 
 async def _flush(services: Services) -> None:
     if not await services.outbox.flush(DELIVER_WITHIN_S):
-        log.warning("events_not_delivered", detail="the results queue did not take them in time")
+        log.warning("events_not_delivered", detail=_NOT_DELIVERED)
 
 
 def _user_name() -> str:

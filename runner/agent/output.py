@@ -34,6 +34,8 @@ __all__ = ["Committed", "Ended", "OffsetStore", "OutputEnd", "OutputReport", "Ru
 
 log = structlog.get_logger()
 
+_NOT_PUNCHED = "shipped output keeps its room on the disk; use a file system that can punch holes: ext4, xfs"
+
 NO_RULES = Rules()
 
 
@@ -291,7 +293,7 @@ class Shipper:
         try:
             followed.punch()
         except OSError as error:
-            log.warning("spool_not_punched", path=str(followed.path), error=str(error))
+            log.warning("spool_not_punched", path=str(followed.path), error=str(error), detail=_NOT_PUNCHED)
 
     def _report(self, followed: Followed, tail: str) -> OutputReport:
         followed.told = True
@@ -319,4 +321,10 @@ async def _watch(followed: Followed) -> None:
 
 
 def _unreadable(followed: Followed, error: OSError) -> None:
-    log.error("spool_unreadable", run_id=followed.tag.run_id, path=str(followed.path), error=str(error))
+    log.error(
+        "spool_unreadable",
+        run_id=followed.tag.run_id,
+        path=str(followed.path),
+        error=str(error),
+        detail="its output is not shipped; see that the disk is well and the agent may read there",
+    )

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_NOT_FORGOTTEN = "the host is paused again after a restart of the agent unless the file is removed"
+_UNREADABLE = "the host stays paused until somebody resumes it: `cron-runner resume`"
+
 
 @dataclass(frozen=True, slots=True)
 class Pause:
@@ -108,7 +111,7 @@ class Pausing:
         try:
             self._path.unlink(missing_ok=True)
         except OSError as error:
-            log.error("pause_not_forgotten", path=str(self._path), error=error.strerror)
+            log.error("pause_not_forgotten", path=str(self._path), error=error.strerror, detail=_NOT_FORGOTTEN)
         log.warning("resumed", by=by)
         self.changed()
         return True
@@ -124,7 +127,7 @@ class Pausing:
             return Pause(**known)
         except (ValueError, TypeError):
             # Somebody wanted a pause: what cannot be read is kept until a person has looked.
-            log.error("pause_unreadable", path=str(self._path))
+            log.error("pause_unreadable", path=str(self._path), detail=_UNREADABLE)
             return Pause("an unreadable pause.json", self._now(), "resume, or remove the file")
 
     def _keep(self, pause: Pause) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_NOT_TRIMMED = "output of ended runs keeps its room on the disk; see that the agent may write there"
+
 RETAINED_BYTES = 256 << 20
 RETAINED_FILES = 10_000
 """What is kept of finished and shipped runs, the newest first."""
@@ -85,7 +87,7 @@ class Kept:
         try:
             there = spool.listing(self._directory)
         except OSError as error:
-            log.warning("spool_not_read", error=str(error), retry_in=LOOK_EVERY_S)
+            log.warning("spool_not_read", error=str(error), retry_in=LOOK_EVERY_S, detail=_NOT_TRIMMED)
             return
         keys: dict[str, str] = {}
         gone = []
@@ -115,7 +117,7 @@ class Kept:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._directory / file.name)  # noqa: PTH108 - many at a time
             except OSError as error:
-                log.warning("spool_not_trimmed", error=str(error))
+                log.warning("spool_not_trimmed", directory=str(self._directory), error=str(error), detail=_NOT_TRIMMED)
                 break
             self._files.popleft()
             self._bytes -= file.size

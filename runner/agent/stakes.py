@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_TABLE_AWAY = "nothing is started meanwhile, what runs goes on; see [fleet] table, its region and permissions"
+
 RETRY_S = 2.0
 AT_ONCE = 8
 # CLOCK_BOOTTIME may leap over a suspend while the loop's clock does not.
@@ -246,7 +248,7 @@ class Stakes:
     def failed(self, error: AwsUnavailable) -> None:
         if self.failing_since is None:
             self.failing_since = time.monotonic()
-            log.warning("fleet_table_unavailable", error=str(error))
+            log.warning("fleet_table_unavailable", error=str(error), detail=_TABLE_AWAY)
         self.failing_by = str(error)
 
     def _leave_failed(self, error: AwsUnavailable, _wait: float) -> None:

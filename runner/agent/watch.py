@@ -26,6 +26,7 @@ EVERY_S = 10.0
 EXTEND_S = 60.0
 # What a stop may take beyond drain_timeout and the graces of the jobs: the last events, the output, the journal.
 STOP_MARGIN_S = 120.0
+_NOT_FED = "it makes no progress, so systemd restarts it, and its jobs go on; report the lines before this one"
 
 
 class HealthWatch:
@@ -121,7 +122,12 @@ class HealthWatch:
         fields: dict[str, str | int] = {"STATUS": self.status_line()}
         poll_age = 0.0 if intake.ended else now - intake.progress
         if not alive(poll_age, now - database.progress):
-            log.error("watchdog_not_fed", poll_age=round(poll_age), journal_age=round(now - database.progress))
+            log.error(
+                "watchdog_not_fed",
+                poll_age=round(poll_age),
+                journal_age=round(now - database.progress),
+                detail=_NOT_FED,
+            )
             return fields
         if self._notifier.watchdog_every is not None:
             fields["WATCHDOG"] = 1

@@ -37,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stream", metavar="NAME", help="its log stream, as its events name it")
     fleet.add_table(parser)
     parser.add_argument("--group", metavar="GROUP", help="the run's group, where the table knows several of the id")
-    parser.add_argument("--json", action="store_true", help="a JSON object a line: time, run_id, message and more")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="a JSON object a line: time, run_id, message and more; time is null for what this host's spool still has, "
+        "which notes none",
+    )
 
 
 def execute(args: argparse.Namespace) -> int:

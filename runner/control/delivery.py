@@ -40,6 +40,7 @@ _FIRST_WAIT_S: Final = 60.0  # longer than telling takes: it is the time, too, t
 _LONGEST_WAIT_S: Final = 3600.0
 _AT_ONCE: Final = 8
 _TRIES: Final = 4
+_GIVEN_UP: Final = "nobody is told of it there; correct the target in `notify` of the job or its group, and apply that"
 BUDGET_S: Final = 40.0
 """No notice is begun later in one call; one takes half a minute at the worst."""
 
@@ -109,7 +110,7 @@ async def _deliver_one(table: Table, senders: Senders, notice: Item, counts: Del
     if left and now - parse_time(taken["made_at"]) >= GIVE_UP_S:
         left, refused = [], [*refused, *left]
     for target in refused:
-        log.error("notice_given_up", notice=fact.id, target=shown(target), tries=tries)
+        log.error("notice_given_up", notice=fact.id, target=shown(target), tries=tries, detail=_GIVEN_UP)
     counts.given_up += bool(refused)
     counts.left += bool(left)
     counts.told += not left and not refused

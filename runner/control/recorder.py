@@ -32,6 +32,9 @@ _AT_ONCE: Final = 8
 _TRIES: Final = 6
 _TRANSACTION: Final = 60  # attempts of one run in one transaction; beside them its status and its notices
 _KEPT_S: Final = 60.0
+_NO_EVENT: Final = (
+    "somebody else sends to the results queue; after its deliveries it lies in that queue's dead-letter queue"
+)
 
 
 class NotRecorded(CronRunnerError):
@@ -84,7 +87,7 @@ class Recorder:
             try:
                 told = parse_event(body)
             except NotAnEvent as error:
-                log.error("not_an_event", message_id=message_id, error=str(error))
+                log.error("not_an_event", message_id=message_id, error=str(error), detail=_NO_EVENT)
                 failed.append(message_id)
                 continue
             if told is not None:

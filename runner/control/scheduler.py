@@ -32,6 +32,12 @@ BUDGET_S: Final = 45.0
 """A function that still has fires to send by then leaves them to the next minute."""
 _TRIES: Final = 4
 _TRY_AGAIN_S: Final = 0.3
+_MISSED: Final = "the scheduler was away; each job's `missed` says what is caught up with; its log says why it was away"
+_OVER: Final = (
+    "the next minute sends the rest; where that comes often, give the function more memory, which is more CPU"
+)
+_TAKEN_OVER: Final = "this one took longer than its turn, and another goes on; see how long its invocations take"
+_REFUSED: Final = "SQS never takes it, so this run is left out; correct the job's message: `cron-runner jobs show`"
 
 
 class NotEnqueued(CronRunnerError):
@@ -110,7 +116,7 @@ class _Minute:
                 return None
             if not held.reached and found.dropped:
                 self.report.dropped += found.dropped
-                log.warning("fire_times_missed", group=self.group.name, dropped=found.dropped)
+                log.warning("fire_times_missed", group=self.group.name, dropped=found.dropped, detail=_MISSED)
         self.report.notices += await watch.due_runs(
             self.table, self.group, self.jobs, held.after, held.until, now=self.now
         )
@@ -126,13 +132,13 @@ class _Minute:
         for start in range(0, len(fires), SLICE):
             if time.monotonic() > self.deadline:
                 self.report.unfinished.append(self.group.name)
-                log.warning("minute_is_over", group=self.group.name, left=len(fires) - start)
+                log.warning("minute_is_over", group=self.group.name, left=len(fires) - start, detail=_OVER)
                 return False
             piece = fires[start : start + SLICE]
             await self._send(queue, piece)
             # Behind the last slice too: what comes after it may fail, and must not have it sent again.
             if not await turn.reached(self.table, held, piece[-1].place):
-                log.warning("turn_taken_over", group=self.group.name)
+                log.warning("turn_taken_over", group=self.group.name, detail=_TAKEN_OVER)
                 return False
         return True
 
@@ -146,7 +152,7 @@ class _Minute:
             # Never to be taken: to try it again each minute would hold up every other job of the group for ever.
             self.report.refused += len(answer)
             for run_id in answer:
-                log.error("message_refused", group=self.group.name, run_id=run_id)
+                log.error("message_refused", group=self.group.name, run_id=run_id, detail=_REFUSED)
         self.report.enqueued += len(fires)
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _TRIES: Final = 6
+_NOT_DONE: Final = "see `cron-runner history JOB`, and on a host of the group `cron-runner status`: does it receive?"
+_LOST: Final = "nothing is heard of its host: see whether it lives; the message comes again to another one"
 
 
 async def due_runs(
@@ -57,7 +59,7 @@ async def due_runs(
         if _happened(news, run):
             continue
         found = not_done(news, job, run_id, due_at, limit, run)
-        log.warning(news.replace("-", "_"), group=group.name, job=job.name, run_id=run_id)
+        log.warning(news.replace("-", "_"), group=group.name, job=job.name, run_id=run_id, detail=_NOT_DONE)
         told += await _tell(table, found, job, (job.notify or group.notify).targets(news), now=now)
     return told
 
@@ -79,7 +81,9 @@ async def open_runs(table: Table, *, now: float) -> tuple[int, int]:
             continue
         if not is_open(run["state"]):
             lost += 1
-            log.warning("run_lost", group=run["group"], job=run["job"], run_id=run["run_id"], host=run["host"])
+            log.warning(
+                "run_lost", group=run["group"], job=run["job"], run_id=run["run_id"], host=run["host"], detail=_LOST
+            )
         else:
             told += await _too_long(table, known, run, job, now=now)
     return lost, told

@@ -42,6 +42,7 @@ CLOCK_REFUSED_MS = 2 * 3600 * 1000
 """An event further in the future than this is refused as too new."""
 _DROPPED = "CloudWatch never takes these lines: they count as dropped"
 _TOO_OLD = "CloudWatch takes no lines older than 14 days or the group's retention: they count as dropped"
+_TOO_NEW = "this host's clock is ahead, and the lines are stamped anew; enable chrony or systemd-timesyncd"
 _FORBIDDEN = str.maketrans({":": "-", "*": "-"})
 
 
@@ -239,7 +240,9 @@ class CloudWatch:
         if rejected.too_new_start is None:
             return lost
         new = events[max(old, rejected.too_new_start) :]
-        log.warning("events_too_new", stream=stream, events=len(new), newest_ms=new[-1][0] if new else None)
+        log.warning(
+            "events_too_new", stream=stream, events=len(new), newest_ms=new[-1][0] if new else None, detail=_TOO_NEW
+        )
         return lost + await self._restamped(stream, new)
 
     async def _restamped(self, stream: str, events: list[tuple[int, str]]) -> int:

@@ -71,6 +71,7 @@ def test_a_run_is_shown_from_the_spool_and_from_cloudwatch(fleet: Fleet) -> None
         (1, "attempt 1"),
     ]
     assert (as_json[0]["run_id"], as_json[0]["job"], len(as_json)) == ("r1", "show", 8)
+    assert {line["time"] for line in as_json} == {None}, "the spool notes no times, and none is invented"
     other = stranger(fleet, host)
     for words in ([], ["--job", "show"], ["--stream", "show/r1"]):
         there = other.command("logs", "r1", *words)
@@ -79,6 +80,7 @@ def test_a_run_is_shown_from_the_spool_and_from_cloudwatch(fleet: Fleet) -> None
     assert host.command("logs", "r1").stdout == expected
     line = json.loads(other.command("logs", "r1", "--json").stdout.splitlines()[0])
     assert line.keys() == {"time", "run_id", "message"}
+    assert line["time"].endswith("Z")
     assert "t0ken" not in host.log() + json.dumps(fleet.events.seen)
     warned = [json.loads(line) for line in host.log().splitlines() if "secret_not_masked" in line]
     assert [line["names"] for line in warned] == [["SHORT_KEY"]]
