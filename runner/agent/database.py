@@ -1,8 +1,9 @@
-"""One SQLite file, one thread, group commit.
+"""One SQLite file, one thread that writes it, group commit.
 
 Writers on the event loop hand in statements and await the commit that holds them. The thread takes everything that
-is waiting into one transaction, so a hundred runs that change state together cost one flush to disk. A full disk is
-waited out: nothing that was handed in is dropped, and `blocked_since` says since when.
+is waiting into one transaction, so a hundred runs that change state together cost one commit, and one flush to disk,
+which is a second thread's (flush.py). A full disk is waited out: nothing that was handed in is dropped, and
+`blocked_since` says since when.
 
 Not every fact needs a flush, nor at once; `When` says what one needs. Each class is committed in its own order.
 """
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import structlog
 
+from runner.agent.flush import Flusher
 from runner.agent.schema import JournalTooNew, migrate
 from runner.errors import JournalError
 
@@ -32,15 +34,17 @@ T = TypeVar("T")
 Statement = tuple[str, Sequence[Any]]
 Work = Callable[[sqlite3.Connection], Any]
 
-When = Literal["durable", "now", "lazy"]
+When = Literal["durable", "now", "lazy", "told"]
 """When a future resolves, and what its commit then survives:
 
 - ``durable``: on disk, so that the world may be told; survives a power cut. A few milliseconds are waited for others.
 - ``now``: at once, and survives the agent's end by any signal. A power cut may take it, with the processes that it is
   about: the start of a run, whose message is still on the queue.
 - ``lazy``: within a moment, as ``now``; for what is repeated without harm where it is lost.
+- ``told``: reads at once, and resolves when all that it can have read is on disk: the world is told what it finds.
 """
 _Item = tuple[Work, asyncio.Future[Any]]
+_Settle = Callable[[list[_Item], list[Any]], None]
 GATHER_S = 0.02
 LAZY_S = 0.25
 
@@ -64,10 +68,12 @@ def open_connection(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
     try:
-        # FULL: a commit is on disk before the world is told, so it survives a power cut, not only a crash.
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # and NORMAL for commits that need no flush: see When
+        # A commit survives a crash; what makes it survive a power cut is in flush.py.
+        connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -2048")
+        # Some builds write zeros over every page that is freed, a write each, in a file that its owner alone can read.
+        connection.execute("PRAGMA secure_delete = FAST")
         migrate(connection)
     except BaseException:
         connection.close()
@@ -106,20 +112,36 @@ class Database:
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         self.path = path
-        self.blocked_since: float | None = None
-        self.blocked_by = ""
+        self._blocked_since: float | None = None
+        self._blocked_by = ""
         self.commits = 0
-        self.progress = time.monotonic()  # the last time the thread went round; waiting for a full disk is that too
+        self._progress = time.monotonic()
         self._connection = open_or_put_aside(path, now())
         self._loop = asyncio.get_running_loop()
         # Gathered on the event loop, and handed to the thread as one: waking it is what costs.
-        self._gathered: dict[When, list[_Item]] = {"durable": [], "now": [], "lazy": []}
-        self._queue: queue.SimpleQueue[tuple[list[_Item], bool] | None] = queue.SimpleQueue()
-        self._full = True  # what PRAGMA synchronous is set to
+        self._gathered: dict[When, list[_Item]] = {"durable": [], "now": [], "lazy": [], "told": []}
+        self._queue: queue.SimpleQueue[tuple[list[_Item], When] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
+        self._flusher = Flusher(path, self._closing)
         # A daemon thread: a disk that never answers must not keep a stopped agent from exiting.
         self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
         self._thread.start()
+
+    @property
+    def blocked_since(self) -> float | None:
+        """Since when (time.monotonic) nothing can be written, or flushed; None while it can."""
+        since = self._blocked_since
+        return self._flusher.failing_since if since is None else since
+
+    @property
+    def blocked_by(self) -> str:
+        return self._flusher.failing_by if self._blocked_since is None else self._blocked_by
+
+    @property
+    def progress(self) -> float:
+        """The last time (time.monotonic) both threads went round; waiting for a full disk is that too."""
+        busy = self._flusher.busy_since
+        return self._progress if busy is None else min(busy, self._progress)
 
     def call(self, work: Callable[[sqlite3.Connection], T], *, when: When = "durable") -> asyncio.Future[T]:
         """Run `work(connection)` inside the next transaction of its class; the future resolves as `When` says."""
@@ -127,7 +149,7 @@ class Database:
         gathered = self._gathered[when]
         gathered.append((work, future))
         if len(gathered) == 1:
-            if when == "now":
+            if when in {"now", "told"}:
                 self._loop.call_soon(self._hand_over, when)
             else:
                 self._loop.call_later(GATHER_S if when == "durable" else LAZY_S, self._hand_over, when)
@@ -145,11 +167,11 @@ class Database:
     def _hand_over(self, when: When) -> None:
         items, self._gathered[when] = self._gathered[when], []
         if items:
-            self._queue.put((items, when == "durable"))
+            self._queue.put((items, when))
 
     def touch(self) -> None:
         """Make the thread go round, so that `progress` says whether it can."""
-        self._queue.put(([(lambda _: None, self._loop.create_future())], False))
+        self._queue.put(([(lambda _: None, self._loop.create_future())], "now"))
 
     async def close(self, within: float = 5.0) -> None:
         """Commit what is queued, then close the file. Gives up after `within` seconds of a blocked disk."""
@@ -171,50 +193,51 @@ class Database:
         while not last:
             handed = self._queue.get()
             written: list[_Item] = []
+            read: list[_Item] = []
             flushed: list[_Item] = []
             while True:
                 if handed is None:
                     last = True
                 else:
-                    (flushed if handed[1] else written).extend(handed[0])
+                    {"durable": flushed, "told": read}.get(handed[1], written).extend(handed[0])
                 try:
                     handed = self._queue.get_nowait()
                 except queue.Empty:
                     break
-            # What only has to be written does not wait for the flush of what came with it.
-            for batch in (written, flushed):
+            for batch, then in (
+                (written, self._settle),
+                (read, self._settle_when_all_is_flushed),
+                (flushed, self._settle_when_flushed),
+            ):
                 if batch:
-                    self._commit_or_wait(batch, durable=batch is flushed)
-            self.progress = time.monotonic()
+                    self._commit_or_wait(batch, then)
+            self._progress = time.monotonic()
+        self._flusher.end()
         self._connection.close()
 
-    def _commit_or_wait(self, batch: list[_Item], *, durable: bool) -> None:
+    def _commit_or_wait(self, batch: list[_Item], settle: _Settle) -> None:
         while True:
             try:
-                results = self._commit(batch, durable=durable)
+                results = self._commit(batch)
             except sqlite3.Error as error:
                 if not str(getattr(error, "sqlite_errorname", "")).startswith(_WAITED_OUT):
-                    self._isolate(batch, error, durable=durable)
+                    self._isolate(batch, error, settle)
                     return
                 self._blocked(error)
                 if self._closing.wait(RETRY_S):
                     self._settle(batch, [JournalError(f"cannot write the journal: {error}")] * len(batch))
                     return
             except Exception as error:  # noqa: BLE001 - a fault in one piece of work is its caller's, not the thread's
-                self._isolate(batch, error, durable=durable)
+                self._isolate(batch, error, settle)
                 return
             else:
-                if self.blocked_since is not None:
-                    log.warning("journal_writable_again", seconds=round(time.monotonic() - self.blocked_since, 1))
-                    self.blocked_since = None
-                self._settle(batch, results)
+                if self._blocked_since is not None:
+                    log.warning("journal_writable_again", seconds=round(time.monotonic() - self._blocked_since, 1))
+                    self._blocked_since = None
+                settle(batch, results)
                 return
 
-    def _commit(self, batch: list[_Item], *, durable: bool) -> list[Any]:
-        if durable != self._full:
-            # A flush takes along whatever was committed without one before it: it is of the same file.
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._full = durable
+    def _commit(self, batch: list[_Item]) -> list[Any]:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             results = [work(self._connection) for work, _ in batch]
@@ -226,20 +249,29 @@ class Database:
         self.commits += 1
         return results
 
-    def _isolate(self, batch: list[_Item], error: BaseException, *, durable: bool) -> None:
+    def _isolate(self, batch: list[_Item], error: BaseException, settle: _Settle) -> None:
         """One piece of work failed: run each alone, so that only the faulty one is told so."""
         if len(batch) == 1:
             self._settle(batch, [error])
             return
         for item in batch:
-            self._commit_or_wait([item], durable=durable)
+            self._commit_or_wait([item], settle)
 
     def _blocked(self, error: sqlite3.Error) -> None:
-        self.progress = time.monotonic()
-        if self.blocked_since is None:
-            self.blocked_since = time.monotonic()
+        self._progress = time.monotonic()
+        if self._blocked_since is None:
+            self._blocked_since = time.monotonic()
             log.error("journal_blocked", path=str(self.path), error=str(error), detail=_BLOCKED)
-        self.blocked_by = str(error)
+        self._blocked_by = str(error)
+
+    def _settle_when_all_is_flushed(self, batch: list[_Item], results: list[Any]) -> None:
+        (self._settle if self._flusher.idle else self._settle_when_flushed)(batch, results)
+
+    def _settle_when_flushed(self, batch: list[_Item], results: list[Any]) -> None:
+        def flushed(error: JournalError | None) -> None:
+            self._settle(batch, results if error is None else [error] * len(batch))
+
+        self._flusher.flush(flushed)
 
     def _settle(self, batch: list[_Item], results: list[Any]) -> None:
         def resolve() -> None:

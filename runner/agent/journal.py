@@ -10,7 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.agent.execution import Execution, MessageState, State
+from runner.agent.execution import Execution, MessageState
+from runner.protocol.job import Job
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,6 +31,7 @@ PRUNE_ROWS = 5_000
 # For the ends of some hundred runs, with their events, while nothing new is accepted.
 RESERVE_BYTES = 6 * 1024 * 1024
 
+_NEEDED = frozenset({"job", "run_id", "argv", "command"})
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _INSERT = """
 INSERT INTO runs (execution, run_id, job, owner, state, attempt, sequence, spec, message_id, receipt, delivery, sent_at,
@@ -46,6 +48,15 @@ _EVENT = """
 INSERT INTO events (id, execution, subject, owner, terminal, created_at, body) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO NOTHING
 """
+
+
+# A default that changes one day has to be written into the rows that left it out: by a migration.
+_USUAL = {name: value for name, value in Job("", "", (), ()).to_json().items() if name not in _NEEDED}
+
+
+def _told(job: Job) -> dict[str, object]:
+    """The job without what it would be anyway: most of a row that is written again at each change of its state."""
+    return {name: value for name, value in job.to_json().items() if name not in _USUAL or _USUAL[name] != value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +123,7 @@ class Journal:
             execution.state,
             execution.attempt,
             execution.sequence,
-            _ENCODER.encode(execution.job.to_json()),
+            _ENCODER.encode(_told(execution.job)),
             execution.message_id,
             lease.receipt if lease else None,
             execution.delivery,
@@ -208,19 +219,20 @@ class Journal:
         stands = "coalesce(outcome, '') NOT IN ('', 'lost', 'interrupted')"
         sql = (
             f"SELECT {_COLUMNS}, max(accepted_at + 1e12 * ({stands})) "  # noqa: S608
-            f"FROM runs WHERE run_id IN ({marks}) AND (outcome IS NULL OR outcome != 'rejected') GROUP BY run_id"
+            f"FROM every_run WHERE run_id IN ({marks}) AND (outcome IS NULL OR outcome != 'rejected') GROUP BY run_id"
         )
         return self._rows(sql, run_ids, when="now")
 
     def recent(self, limit: int) -> asyncio.Future[list[RunRow]]:
         """The executions of any owner that ended last, the newest first."""
-        # The state is spelled out, as it is in the index.
-        sql = f"SELECT {_COLUMNS} FROM runs WHERE state = 'ended' ORDER BY ended_at DESC LIMIT ?"  # noqa: S608
-        return self._rows(sql, (limit,))
+        # The state is spelled out, as it is in the indexes; each table gives its newest, in the order of its index.
+        newest = "SELECT * FROM (SELECT {} FROM {} WHERE state = 'ended' ORDER BY ended_at DESC LIMIT ?1)"
+        parts = [newest.format(_COLUMNS, table) for table in ("runs", "runs_before")]
+        return self._rows(f"{' UNION ALL '.join(parts)} ORDER BY ended_at DESC LIMIT ?1", (limit,))
 
     def rejected(self, message_id: str) -> asyncio.Future[list[RunRow]]:
         """The earlier rejection of this very message, if there was one."""
-        sql = f"SELECT {_COLUMNS} FROM runs WHERE message_id = ? AND outcome = 'rejected'"  # noqa: S608
+        sql = f"SELECT {_COLUMNS} FROM every_run WHERE message_id = ? AND outcome = 'rejected'"  # noqa: S608
         return self._rows(sql, (message_id,))
 
     def _rows(self, sql: str, values: Sequence[Any], *, when: When = "durable") -> asyncio.Future[list[RunRow]]:
@@ -239,21 +251,24 @@ class Journal:
         )
         return self.database.call(
             lambda connection: [Unsent(*row) for row in connection.execute(sql, (after, self.owner, limit)).fetchall()],
-            when="now",
+            when="told",
         )
 
     def sent(self, ids: Sequence[str], now: float) -> asyncio.Future[None]:
         """The results queue has these: final events stay for late redeliveries, the others go."""
-        statements: list[Statement] = []
-        for id_ in ids:
-            statements.append(("DELETE FROM events WHERE id = ? AND terminal = 0", (id_,)))
-            statements.append(("UPDATE events SET sent_at = ? WHERE id = ?", (now, id_)))
-        return self.database.write(*statements, when="lazy")
+        marks = ", ".join("?" * len(ids))
+        return self.database.write(
+            (f"DELETE FROM events WHERE id IN ({marks}) AND terminal = 0", ids),  # noqa: S608 - question marks
+            (f"UPDATE events SET sent_at = ? WHERE id IN ({marks})", (now, *ids)),  # noqa: S608 - question marks
+            when="lazy",
+        )
 
     def final_event(self, execution_id: str) -> asyncio.Future[tuple[str, str] | None]:
         """Id and body of the recorded terminal event; the body is empty where it was dropped to save room."""
-        sql = "SELECT id, body FROM events WHERE execution = ? AND terminal = 1 ORDER BY position DESC LIMIT 1"
-        return self.database.call(lambda connection: connection.execute(sql, (execution_id,)).fetchone())
+        # Its events' ids begin with it, and "0" comes next after "/".
+        sql = "SELECT id, body FROM events WHERE id > ? AND id < ? AND terminal = 1 ORDER BY position DESC LIMIT 1"
+        values = (f"{execution_id}/", f"{execution_id}0")
+        return self.database.call(lambda connection: connection.execute(sql, values).fetchone())
 
     def unsent_count(self) -> asyncio.Future[int]:
         sql = "SELECT count(*) FROM events WHERE sent_at IS NULL AND owner = ?"
@@ -318,14 +333,21 @@ class Journal:
 
 
 def _forget(connection: sqlite3.Connection, before: float) -> int:
-    old = connection.execute(
-        "SELECT execution FROM runs WHERE state = ? AND ended_at < ? AND message != 'leased' "
-        "AND execution NOT IN (SELECT execution FROM events WHERE sent_at IS NULL AND execution IS NOT NULL) LIMIT ?",
-        (State.ENDED, before, PRUNE_ROWS),
-    ).fetchall()
-    connection.executemany("DELETE FROM events WHERE execution = ? AND sent_at IS NOT NULL", old)
-    connection.executemany("DELETE FROM runs WHERE execution = ?", old)
-    return len(old)
+    forgotten = 0
+    for table in ("runs", "runs_before"):
+        old = connection.execute(
+            f"SELECT execution FROM {table} "  # noqa: S608
+            "WHERE state = 'ended' AND ended_at < ? AND message != 'leased' AND execution NOT IN "
+            "(SELECT execution FROM events WHERE sent_at IS NULL AND execution IS NOT NULL) LIMIT ?",
+            (before, PRUNE_ROWS - forgotten),
+        ).fetchall()
+        connection.executemany(
+            "DELETE FROM events WHERE id > ? || '/' AND id < ? || '0' AND sent_at IS NOT NULL",
+            [(execution, execution) for (execution,) in old],
+        )
+        connection.executemany(f"DELETE FROM {table} WHERE execution = ?", old)  # noqa: S608
+        forgotten += len(old)
+    return forgotten
 
 
 def _missing_reserve(connection: sqlite3.Connection) -> int:

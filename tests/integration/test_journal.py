@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -16,13 +18,11 @@ from runner.agent.journal import DAY_S, RETENTION_S, Journal
 from runner.agent.lease import Lease
 from runner.errors import JournalError
 from runner.protocol.event import Event
-from runner.protocol.job import Job
+from runner.protocol.job import Job, Limits, Retries, Success
 from runner.protocol.outcome import Outcome, Verdict
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 NOW = 1_800_000_000.0
+V1 = Path(__file__).parent.parent / "contract" / "journals" / "v1.sql"
 JOB = Job(job="backup", run_id="b-1", argv=("true",), command="true", labels={"team": "ops"})
 
 
@@ -150,12 +150,16 @@ async def test_final_events_stay_after_they_were_sent_and_others_go(tmp_path: Pa
     journal = Journal(database, "agent")
     run = execution()
     await journal.accept(run)
-    await journal.save(run, event("e/1/started"))
+    started, finished = f"{run.id}/1/started", f"{run.id}/1/finished"
+    await journal.save(run, event(started))
     end(run)
-    await journal.save(run, event("e/1/finished", '{"b":2}'), terminal=True)
-    await journal.sent(["e/1/started", "e/1/finished"], NOW)
+    await journal.save(run, event(finished, '{"b":2}'), terminal=True)
+    await journal.sent([started, finished], NOW)
     assert await journal.unsent(0, 10) == []
-    assert await journal.final_event(run.id) == ("e/1/finished", '{"b":2}')
+    assert await journal.final_event(run.id) == (finished, '{"b":2}')
+    assert await database.call(lambda connection: connection.execute("SELECT id FROM events").fetchall()) == [
+        (finished,)
+    ]
     (row,) = await journal.latest(["b-1", "b-2"])
     assert (row.outcome, row.exit_code) == ("succeeded", 0)
     await database.close()
@@ -169,12 +173,13 @@ async def test_runs_are_remembered_for_longer_than_sqs_keeps_a_message(tmp_path:
         run = execution(run_id)
         end(run)
         run.message = MessageState.LEASED if run_id == "leased" else MessageState.GONE
-        await journal.accept(run, event(f"{run_id}/1/finished"), terminal=True)
+        await journal.accept(run, event(f"{run.id}/1/finished"), terminal=True)
         if run_id != "unsent":
-            await journal.sent([f"{run_id}/1/finished"], NOW)
+            await journal.sent([f"{run.id}/1/finished"], NOW)
     assert await journal.prune(NOW + RETENTION_S) == 0
     assert await journal.prune(NOW + RETENTION_S + 10) == 1
     assert {row.run_id for row in await journal.latest(["sent", "unsent", "leased"])} == {"unsent", "leased"}
+    assert await database.call(lambda connection: connection.execute("SELECT count(*) FROM events").fetchone()) == (2,)
     await database.close()
 
 
@@ -192,6 +197,48 @@ async def test_beyond_its_quota_the_journal_drops_texts_and_keeps_answers(
     await journal.sent([f"{index}/1/finished" for index in range(100)], NOW)
     assert await journal.prune(NOW) > 0
     assert len(await journal.latest([f"r-{index}" for index in range(100)])) == 100
+    await database.close()
+
+
+async def test_a_job_is_read_back_whole_and_its_defaults_take_no_room(tmp_path: Path) -> None:
+    database = Database(tmp_path / "journal.db")
+    journal = Journal(database, "agent")
+    plain = replace(JOB, labels={})
+    jobs = [
+        plain,
+        replace(plain, run_id="b-2", env={"A": "1"}, timeout=5.0, retries=Retries(max=2), user="app", declared=True),
+        replace(plain, run_id="b-3", command=("true",), limits=Limits(pids=7), success=Success(exit_codes=(0, 3))),
+    ]
+    for job in jobs:
+        await journal.accept(execution(job.run_id, job=job))
+    rows = {row.run_id: row.spec for row in await journal.unfinished()}
+    assert [Job.from_json(json.loads(rows[job.run_id])) for job in jobs] == jobs
+    assert json.loads(rows["b-1"]) == {"job": "backup", "run_id": "b-1", "argv": ["true"], "command": "true"}
+    await database.close()
+
+
+async def test_what_ended_before_an_upgrade_is_known_and_forgotten_in_its_time(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
+        connection.executescript(V1.read_text())
+        [ended] = connection.execute("SELECT max(ended_at) FROM runs").fetchone()
+    database = Database(tmp_path / "journal.db")
+    journal = Journal(database, "agent")
+    await journal.accept(execution())
+    (row,) = await journal.latest(["ended-gone"])
+    assert row.outcome == "succeeded"
+    assert await journal.final_event(row.execution) is not None
+    before = [found.run_id for found in await journal.recent(100)]
+    assert "ended-gone" in before
+    assert [found.run_id for found in await journal.recent(1)] == before[:1]
+    later = execution("later")
+    end(later)
+    later.ended_at = ended + 1
+    await journal.accept(later, event(f"{later.id}/1/finished"))
+    assert [found.run_id for found in await journal.recent(2)] == ["later", before[0]]
+    assert await journal.prune(ended + RETENTION_S + 1) > 0
+    assert await journal.latest(["ended-gone"]) == []
+    assert await journal.final_event(row.execution) is None
+    assert "ended-leased" in {found.run_id for found in await journal.unfinished()}
     await database.close()
 
 
