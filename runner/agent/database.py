@@ -17,6 +17,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import structlog
@@ -159,8 +161,8 @@ class Database:
         """Queue statements as one unit; the future resolves when they are committed."""
 
         def work(connection: sqlite3.Connection) -> None:
-            for sql, values in statements:
-                connection.execute(sql, values)
+            for sql, alike in groupby(statements, key=itemgetter(0)):
+                connection.executemany(sql, [values for _, values in alike])
 
         return self.call(work, when=when)
 

@@ -207,6 +207,8 @@ async def test_a_flush_that_never_returns_is_no_progress(disk: Disk) -> None:
     disk.open.clear()
     told = Journal(database, "agent").event(event(1), NOW)
     await eventually(lambda: disk.flushes == 1, "the flush has begun")
+    database.touch()
+    await database.call(lambda _: None, when="now")
     progress = database.progress
     database.touch()
     await database.call(lambda _: None, when="now")
