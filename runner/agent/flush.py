@@ -112,7 +112,7 @@ class Flusher:
                 self.busy_since = time.monotonic()
             else:
                 since, self.failing_since = self.failing_since, None
-                log.warning("journal_flushed_again", seconds=round(time.monotonic() - (since or 0.0), 1))
+                log.warning("journal_writable_again", seconds=round(time.monotonic() - (since or 0.0), 1))
                 return None
 
     def _failed(self, error: Exception) -> None:
