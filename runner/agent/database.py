@@ -16,14 +16,13 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import structlog
 
 from runner.agent.flush import Flusher
+from runner.agent.rows import Statement, execute
 from runner.agent.schema import JournalTooNew, migrate
 from runner.errors import JournalError
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 T = TypeVar("T")
 
-Statement = tuple[str, Sequence[Any]]
 Work = Callable[[sqlite3.Connection], Any]
 
 When = Literal["durable", "now", "lazy", "told"]
@@ -45,7 +43,7 @@ When = Literal["durable", "now", "lazy", "told"]
 - ``lazy``: within a moment, as ``now``; for what is repeated without harm where it is lost.
 - ``told``: reads at once, and resolves when all that it can have read is on disk: the world is told what it finds.
 """
-_Item = tuple[Work, asyncio.Future[Any]]
+_Item = tuple[Work | tuple[Statement, ...], asyncio.Future[Any]]
 _Settle = Callable[[list[_Item], list[Any]], None]
 GATHER_S = 0.02
 LAZY_S = 0.25
@@ -147,7 +145,10 @@ class Database:
 
     def call(self, work: Callable[[sqlite3.Connection], T], *, when: When = "durable") -> asyncio.Future[T]:
         """Run `work(connection)` inside the next transaction of its class; the future resolves as `When` says."""
-        future: asyncio.Future[T] = self._loop.create_future()
+        return self._gather(work, when)
+
+    def _gather(self, work: Work | tuple[Statement, ...], when: When) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
         gathered = self._gathered[when]
         gathered.append((work, future))
         if len(gathered) == 1:
@@ -159,12 +160,7 @@ class Database:
 
     def write(self, *statements: Statement, when: When = "durable") -> asyncio.Future[None]:
         """Queue statements as one unit; the future resolves when they are committed."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            for sql, alike in groupby(statements, key=itemgetter(0)):
-                connection.executemany(sql, [values for _, values in alike])
-
-        return self.call(work, when=when)
+        return self._gather(statements, when)
 
     def _hand_over(self, when: When) -> None:
         items, self._gathered[when] = self._gathered[when], []
@@ -242,13 +238,28 @@ class Database:
     def _commit(self, batch: list[_Item]) -> list[Any]:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            results = [work(self._connection) for work, _ in batch]
+            results = self._results(batch)
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
         self.commits += 1
+        return results
+
+    def _results(self, batch: list[_Item]) -> list[Any]:
+        """What each piece of work returns; the statements between two of them are done together."""
+        results: list[Any] = []
+        statements: list[Statement] = []
+        for work, _ in batch:
+            if isinstance(work, tuple):
+                statements += work
+                results.append(None)
+                continue
+            execute(self._connection, statements)
+            statements = []
+            results.append(work(self._connection))
+        execute(self._connection, statements)
         return results
 
     def _isolate(self, batch: list[_Item], error: BaseException, settle: _Settle) -> None:

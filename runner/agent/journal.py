@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.agent.execution import Execution, MessageState
+from runner.agent.rows import insert, update
 from runner.protocol.job import Job
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
-    from runner.agent.database import Database, Statement, When
+    from runner.agent.database import Database, When
     from runner.agent.lease import Lease
+    from runner.agent.rows import Statement
     from runner.protocol.event import Event
 
 DAY_S = 86_400.0
@@ -33,22 +35,26 @@ RESERVE_BYTES = 6 * 1024 * 1024
 
 _NEEDED = frozenset({"job", "run_id", "argv", "command"})
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
-_INSERT = """
-INSERT INTO runs (execution, run_id, job, owner, state, attempt, sequence, spec, message_id, receipt, delivery, sent_at,
-    message, lease_taken, lease_until, boot_id, supervisor, pid, accepted_at, started_at, ended_at, outcome, reason,
-    exit_code)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_UPDATE = """
-UPDATE runs SET state = ?, attempt = ?, sequence = ?, message = ?, supervisor = ?, pid = ?, started_at = ?,
-    ended_at = ?, outcome = ?, reason = ?, exit_code = ?
-WHERE execution = ?
-"""
-_EVENT = """
-INSERT INTO events (id, execution, subject, owner, terminal, created_at, body) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO NOTHING
-"""
-
+_ACCEPTED = insert(
+    "runs",
+    "execution run_id job owner state attempt sequence spec message_id receipt delivery sent_at message lease_taken "
+    "lease_until boot_id supervisor pid accepted_at started_at ended_at outcome reason exit_code",
+    key="execution",
+)
+_STANDS = update(
+    "runs",
+    "execution",
+    "state attempt sequence message supervisor pid started_at ended_at outcome reason exit_code",
+)
+_RENEWED = update("runs", "execution", "receipt delivery lease_taken lease_until")
+_MESSAGE = update("runs", "execution", "message")
+# By execution: the events of one keep their order.
+_EVENT = insert(
+    "events",
+    "id execution subject owner terminal created_at body",
+    key="execution",
+    conflict="ON CONFLICT (id) DO NOTHING",
+)
 
 # A default that changes one day has to be written into the rows that left it out: by a migration.
 _USUAL = {name: value for name, value in Job("", "", (), ()).to_json().items() if name not in _NEEDED}
@@ -143,12 +149,13 @@ class Journal:
         )
         # Without an event nothing is told yet: what a power cut takes, process and row, the queue still has.
         when: When = "durable" if events else "now"
-        return self.database.write((_INSERT, values), *self._events(execution, events, terminal=terminal), when=when)
+        return self.database.write((_ACCEPTED, values), *self._events(execution, events, terminal=terminal), when=when)
 
     def save(self, execution: Execution, *events: Event, terminal: bool = False) -> asyncio.Future[None]:
         """Write how an execution stands now, together with the events that tell it."""
         verdict = execution.verdict
         values = (
+            execution.id,
             execution.state,
             execution.attempt,
             execution.sequence,
@@ -160,9 +167,8 @@ class Journal:
             execution.outcome,
             execution.reason,
             verdict.exit_code if verdict else None,
-            execution.id,
         )
-        return self.database.write((_UPDATE, values), *self._events(execution, events, terminal=terminal))
+        return self.database.write((_STANDS, values), *self._events(execution, events, terminal=terminal))
 
     def event(self, event: Event, created_at: float) -> asyncio.Future[None]:
         """Write an event that belongs to no run."""
@@ -188,10 +194,9 @@ class Journal:
 
     def renewed(self, leases: Iterable[Lease]) -> asyncio.Future[None]:
         """Write what SQS granted, so that the next agent knows until when each message is held."""
-        sql = "UPDATE runs SET receipt = ?, delivery = ?, lease_taken = ?, lease_until = ? WHERE execution = ?"
         return self.database.write(
             *(
-                (sql, (lease.receipt, lease.delivery, lease.taken, lease.until, lease.execution))
+                (_RENEWED, (lease.execution, lease.receipt, lease.delivery, lease.taken, lease.until))
                 for lease in leases
                 if lease.execution
             )
@@ -199,8 +204,7 @@ class Journal:
 
     def message_gone(self, execution_id: str) -> asyncio.Future[None]:
         """The message is deleted or handed back: the queue is owed nothing more."""
-        sql = "UPDATE runs SET message = ? WHERE execution = ?"
-        return self.database.write((sql, (MessageState.GONE, execution_id)), when="lazy")
+        return self.database.write((_MESSAGE, (execution_id, MessageState.GONE)), when="lazy")
 
     # -- what was before
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.agent.output import Committed, OutputEnd, Rules
+from runner.agent.rows import delete, insert, update
 from runner.sinks import Tag
 
 if TYPE_CHECKING:
@@ -14,7 +15,21 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from runner.agent.database import Database, Statement
+    from runner.agent.database import Database
+    from runner.agent.rows import Statement
+
+
+_OPENED = insert("spools", "key tag", key="key", conflict="ON CONFLICT (key) DO NOTHING")
+_LEARNED = update("spools", "key", "tag")
+_ENDED = update("spools", "key", "record")
+_REMOVED = delete("spools", "key")
+_OFFSET = insert(
+    "offsets",
+    "key sink offset state",
+    key="key",
+    conflict="ON CONFLICT (key, sink) DO UPDATE SET offset = excluded.offset, state = excluded.state",
+)
+_NO_OFFSETS = delete("offsets", "key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +52,19 @@ class Spools:
 
     def opened(self, tag: Tag, secrets: Sequence[str], rules: Rules) -> asyncio.Future[None]:
         """A new spool file: one that no row knows would never be shipped."""
-        sql = "INSERT INTO spools (key, tag, record) VALUES (?, ?, NULL) ON CONFLICT (key) DO NOTHING"
-        return self._database.write((sql, (tag.key, _described(tag, secrets, rules))))
+        return self._database.write((_OPENED, (tag.key, _described(tag, secrets, rules))))
 
     def learned(self, tag: Tag, secrets: Sequence[str], rules: Rules) -> asyncio.Future[None]:
         """There are more values to mask: those of env files, which only the supervisor has read."""
-        return self._database.write(
-            ("UPDATE spools SET tag = ? WHERE key = ?", (_described(tag, secrets, rules), tag.key))
-        )
+        return self._database.write((_LEARNED, (tag.key, _described(tag, secrets, rules))))
 
     def ended(self, key: str, end: OutputEnd, *, settled: bool = False) -> asyncio.Future[None]:
         """The output grows no more; `settled`: every sink has it already."""
         self.sizes.pop(key, None)
         record = json.dumps({**end.to_json(), "settled": True} if settled else end.to_json())
-        statements: list[Statement] = [("UPDATE spools SET record = ? WHERE key = ?", (record, key))]
+        statements: list[Statement] = [(_ENDED, (key, record))]
         if settled:
-            statements.append(("DELETE FROM offsets WHERE key = ?", (key,)))
+            statements.append((_NO_OFFSETS, (key,)))
         return self._database.write(*statements)
 
     def settled(self, key: str) -> asyncio.Future[None]:
@@ -76,7 +88,7 @@ class Spools:
         return self._database.call(work)
 
     def removed(self, keys: Sequence[str]) -> asyncio.Future[None]:
-        return self._database.write(*(("DELETE FROM spools WHERE key = ?", (key,)) for key in keys))
+        return self._database.write(*((_REMOVED, (key,)) for key in keys))
 
     def unsettled(self, owner: str) -> asyncio.Future[list[SpoolRow]]:
         """Those to go on with, but for the runs of others: a run-once beside us ships its own."""
@@ -99,12 +111,8 @@ class Spools:
         return self._database.call(work)
 
     def commit(self, entries: Sequence[Committed]) -> asyncio.Future[None]:
-        sql = (
-            "INSERT INTO offsets (key, sink, offset, state) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (key, sink) DO UPDATE SET offset = excluded.offset, state = excluded.state"
-        )
         return self._database.write(
-            *((sql, (entry.key, entry.sink, entry.offset, json.dumps(dict(entry.state)))) for entry in entries)
+            *((_OFFSET, (entry.key, entry.sink, entry.offset, json.dumps(dict(entry.state)))) for entry in entries)
         )
 
 
