@@ -58,15 +58,21 @@ class Secrets:
 
     def add(self, values: Iterable[str]) -> None:
         """Mask these from now on; values of fewer than `SHORTEST_SECRET` characters are left."""
+        long = [value for value in values if len(value) >= SHORTEST_SECRET]
+        if not long:
+            return
         with self._lock:
             before = len(self._held)
-            self._held.update(value for value in values if len(value) >= SHORTEST_SECRET)
+            self._held.update(long)
             self._stale |= len(self._held) != before
 
     def discard(self, values: Iterable[str]) -> None:
         """Take back one `add` of each value."""
+        long = [value for value in values if len(value) >= SHORTEST_SECRET]
+        if not long:
+            return
         with self._lock:
-            self._held.subtract(value for value in values if len(value) >= SHORTEST_SECRET)
+            self._held.subtract(long)
             before = len(self._held)
             self._held = +self._held
             self._stale |= len(self._held) != before
@@ -195,7 +201,7 @@ def _renderer(stream: TextIO, environ: Mapping[str, str]) -> list[Any]:
         return [structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time")]
     as_json: list[Any] = [
         structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(serializer=lambda event, **_: _ENCODER.encode(event)),
+        lambda _logger, _method, event: _ENCODER.encode(event),
     ]
     return [_with_priority(as_json)] if under_journal(stream, environ) else as_json
 

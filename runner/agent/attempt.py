@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner.agent.environment import environment_of
 from runner.agent.supervision_types import StartSpec
 from runner.protocol.outcome import Ending, RuleFacts, Verdict, decide, lost
 from runner.sinks import Tag
@@ -32,15 +31,15 @@ def tag_of(execution: Execution, config: Config, source: Source) -> Tag:
     )
 
 
-def spec_of(execution: Execution, config: Config, environ: Mapping[str, str], *, tied: bool) -> StartSpec:
-    """What the supervisor starts; `environ` is the agent's own environment."""
+def spec_of(execution: Execution, config: Config, env: Mapping[str, str], *, tied: bool) -> StartSpec:
+    """What the supervisor starts; `env` is what the agent adds to the job's environment (`environment_of`)."""
     job = execution.job
     return StartSpec(
         key=execution.key,
         job=job.job,
         run_id=job.run_id,
         argv=job.argv,
-        env=environment_of(execution, config, environ),
+        env=env,
         env_files=config.run.env_files,
         user=job.user,
         group=job.unix_group,

@@ -65,7 +65,7 @@ class Run:
         self.task: asyncio.Task[None] | None = None
         self._leaving_fleet: asyncio.Task[None] | None = None
         self._tag: Tag | None = None
-        self._secrets: tuple[int, Config, tuple[str, ...]] | None = None
+        self._known: tuple[int, Config, dict[str, str], tuple[str, ...]] | None = None
 
     # -- from outside
 
@@ -152,7 +152,7 @@ class Run:
         execution.started_at = services.now()
         try:
             self._live = True
-            spec = spec_of(execution, services.config, os.environ, tied=services.tied)
+            spec = spec_of(execution, services.config, self._environment()[0], tied=services.tied)
             started = await services.link.start(spec, spool_fd, self._stopping)
         except Lost:
             return None
@@ -388,11 +388,15 @@ class Run:
 
     def secrets(self) -> tuple[str, ...]:
         """Values of its environment that nobody may see, as far as the agent knows them."""
-        config, known = self._services.config, self._secrets
+        return self._environment()[1]
+
+    def _environment(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """What the agent adds to the environment of the present attempt, and the secrets in it."""
+        config, known = self._services.config, self._known
         if known is None or known[0] != self.execution.attempt or known[1] is not config:
-            found = secrets_in(environment_of(self.execution, config, os.environ), config.output.redact)
-            known = self._secrets = self.execution.attempt, config, found
-        return known[2]
+            env = environment_of(self.execution, config, os.environ)
+            known = self._known = self.execution.attempt, config, env, secrets_in(env, config.output.redact)
+        return known[2], known[3]
 
     def rules(self) -> Rules:
         success = self.execution.job.success
