@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from runner.agent.database import Database
 from runner.agent.dead_letters import DeadLetters
-from runner.agent.fleet import Member
 from runner.agent.host import host_facts
 from runner.agent.journal import Journal
 from runner.agent.lease import Lease, LeaseKeeper
@@ -22,7 +21,6 @@ from runner.agent.spools import Spools
 from runner.agent.supervision import Supervision
 from runner.aws.session import Session
 from runner.aws.sqs import Queue
-from runner.aws.table import Table
 from runner.protocol.event import Source
 
 if TYPE_CHECKING:
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from runner.agent.fleet import Member
     from runner.agent.supervision_types import ExitRecord
     from runner.config import Config
     from runner.sinks import Sink
@@ -96,6 +95,9 @@ def _queue(session: Session, url: str, name: str) -> Queue | None:
 def _member(config: Config, session: Session, roster: Roster) -> Member | None:
     if not config.fleet.table:
         return None
+
+    from runner.agent.fleet import Member  # noqa: PLC0415 - only for members of a fleet
+    from runner.aws.table import Table  # noqa: PLC0415 - as above
 
     def lost(execution: str, why: str) -> None:
         run = roster.by_execution(execution)

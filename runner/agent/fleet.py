@@ -48,9 +48,9 @@ class Member:
         self._obeyed: dict[str, str] = {}
 
     @property
-    def maintenance(self) -> Mapping[str, Directive]:
-        """Jobs that are not to run now."""
-        return self.told.maintenance
+    def maintenance(self) -> Mapping[str, str]:
+        """Jobs that are not to run now, and why their runs are skipped, in words."""
+        return {job: _under_maintenance(said) for job, said in self.told.maintenance.items()}
 
     def cancelled(self, run_id: str) -> str | None:
         """By whom, and why, a run is not to start; None where nobody said so."""
@@ -113,7 +113,7 @@ class Member:
         self._obeyed = {run_id: number for run_id, number in self._obeyed.items() if run_id in self.told.cancelled}
 
 
-def under_maintenance(directive: Directive) -> str:
+def _under_maintenance(directive: Directive) -> str:
     """Why a run is skipped, in words."""
     words = f"under maintenance by {directive.by} since {format_time(directive.at)}"
     return f"{words}: {directive.why}" if directive.why else words

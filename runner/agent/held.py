@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.admission import Decision, decide, hand_back, room
-from runner.agent.clearing import Clearing
 from runner.agent.execution import Execution, MessageState, new_execution_id
-from runner.agent.fleet import under_maintenance
 from runner.agent.offer import Offer
 from runner.agent.run import Run
 from runner.agent.waiting import (
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runner.agent.answers import Answers
+    from runner.agent.clearing import Clearing
     from runner.agent.lease import Lease
     from runner.agent.services import Services
     from runner.aws.sqs import Received
@@ -85,6 +84,8 @@ class Door:
         self.redrive_known = False
         self._clearing: Clearing | None = None
         if services.fleet is not None:
+            from runner.agent.clearing import Clearing  # noqa: PLC0415 - only for members of a fleet
+
             self._clearing = Clearing(services, answers, services.fleet, begin=self._start, back=self._back)
         services.pausing.changed = self._pause_changed
         services.may_go_back = lambda delivery: self.redrive_known and hand_back(delivery, self.max_receive_count)
@@ -119,7 +120,7 @@ class Door:
             redrive_known=self.redrive_known,
             blocked=self.blocked_by(),
             paused=None if paused is None else str(paused),
-            maintenance={job: under_maintenance(said) for job, said in fleet.maintenance.items()} if fleet else {},
+            maintenance=fleet.maintenance if fleet else {},
         )
 
     # -- in

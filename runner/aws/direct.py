@@ -1,4 +1,4 @@
-"""The calls that are made all the time, without botocore's way around: a tenth of it is needed for them.
+"""The calls of an agent's ordinary life, without botocore's way around: a tenth of it is needed for them.
 
 Credentials, region, endpoint, certificates and the signer are botocore's; connections are urllib3's
 (`runner.aws.exchange`). What is left out is what takes the time: models, hooks, retries, header objects, and threads.
@@ -22,30 +22,29 @@ from runner.aws.put_body import prepared_body
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from botocore.client import BaseClient
     from botocore.session import Session as BotocoreSession
+
+    from runner.aws.endpoints import Place
 
     Answered = Awaitable[dict[str, Any]]
 
 HOT: Final = frozenset(
     (
-        "ReceiveMessage",
-        "DeleteMessageBatch",
-        "ChangeMessageVisibilityBatch",
-        "SendMessageBatch",
-        "PutLogEvents",
+        *("ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch", "SendMessageBatch", "PutLogEvents"),
         "CreateLogStream",
+        # Not for their speed: without them an agent would have clients, and 6 MB more.
+        *("GetQueueAttributes", "GetQueueUrl", "CreateLogGroup", "PutRetentionPolicy"),
     )
 )
 
 
 class Direct:
-    """The hot calls of one client, which is not used otherwise. `connect` and `read` are seconds, `size` is how many
-    calls there are at once; `aside` calls in a thread what may block."""
+    """The calls of `HOT` at one place. `connect` and `read` are seconds, `size` is how many calls there are at once;
+    `aside` calls in a thread what may block."""
 
     def __init__(
         self,
-        client: BaseClient,
+        place: Place,
         session: BotocoreSession,
         *,
         agent: str,
@@ -54,14 +53,14 @@ class Direct:
         size: int,
         aside: Callable[[Callable[[], Any]], Awaitable[Any]],
     ) -> None:
-        from botocore.awsrequest import AWSRequest  # noqa: PLC0415 - loaded when the client was made
+        from botocore.awsrequest import AWSRequest  # noqa: PLC0415 - loaded with the session
 
-        self._client = client
+        self.meta = place
         credentials = session.get_credentials()
         assert credentials is not None, "no client is made without credentials"
         self._credentials = credentials
         self._aside = aside
-        model, url = client.meta.service_model, client.meta.endpoint_url.rstrip("/") + "/"
+        model, url = place.service_model, place.endpoint_url.rstrip("/") + "/"
         self._signer = self._signer_with(credentials.get_frozen_credentials())
         self._path = urlsplit(url).path
         self._canonical_path = self._signer._normalize_url_path(self._path)  # noqa: SLF001 - as it signs
@@ -92,6 +91,18 @@ class Direct:
 
     def create_log_stream(self, **asked: Any) -> Answered:
         return self._call("CreateLogStream", json.dumps(asked).encode())
+
+    def get_queue_attributes(self, **asked: Any) -> Answered:
+        return self._call("GetQueueAttributes", json.dumps(asked).encode())
+
+    def get_queue_url(self, **asked: Any) -> Answered:
+        return self._call("GetQueueUrl", json.dumps(asked).encode())
+
+    def create_log_group(self, **asked: Any) -> Answered:
+        return self._call("CreateLogGroup", json.dumps(asked).encode())
+
+    def put_retention_policy(self, **asked: Any) -> Answered:
+        return self._call("PutRetentionPolicy", json.dumps(asked).encode())
 
     def close(self) -> None:
         """Close idle connections; those in use close when they are done with."""
@@ -137,20 +148,19 @@ class Direct:
         return "\r\n".join(head).encode("latin-1") + body
 
     def _signer_with(self, credentials: Any) -> Any:
-        from botocore.auth import SigV4Auth  # noqa: PLC0415 - loaded when the client was made
+        from botocore.auth import SigV4Auth  # noqa: PLC0415 - loaded with the session
 
-        meta = self._client.meta
-        signer: Any = SigV4Auth(credentials, meta.service_model.signing_name, meta.region_name)
+        signer: Any = SigV4Auth(credentials, self.meta.service_model.signing_name, self.meta.region_name)
         # It makes a day's key anew for each request, in four steps that are the same all day.
         signer._sign = lru_cache(16)(signer._sign)  # noqa: SLF001
         return signer
 
     def _refusal(self, operation: str, answer: Answer) -> Exception:
-        """What the client itself would have raised; read by its parser."""
+        """What a client would have raised; read by its parser."""
         from botocore.exceptions import ClientError  # noqa: PLC0415 - as above
         from botocore.parsers import create_parser  # noqa: PLC0415 - as above
 
-        model = self._client.meta.service_model
+        model = self.meta.service_model
         shape: Any = model.operation_model(operation).output_shape
         given = {"status_code": answer.status, "headers": _Headers(answer.headers), "body": answer.body}
         return ClientError(create_parser(model.metadata["protocol"]).parse(given, shape), operation)
@@ -171,6 +181,6 @@ class _Headers(dict[str, str]):
 
 def goes_direct(url: str) -> bool:
     """Whether nothing stands between us and the endpoint; the ways through proxies are left to botocore."""
-    from botocore.utils import get_environ_proxies  # noqa: PLC0415 - loaded when the client was made
+    from botocore.utils import get_environ_proxies  # noqa: PLC0415 - loaded with the session
 
     return not get_environ_proxies(url)

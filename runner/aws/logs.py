@@ -102,7 +102,7 @@ class Logs:
     async def set_retention(self, group: str, days: int) -> None:
         await self._call(
             "PutRetentionPolicy",
-            lambda logs: _metadata(logs.put_retention_policy(logGroupName=group, retentionInDays=days)),
+            lambda logs: logs.put_retention_policy(logGroupName=group, retentionInDays=days),
             _nothing,
         )
 
@@ -156,11 +156,6 @@ class Logs:
         read: Callable[[Mapping[str, Any]], T],
     ) -> T:
         return await self._session.call("logs", action, do, read)
-
-
-def _metadata(answer: object) -> Mapping[str, Any]:
-    """The answer of an action that has none to give: the stubs say None, botocore returns the metadata."""
-    return answer if isinstance(answer, dict) else {}
 
 
 def _put(logs: CloudWatchLogsClient, group: str, stream: str, events: Sequence[tuple[int, str]]) -> Mapping[str, Any]:

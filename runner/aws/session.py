@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runner import __version__
 from runner.aws.calls import Caller, CallStats, Purpose, overdue_after
 from runner.aws.direct import HOT, Direct, goes_direct
+from runner.aws.endpoints import place_of
 from runner.aws.failures import clock_ahead_of, unavailable
 from runner.aws.identity import Credentials, read_credentials
 from runner.aws.put_body import EVENT as PUT_LOG_EVENTS
@@ -147,7 +148,7 @@ class Session:
     @property
     def region(self) -> str:
         """The region that calls go to, as far as it is known yet; for texts, never to decide by."""
-        clients = list(self._clients.values())
+        clients = [*self._clients.values(), *self._hot.values()]
         return str(clients[0].meta.region_name) if clients else os.environ.get("AWS_REGION", "us-east-1")
 
     async def credentials(self) -> Credentials:
@@ -234,24 +235,30 @@ class Session:
 
     def _make_direct(self, purpose: Purpose, queue_url: str) -> Any:
         """What makes the hot calls of a purpose: `Direct`, or the client itself where a proxy is in the way."""
-        # One client tells the endpoint to all; it makes no hot call itself.
-        likeness: Purpose = "logs" if purpose == "logs" else "lease"
-        client = self._clients.get((likeness, queue_url)) or self._make_client(likeness, queue_url)
-        if not goes_direct(client.meta.endpoint_url):
-            return self._clients.get((purpose, queue_url)) or self._make_client(purpose, queue_url)
         with self._lock:
-            made = self._hot.get((purpose, queue_url))
-            if made is None:
+            if (made := self._hot.get((purpose, queue_url))) is not None:
+                return made
+            session, service, endpoint = self._way_to(purpose, queue_url)
+            region = self._region_for(session, service, queue_url, endpoint)
+            place = place_of(session, service, region, endpoint)
+            if place is not None and goes_direct(place.endpoint_url):
                 made = self._hot[purpose, queue_url] = Direct(
-                    client,
-                    self._botocore(),
+                    place,
+                    session,
                     agent=_user_agent(),
                     connect=self.timeouts.connect,
                     read=self._read_timeout(purpose),
                     size=THREADS[purpose],
                     aside=partial(self._aside, self._callers[purpose]),
                 )
-            return made
+                return made
+        return self._clients.get((purpose, queue_url)) or self._make_client(purpose, queue_url)
+
+    def _way_to(self, purpose: Purpose, queue_url: str) -> tuple[BotocoreSession, str, str | None]:
+        """The session with its credentials, the service, and the endpoint that a queue brings along. Holds the lock."""
+        service, session = _SERVICES.get(purpose, "sqs"), self._botocore()
+        self._need_credentials(session)
+        return session, service, None if configured_endpoint(session, service) else endpoint_of_queue_url(queue_url)
 
     def _read_timeout(self, purpose: Purpose) -> float:
         return self.timeouts.answer + (LONGEST_POLL if purpose == "receive" else 0.0)
@@ -259,13 +266,10 @@ class Session:
     def _make_client(self, purpose: Purpose, queue_url: str) -> Any:
         from botocore.config import Config  # noqa: PLC0415 - see the module's docstring
 
-        service = _SERVICES.get(purpose, "sqs")
         with self._lock:
             if (client := self._clients.get((purpose, queue_url))) is not None:
                 return client
-            session = self._botocore()
-            self._need_credentials(session)
-            endpoint = None if configured_endpoint(session, service) else endpoint_of_queue_url(queue_url)
+            session, service, endpoint = self._way_to(purpose, queue_url)
             config = Config(
                 connect_timeout=self.timeouts.connect,
                 read_timeout=self._read_timeout(purpose),
@@ -298,14 +302,9 @@ class Session:
     def _botocore(self) -> BotocoreSession:
         """The session, made at the first call. Holds the lock."""
         if self._session is None:
-            import botocore.session  # noqa: PLC0415 - 100 ms and 13 MB, for those who call AWS
-            from botocore.loaders import Loader  # noqa: PLC0415
+            from runner.aws.lean import LeanSession  # noqa: PLC0415 - 70 ms and 8 MB, for those who call AWS
 
-            from runner.aws.models import LeanModels  # noqa: PLC0415
-
-            session = botocore.session.Session()
-            if not os.environ.get("AWS_DATA_PATH"):
-                session.register_component("data_loader", Loader(file_loader=LeanModels()))
+            session = LeanSession()
             raise_metadata_limits(session)
             self._session = session
         return self._session
@@ -325,7 +324,7 @@ class Session:
         """A client's region; the first of several sources that knows one. Holds the lock."""
         configured = os.environ.get("AWS_REGION") or session.get_config_variable("region")
         of_url = region_of_queue_url(queue_url)
-        stand_in = bool(endpoint) or configured_endpoint(session, service)
+        stand_in = endpoint or configured_endpoint(session, service)
         if of_url and configured and of_url != configured and not configured_endpoint(session, service):
             # AWS answers for a queue only in its own region: asked elsewhere it would refuse every call.
             self._note(f"queue {queue_url} is in {of_url}, not in the configured region {configured}")

@@ -29,17 +29,22 @@ def refuse_foreign_answer(response_dict: Mapping[str, Any], **_: object) -> None
         raise ValueError(msg)
 
 
-def configured_endpoint(session: BotocoreSession, service: str) -> bool:
-    """Whether an endpoint is set for this service, in the environment or the profile."""
-    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
-        return False
+def configured_endpoint(session: BotocoreSession, service: str) -> str:
+    """The endpoint that is set for this service, in the environment or the profile; empty where there is none."""
+    if session.get_config_variable("ignore_configured_endpoint_urls"):
+        return ""
     # CloudWatch Logs is called cloudwatch_logs in these settings, after its service id.
     setting = "cloudwatch_logs" if service == "logs" else service
-    if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get(f"AWS_ENDPOINT_URL_{setting.upper()}"):
-        return True
     profile = session.get_scoped_config()
     section = session.full_config.get("services", {}).get(profile.get("services", ""), {})
-    return bool(profile.get("endpoint_url") or section.get(setting, {}).get("endpoint_url"))
+    # In botocore's order.
+    return str(
+        os.environ.get(f"AWS_ENDPOINT_URL_{setting.upper()}")
+        or os.environ.get("AWS_ENDPOINT_URL")
+        or section.get(setting, {}).get("endpoint_url")
+        or profile.get("endpoint_url")
+        or ""
+    )
 
 
 def raise_metadata_limits(session: BotocoreSession) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from typing import TYPE_CHECKING
 
@@ -21,9 +20,11 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, case aside, or None where none is near."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only for what is wrong
+
     # A name far longer than any known one is no slip of the pen, and costs difflib quadratic time.
     folded = {candidate.casefold(): candidate for candidate in sorted(known)}
-    found = difflib.get_close_matches(name[:_SHOWN_LENGTH].casefold(), folded, n=1, cutoff=0.6)
+    found = get_close_matches(name[:_SHOWN_LENGTH].casefold(), folded, n=1, cutoff=0.6)
     return folded[found[0]] if found else None
 
 

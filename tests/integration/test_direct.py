@@ -39,7 +39,7 @@ def direct(service: str, endpoint: str, credentials: Any) -> Direct:
     session = botocore.session.Session()
     session._credentials = credentials  # noqa: SLF001 - where others would come from this machine
     client = session.create_client(service, region_name="eu-west-1", endpoint_url=endpoint)
-    return Direct(client, session, agent="cron-runner/1", connect=1, read=1, size=1, aside=asyncio.to_thread)
+    return Direct(client.meta, session, agent="cron-runner/1", connect=1, read=1, size=1, aside=asyncio.to_thread)
 
 
 @pytest.mark.parametrize("token", [None, "a/token+of=a/role"])

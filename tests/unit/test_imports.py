@@ -18,10 +18,11 @@ MAY_IMPORT = {
     "protocol": set(),
     "supervisor": {"__version__"},
     "errors": {"protocol"},
+    "deferred": set(),
     "config": {"protocol", "errors"},
     "log": {"errors"},
     "log_shipping": {"errors"},
-    "aws": {"protocol", "errors", "config", "__version__"},
+    "aws": {"protocol", "errors", "config", "deferred", "__version__"},
     "sinks": {"protocol", "errors", "config", "aws", "__version__"},
     "agent": {"protocol", "errors", "config", "aws", "sinks", "log", "log_shipping", "__version__"},
     # Runs in Lambda and on operators' machines: it knows no agent, and reads no host's configuration.
