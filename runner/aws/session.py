@@ -305,6 +305,9 @@ class Session:
             from runner.aws.lean import LeanSession  # noqa: PLC0415 - 70 ms and 8 MB, for those who call AWS
 
             session = LeanSession()
+            if region := os.environ.get("AWS_REGION"):
+                # botocore itself reads AWS_DEFAULT_REGION alone, and needs a region to assume a role.
+                session.set_config_variable("region", region)
             raise_metadata_limits(session)
             self._session = session
         return self._session

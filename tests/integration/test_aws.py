@@ -116,6 +116,29 @@ def test_messages_are_sent_received_extended_and_deleted(stand_in: Aws) -> None:
     run(work)
 
 
+@pytest.mark.parametrize("by", ["source_profile = base", "web_identity_token_file = {token}"])
+def test_a_role_is_assumed(stand_in: Aws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, by: str) -> None:
+    """For that botocore makes a client of its own."""
+    (tmp_path / "token").write_text("token")
+    (tmp_path / "config").write_text(
+        f"[profile agent]\nrole_arn = arn:aws:iam::123456789012:role/agent\n{by.format(token=tmp_path / 'token')}\n"
+        "[profile base]\naws_access_key_id = AKIAAAAAAAAAAAAAAAAA\naws_secret_access_key = secret\n"
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_PROFILE", "agent")
+    stand_in.queue("assumed")
+
+    async def work(session: Session) -> None:
+        assert (await session.credentials()).temporary
+        queue = Queue(session, name="assumed")
+        assert await queue.send([Outgoing("0", "hello")]) == []
+        [message] = await queue.receive(10, 5, 30)
+        assert message.body == "hello"
+
+    run(work)
+
+
 def test_fifo_facts_and_dead_letters(stand_in: Aws) -> None:
     dead = stand_in.queue("dead.fifo")
     url = stand_in.queue("work.fifo", dead_letter=dead, max_receive_count=4, VisibilityTimeout="77")
