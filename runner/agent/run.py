@@ -284,7 +284,7 @@ class Run:
         accepted = services.outbox.accepted(event.id)
         services.counts.ended(
             verdict.outcome,
-            record.duration_s if record is not None and record.pid else None,
+            record.duration_s if record is not None and record.start_error is None and record.pid else None,
             last=not will_retry,
             written=report.bytes,
             dropped=report.dropped_bytes,

@@ -12,6 +12,7 @@ _ROWS = (
     ("jobs/s", "jobs_per_s", 0),
     ("CPU s per 1,000 jobs", "cpu_s_per_1000", 2),
     ("AWS requests per 1,000 jobs", "requests_per_1000", 0),
+    ("of them receive, results, delete", "queue_requests_per_1000", 0),
     ("idle PSS, MB", "idle_pss_mb", 1),
     ("idle CPU, s/min", "idle_cpu_s_per_min", 3),
     ("idle receives per hour", "idle_receives_per_hour", 0),
