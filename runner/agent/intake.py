@@ -212,7 +212,7 @@ class Intake:
         for job, message in unanswered:
             # Two copies may have come in one batch.
             if job.run_id in arrivals:
-                arrivals[job.run_id][2].adopt(message, message.asked_at, self._services.config.queue.visibility)
+                self._again(arrivals[job.run_id][2], message)
             elif not self._here(job, message):
                 arrivals[job.run_id] = job, message, self._lease(message, job.run_id)
         self.door.enter(list(arrivals.values()))
@@ -222,13 +222,18 @@ class Intake:
         run, held = self._services.roster.get(job.run_id), self.door.find(job.run_id)
         if run is not None:
             self._adopt(run, message)
-        elif held is not None and held.ticket.lease.message_id != message.message_id:
-            # A second message of the run: two that took turns as its message would wear out their deliveries.
-            self._services.spawn(self._answers.delete(message), f"delete {message.message_id}")
-        elif held is not None:
-            held.ticket.lease.adopt(message, message.asked_at, self._services.config.queue.visibility)
+        elif held is not None and self._again(held.ticket.lease, message):
             held.delivery = message.delivery
         return run is not None or held is not None
+
+    def _again(self, lease: Lease, message: Received) -> bool:
+        """One more message of a run that is not in the journal yet: whether it is the same one, delivered again."""
+        if lease.message_id == message.message_id:
+            lease.adopt(message, message.asked_at, self._services.config.queue.visibility)
+            return True
+        # A second one: two that took turns as the run's message would wear out their deliveries.
+        self._services.spawn(self._answers.delete(message), f"delete {message.message_id}")
+        return False
 
     def _resolve(self, message: Received) -> Job:
         config = self._services.config

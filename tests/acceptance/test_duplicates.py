@@ -80,6 +80,21 @@ def test_a_second_message_of_an_active_run_is_not_its_message(fleet: Fleet) -> N
     assert starts(fleet, "r") == 1
 
 
+def test_messages_of_one_run_that_come_together_are_one_run(fleet: Fleet) -> None:
+    """One is its message; the others go at once, and nobody waits until their visibility is over."""
+    host = fleet.host()
+    go = fleet.directory / "go"
+    body = {"job": "long", "run_id": "r", "command": f"while [ ! -e {go} ]; do sleep 0.1; done"}
+    fleet.aws.send_all(fleet.queue, [body] * 4)
+    host.start()
+    fleet.events.wait("r", "started")
+    wait_for(lambda: fleet.aws.depth(fleet.queue) == 1, "the other messages are gone", detail=host.log)
+    go.touch()
+    fleet.events.wait_ended(["r"])
+    fleet.wait_empty()
+    assert starts(fleet, "r") == 1
+
+
 def test_a_message_of_an_ended_run_is_answered_from_the_journal(fleet: Fleet, host: Host) -> None:
     ran = fleet.directory / "ran"
     body = {"job": "once", "run_id": "r", "command": f"echo ran >> {ran}; exit 4"}
