@@ -1,6 +1,6 @@
 """How fast and how light: cron-runner beside its peers, in one run on one machine.
 
-    .venv/bin/python tests/bench/bench.py            the whole of it, about twenty minutes
+    .venv/bin/python tests/bench/bench.py            the whole of it, about twelve minutes
     .venv/bin/python tests/bench/bench.py --quick    everything once, at tiny sizes: only to see that it works
 
 The peers are installed into an environment of their own (``--peers``, kept for the next time).
