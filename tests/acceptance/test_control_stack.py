@@ -31,7 +31,7 @@ def test_the_code_is_the_same_bytes_each_time_and_holds_no_agent(code: Path, tmp
     assert code.stat().st_size < 3_000_000
     names = zipfile.ZipFile(code).namelist()
     rooms = {name.split("/")[1] for name in names if name.startswith("runner/")}
-    assert rooms == {"__init__.py", "errors.py", "protocol", "aws", "control"}
+    assert rooms == {"__init__.py", "deferred.py", "errors.py", "protocol", "aws", "control"}
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
 
 
