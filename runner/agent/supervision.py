@@ -104,8 +104,7 @@ class Supervision:
         loop.add_reader(self._sock, self._readable)
         try:
             answer = await self._post(
-                {"op": "hello", "protocol": PROTOCOL, "owner": self._owner, "version": runner.__version__},
-                None,
+                {"op": "hello", "protocol": PROTOCOL, "owner": self._owner, "version": runner.__version__}
             )
         except StartRefused as error:
             await self.close()
@@ -128,7 +127,7 @@ class Supervision:
 
     async def stop(self, key: str, cause: str, detail: str = "", grace: float | None = None) -> bool:
         """Stop signal, grace, kill of everything; ``grace`` 0 kills at once. False if no such run is alive."""
-        answer = await self._post({"op": "stop", "key": key, "cause": cause, "detail": detail, "grace": grace}, None)
+        answer = await self._post({"op": "stop", "key": key, "cause": cause, "detail": detail, "grace": grace})
         return bool(answer.get("found"))
 
     async def list(self) -> list[Known]:
@@ -136,7 +135,7 @@ class Supervision:
         found = []
         after: str | None = None
         while True:
-            answer = await self._post({"op": "list", "after": after}, None)
+            answer = await self._post({"op": "list", "after": after})
             found += [Known.from_json(item) for item in answer["runs"]]
             after = answer.get("after")
             if after is None:
@@ -144,11 +143,11 @@ class Supervision:
 
     def ack(self, keys: Iterable[str]) -> asyncio.Future[dict[str, Any]]:
         """Let the supervisor forget these records; the future resolves when it has."""
-        return self._post({"op": "ack", "keys": list(keys)}, None)
+        return self._post({"op": "ack", "keys": list(keys)})
 
     async def usage(self) -> Mapping[str, Usage]:
         """What each running attempt uses now, by key."""
-        answer = await self._post({"op": "usage"}, None)
+        answer = await self._post({"op": "usage"})
         return {key: Usage.from_json(item) for key, item in answer["usage"].items()}
 
     async def wait_closed(self) -> None:
@@ -161,7 +160,7 @@ class Supervision:
 
     # -- the connection
 
-    def _post(self, message: dict[str, Any], fd: int | None) -> asyncio.Future[dict[str, Any]]:
+    def _post(self, message: dict[str, Any], fd: int | None = None) -> asyncio.Future[dict[str, Any]]:
         if self._sock is None:
             raise SupervisorUnavailable("cannot talk to the supervisor: not connected")
         self._number += 1
