@@ -100,13 +100,14 @@ class Kept:
                 keys[name] = tag.key
             else:
                 gone.append(tag.key)
-        if gone:
-            await self._offsets.removed(gone)
         # Asked for now: what began while the rows were read has a file, and is none of those rows.
         busy = unsettled | active()
         idle = sorted((at, name, size) for name, (at, size) in there.items() if name not in busy)
         self._files = deque(File(name, keys.get(name, ""), size) for _, name, size in idle)
         self._bytes = sum(file.size for file in self._files)
+        # Last: whatever is added while it is waited for stands behind what was found.
+        if gone:
+            await self._offsets.removed(gone)
 
     async def _trim(self) -> None:
         gone = []
