@@ -19,7 +19,7 @@ from runner.agent.held import Door
 from runner.agent.lease import Lease
 from runner.aws.backoff import retrying
 from runner.errors import AwsUnavailable
-from runner.protocol.message import InvalidMessage, parse_message, resolve
+from runner.protocol.message import InvalidMessage, read_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,8 @@ GATHERED = 0.6
 # SQS counts, and costs, an empty receive like any other: one that comes back at once, as with `wait = "0s"` or by an
 # endpoint that does not wait, is not followed by the next within this time.
 EMPTY_APART_S = 1.0
+# Characters of a message that is read without letting others have their turn before.
+AT_ONCE = 2048
 
 
 class Intake:
@@ -197,6 +199,8 @@ class Intake:
     async def _take(self, received: list[Received]) -> None:
         fresh: list[tuple[Job, Received]] = []
         for message in received:
+            if len(message.body) > AT_ONCE:
+                await asyncio.sleep(0)  # reading it may take tens of milliseconds
             try:
                 job = self._resolve(message)
             except InvalidMessage as error:
@@ -237,8 +241,8 @@ class Intake:
 
     def _resolve(self, message: Received) -> Job:
         config = self._services.config
-        return resolve(
-            parse_message(message.body),
+        return read_job(
+            message.body,
             message_id=message.message_id,
             defaults=config.defaults(),
             declarations=config.jobs,

@@ -8,7 +8,7 @@ from runner.agent.answers import unreadable
 from runner.agent.events import rejected_event
 from runner.agent.execution import Execution, MessageState, State
 from runner.errors import MessageRejected
-from runner.protocol.message import InvalidMessage, parse_message, rejected_body, resolve
+from runner.protocol.message import InvalidMessage, read_job, rejected_body
 
 if TYPE_CHECKING:
     from runner.agent.answers import Answers
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def job_of(config: Config, body: str, message_id: str) -> Job:
     """The job as this host would run it. Raises MessageRejected."""
     try:
-        return resolve(parse_message(body), message_id=message_id, defaults=config.defaults(), declarations=config.jobs)
+        return read_job(body, message_id=message_id, defaults=config.defaults(), declarations=config.jobs)
     except InvalidMessage as error:
         raise MessageRejected(error) from error
 

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runner.protocol.patterns import to_match
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -90,9 +92,6 @@ class Watch:
         return any(compiled.search(line) is not None for line in lines)
 
     def _compile(self, pattern: str) -> _Pattern:
-        # Imported here: most jobs have no patterns, and the module costs megabytes.
-        import re2  # noqa: PLC0415
-
-        compiled: _Pattern = re2.compile(b"(?m:" + pattern.encode() + b")")
+        compiled: _Pattern = to_match(pattern, (*self._rules.fail_on, *self._rules.require))
         self._compiled[pattern] = compiled
         return compiled

@@ -21,6 +21,7 @@ _JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _RUN_ID_LENGTH: Final = 128
 # A leading dot is outside the alphabet too: run ids become names of files and log streams.
 _OUTSIDE_RUN_ID: Final = re.compile(r"[^A-Za-z0-9._-]|\A\.")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _PLACEHOLDER: Final = "<aws.scheduler."
 _OURS: Final = "CRON_RUNNER_"
 
@@ -34,11 +35,8 @@ def text(path: str, value: object) -> str:
     """A string that can be encoded as UTF-8."""
     if type(value) is not str:
         refuse(path, _wrong(value, "a string"))
-    if not value.isascii():
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            refuse(path, "holds half of a surrogate pair, which is no character; give valid Unicode")
+    if not value.isascii() and _SURROGATE.search(value):
+        refuse(path, "holds half of a surrogate pair, which is no character; give valid Unicode")
     return value
 
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import Final, NoReturn
+import re
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from runner.protocol.invalid import InvalidMessage
 from runner.protocol.suggest import shown
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 LARGEST_BODY: Final = 1024 * 1024  # bytes; also the most that SQS carries
+# Each value costs far more than its bytes: `[[],[],...` of 1 MiB takes 25 MB and a fifth of a second.
+MOST_VALUES: Final = 10_000
+
+_PIECE: Final = 1 << 16
+
+# A string is passed over whole, also one without an end: so the search is linear.
+_VALUE: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{,]', re.DOTALL)
 
 
 def decode(body: str | bytes) -> object:
@@ -17,6 +28,7 @@ def decode(body: str | bytes) -> object:
     Duplicate keys, NaN and Infinity are refused: parsers disagree on what they mean.
     """
     text = _text(body)
+    _check_values(text)
     try:
         return _DECODER.decode(text)
     except InvalidMessage:
@@ -39,14 +51,31 @@ def _text(body: str | bytes) -> str:
             text = f"the body is not UTF-8: {error.reason} at byte {error.start}; send UTF-8"
             raise InvalidMessage(text) from None
     elif len(body) * 4 > LARGEST_BODY:
-        _check_size(len(body.encode("utf-8", "surrogatepass")))
+        _check_size(sum(len(piece) for piece in utf8(body)))
     # Editors and shells on Windows begin files with a byte order mark.
     return body.removeprefix("\ufeff")
+
+
+def utf8(text: str) -> Iterator[bytes]:
+    """A text in UTF-8, in pieces: Python takes four bytes for each character while it encodes."""
+    return (text[at : at + _PIECE].encode("utf-8", "surrogatepass") for at in range(0, len(text), _PIECE))
 
 
 def _check_size(size: int) -> None:
     if size > LARGEST_BODY:
         raise InvalidMessage(f"the body has {size} bytes; send at most {LARGEST_BODY}")
+
+
+def _check_values(text: str) -> None:
+    most = sum(text.count(character) for character in "[{,")
+    if most <= MOST_VALUES:
+        return
+    # Most of these may be within strings.
+    values = 0
+    for found in _VALUE.finditer(text):
+        values += found[0][0] != '"'
+        if values > MOST_VALUES:
+            raise InvalidMessage(f"the body has more than {MOST_VALUES} values; send fewer")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """A body from the job queue to the job it asks for.
 
 `parse_message` reads what a body says, `resolve` puts it together with the host's declarations and
-defaults. Whatever a body holds, the one error is InvalidMessage.
+defaults; `read_job` does both, for a host. Whatever a body holds, the one error is InvalidMessage.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from runner.protocol.envelope import unwrap
 from runner.protocol.invalid import InvalidMessage, Reason
 from runner.protocol.job import Ack, Command, Defaults, Job, Limits, Overlap, Resources, Retries, Success
 from runner.protocol.masking import rejected_body
-from runner.protocol.resolve import resolve
+from runner.protocol.resolve import permit, resolve
 from runner.protocol.specification import OF_DECLARATIONS, OF_MESSAGES, Declaration, Message
 from runner.protocol.suggest import kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "Ack",
@@ -37,6 +37,7 @@ __all__ = [
     "Success",
     "parse_declaration",
     "parse_message",
+    "read_job",
     "rejected_body",
     "resolve",
 ]
@@ -44,11 +45,29 @@ __all__ = [
 
 def parse_message(body: str | bytes) -> Message:
     """What a body of at most 1 MiB says, its envelopes taken off; raises InvalidMessage."""
+    return _message(_opened(body), lambda _: None)
+
+
+def read_job(body: str | bytes, *, message_id: str, defaults: Defaults, declarations: Mapping[str, Declaration]) -> Job:
+    """The job that a body asks for, on a host with these defaults and declarations; raises InvalidMessage.
+
+    As `parse_message` and `resolve`, but what the host allows no message to say is not looked at.
+    """
+    said = _message(_opened(body), lambda table: permit(table, defaults=defaults, declarations=declarations))
+    return resolve(said, message_id=message_id, defaults=defaults, declarations=declarations)
+
+
+def _opened(body: str | bytes) -> dict[str, object]:
     table = unwrap(body)
     if not isinstance(table, dict):
         twice = " (it was encoded twice)" if isinstance(table, str) and table.lstrip().startswith("{") else ""
         raise InvalidMessage(f"the body is {kind(table)}{twice}; send a JSON object")
+    return table
+
+
+def _message(table: Mapping[str, object], check: Callable[[Mapping[str, object]], None]) -> Message:
     try:
+        check(table)
         said = _parse(table, OF_MESSAGES)
         if "job" not in said:
             fields.refuse("job", "is missing; every message names its job")

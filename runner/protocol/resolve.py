@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+from collections.abc import Mapping
+from typing import Final, NoReturn, TypeVar
 
 from runner.protocol import fields
 from runner.protocol.invalid import InvalidMessage, Reason
 from runner.protocol.job import Command, Defaults, Job, Limits, Resources, Retries, Success
 from runner.protocol.specification import SHARED, Declaration, Message, Specification
 from runner.protocol.suggest import nearest, shown
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 T = TypeVar("T")
 
@@ -23,6 +21,21 @@ _NO_RESOURCES: Final = Resources()
 _NO_LIMITS: Final = Limits()
 _NO_RETRIES: Final = Retries()
 _PLAIN_SUCCESS: Final = Success()
+
+
+def permit(table: Mapping[str, object], *, defaults: Defaults, declarations: Mapping[str, Declaration]) -> None:
+    """Refuse what this host lets no message say, before any of it is looked at: that is work for nobody.
+
+    `table` is a message as it came. Raises InvalidMessage, reason "not_allowed".
+    """
+    name = fields.job_name("job", table["job"]) if "job" in table else ""
+    declaration = declarations.get(name)
+    if declaration is not None:
+        _check_declared(table, declaration)
+    elif name and defaults.commands == "declared":
+        _refuse_undeclared(name, declarations)
+    if declaration is None and isinstance(user := table.get("user"), str) and user:
+        _check_user(user, defaults)
 
 
 def resolve(message: Message, *, message_id: str, defaults: Defaults, declarations: Mapping[str, Declaration]) -> Job:
@@ -52,12 +65,7 @@ def _undeclared(
     declarations: Mapping[str, Declaration],
 ) -> Job:
     if defaults.commands == "declared":
-        _refuse(
-            "not_allowed",
-            "job",
-            f'"{message.job}" is not declared on this host, and [run] commands = "declared"'
-            f"{_meant(message.job, declarations)}; declare it as [jobs.{message.job}]",
-        )
+        _refuse_undeclared(message.job, declarations)
     if message.command is None:
         _refuse(
             "invalid",
@@ -76,7 +84,8 @@ def _undeclared(
 def _declared(
     message: Message, run_id: str, labels: Mapping[str, str], defaults: Defaults, declaration: Declaration
 ) -> Job:
-    _check_declared(message, declaration)
+    said = {name: value for name in SHARED if (value := getattr(message, name)) is not None}
+    _check_declared(said, declaration)
     if declaration.command is None:
         _refuse("invalid", "command", f"is missing in [jobs.{declaration.name}] on this host")
     # The declaration's own args are what its command gets when the message gives none.
@@ -87,19 +96,30 @@ def _declared(
     return _job(message, declaration, run_id, argv, env, user, labels, defaults)
 
 
-def _check_declared(message: Message, declaration: Declaration) -> None:
+def _refuse_undeclared(job: str, declarations: Mapping[str, Declaration]) -> NoReturn:
+    _refuse(
+        "not_allowed",
+        "job",
+        f'"{job}" is not declared on this host, and [run] commands = "declared"'
+        f"{_meant(job, declarations)}; declare it as [jobs.{job}]",
+    )
+
+
+def _check_declared(said: Mapping[str, object], declaration: Declaration) -> None:
+    """`said` are the fields of a message, read or as they came."""
     where = f"[jobs.{declaration.name}]"
     for name in _CLOSED_TO_MESSAGES:
-        if getattr(message, name) is not None:
+        if name in said:
             _refuse(
                 "not_allowed",
                 name,
                 f"a message cannot set this, because this host declares the job as {where}; it may set"
                 " run_id, scheduled_at, not_after, labels, and args and env as far as the declaration allows",
             )
-    if message.args is not None and not declaration.allow_args:
+    if "args" in said and not declaration.allow_args:
         _refuse("not_allowed", "args", f"{where} takes no arguments; say allow_args = true there")
-    for name in message.env or ():
+    env = said.get("env")
+    for name in env if isinstance(env, Mapping) else ():
         if name not in declaration.allow_env:
             path = f"env.{fields.printable(name)}"
             _refuse("not_allowed", path, f"{where} does not allow it; add it to allow_env there")
@@ -114,10 +134,14 @@ def _argv(command: Command, args: tuple[str, ...], job: str, shell: tuple[str, .
 
 def _user(said: Specification, defaults: Defaults) -> str:
     user = said.user or defaults.user
+    _check_user(user, defaults)
+    return user
+
+
+def _check_user(user: str, defaults: Defaults) -> None:
     if user != defaults.user and user not in defaults.allowed_users:
         quoted = shown(user)
         _refuse("not_allowed", "user", f"{quoted} may not run jobs on this host; add it to [run] allowed_users")
-    return user
 
 
 def _job(

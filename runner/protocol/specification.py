@@ -118,8 +118,14 @@ def _retries(path: str, value: object) -> Retries:
 
 
 def _success(path: str, value: object) -> Success:
-    parsers = {"exit_codes": _exit_codes, "fail_on": _patterns, "require": _patterns}
-    return Success(**_nested(path, value, parsers))
+    parsers = {"exit_codes": _exit_codes, "fail_on": fields.texts, "require": fields.texts}
+    said = Success(**_nested(path, value, parsers))
+    rules = (("fail_on", said.fail_on), ("require", said.require))
+    try:
+        patterns.check((f"{path}.{name}[{at}]", pattern) for name, listed in rules for at, pattern in enumerate(listed))
+    except patterns.Faulty as error:
+        fields.refuse(error.path, str(error))
+    return said
 
 
 def _nested(path: str, value: object, parsers: Mapping[str, fields.Parser]) -> dict[str, Any]:
@@ -133,21 +139,6 @@ def _exit_codes(path: str, value: object) -> tuple[int, ...]:
     if not codes:
         fields.refuse(path, "is empty, so no run could succeed; list the codes that mean success")
     return codes
-
-
-def _patterns(path: str, value: object) -> tuple[str, ...]:
-    if isinstance(value, list) and len(value) > patterns.MOST_PATTERNS:
-        fields.refuse(path, f"has {len(value)} patterns; give at most {patterns.MOST_PATTERNS}")
-    return fields.items(path, value, _pattern)
-
-
-def _pattern(path: str, value: object) -> str:
-    said = fields.text(path, value)
-    try:
-        patterns.compiled(said)
-    except ValueError as error:
-        fields.refuse(path, str(error))
-    return said
 
 
 def _positive(path: str, value: object) -> float:

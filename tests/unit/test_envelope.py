@@ -67,8 +67,8 @@ def test_byte_order_mark_is_taken_off() -> None:
     ("body", "why"),
     [
         (b"\xff", "not UTF-8"),
-        ("[" * 100_000, "nested too deep"),
-        ('{"a":' * 100_000, "nested too deep"),
+        ("[" * 9_000, "nested too deep"),
+        ('{"a":' * 9_000, "nested too deep"),
         ("1" * 10_000, "too many digits"),
         ('{"a":Infinity}', "Infinity is not JSON"),
         ('{"a":-Infinity}', "-Infinity is not JSON"),
