@@ -234,7 +234,10 @@ class Syslog:
     """The sink "syslog"."""
 
     address: str = setting(
-        "udp://127.0.0.1:514", TEXT, "Where to: udp://HOST:PORT, tcp://HOST:PORT or unix:///PATH.", fixed=True
+        "udp://127.0.0.1:514",
+        TEXT,
+        "Where to: udp://HOST:PORT, tcp://HOST:PORT (RFC 5424) or unix:///PATH (what syslog(3) writes to /dev/log).",
+        fixed=True,
     )
 
 

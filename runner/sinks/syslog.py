@@ -1,4 +1,8 @@
-"""Syslog: RFC 5424 with structured data, over UDP (RFC 5426), TCP with octet counting (RFC 6587) or a unix socket."""
+"""Syslog: RFC 5424 with structured data, over UDP (RFC 5426) and TCP with octet counting (RFC 6587).
+
+A unix socket gets what syslog(3) writes: journald and rsyslog's imuxsock read nothing else there. Of RFC 5424 they
+take the version for the program's name, and the rest for text.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from urllib.parse import urlsplit
 
 from runner.sinks import Batch, Limits, Piece, SinkUnavailable, Tag
 from runner.sinks.blocking import Blocking
+from runner.sinks.pacing import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +33,9 @@ SD_ID = "cron-runner@32473"
 """Names without a private number are reserved; 32473 is the one of RFC 5612 for those who have none."""
 CONNECT_S = 10.0
 STUCK_S = 30.0
-PACE_BYTES = 64 << 10
-PACE_S = 0.005
-"""Datagrams over UDP pause so long after so many bytes (12 MB/s): a receiver's buffer is some 200 KiB, and nobody
-tells what did not fit."""
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")  # in any locale
+_BRACKETS = str.maketrans("[]:", "___")
+_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
 class Syslog:
@@ -50,7 +54,7 @@ class Syslog:
         self._group = group
         self.flush = flush
         self._socket: socket.socket | None = None
-        self._datagrams = True
+        self._pace: Pace | None = None
         self._blocking = Blocking("syslog")
 
     def stream(self, tag: Tag) -> str:
@@ -78,38 +82,40 @@ class Syslog:
         self._hang_up()
 
     def _send(self, batch: Batch) -> None:
-        messages = (message for piece in batch.pieces for message in _messages(piece, self._group))
         try:
             sock = self._connected()
-            if self._datagrams:
-                self._send_each(sock, messages)
+            if sock.family == socket.AF_UNIX:
+                messages = (message for piece in batch.pieces for message in _local_messages(piece))
             else:
-                sock.sendall(b"".join(b"%d %s" % (len(message), message) for message in messages))
-                _wait_acknowledged(sock)
+                messages = (message for piece in batch.pieces for message in _messages(piece, self._group))
+            if sock.type == socket.SOCK_DGRAM:
+                self._send_each(sock, messages)
+            elif sock.family == socket.AF_UNIX:
+                # As syslog(3) does on a stream: each message ends with a NUL.
+                _send_stream(sock, b"".join(message.replace(b"\0", b"#000") + b"\0" for message in messages))
+            else:
+                _send_stream(sock, b"".join(b"%d %s" % (len(message), message) for message in messages))
         except OSError:
             self._hang_up()
             raise
 
     def _send_each(self, sock: socket.socket, messages: Iterator[bytes]) -> None:
-        pace = PACE_BYTES if sock.family != socket.AF_UNIX else float("inf")  # a unix socket blocks when it is full
-        size = 0
         for message in messages:
+            if self._pace is not None:  # a unix socket blocks when it is full
+                self._pace.before(len(message))
             sock.send(message)
-            size += len(message)
-            if size > pace:
-                time.sleep(PACE_S)
-                size = 0
         # Where nobody listens, the kernel learns of it after the send, and tells it with the next one.
         if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             raise OSError(number, "nobody listens there" if number == errno.ECONNREFUSED else "refused")
 
     def _connected(self) -> socket.socket:
-        if self._socket is not None and not self._datagrams and _hung_up(self._socket):
+        if self._socket is not None and self._socket.type == socket.SOCK_STREAM and _hung_up(self._socket):
             self._hang_up()
         if self._socket is None:
             self._socket = self._connect()
             self._socket.settimeout(STUCK_S)
-            self._datagrams = self._socket.type == socket.SOCK_DGRAM
+            udp = self._socket.type == socket.SOCK_DGRAM and self._socket.family != socket.AF_UNIX
+            self._pace = Pace(self._socket) if udp else None
         return self._socket
 
     def _connect(self) -> socket.socket:
@@ -148,25 +154,43 @@ def _connect_unix(path: str) -> socket.socket:
 
 def _hung_up(sock: socket.socket) -> bool:
     """Whether the other side has closed: what is sent then is taken by the kernel and lost."""
+    return bool(_wait_for(sock, 0, 0) & _GONE)
+
+
+def _wait_for(sock: socket.socket, events: int, seconds: float) -> int:
+    """What of the events and of a hang-up there is, within so long."""
     poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    if not poll.poll(0):
-        return False
-    try:
-        return sock.recv(1, socket.MSG_PEEK) == b""
-    except OSError:
-        return True
+    poll.register(sock, events | _GONE)
+    found = poll.poll(seconds * 1000)
+    return found[0][1] if found else 0
 
 
-def _wait_acknowledged(sock: socket.socket) -> None:
-    """Syslog has no answers; that the other host's kernel has everything is the most there is to know."""
+def _send_stream(sock: socket.socket, data: bytes) -> None:
+    """Send all, and wait until the other host's kernel has it: there are no answers, so that is the most there is to
+    know. Beside either wait the other side may hang up; what it has not taken then is never acknowledged."""
     deadline = time.monotonic() + STUCK_S
-    while struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0] > 0:
-        if time.monotonic() > deadline:
-            raise TimeoutError(errno.ETIMEDOUT, "what was sent is not acknowledged")
-        time.sleep(0.002)
-    if _hung_up(sock):
+    view = memoryview(data)
+    while view or struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0] > 0:
+        found = _wait_for(sock, select.POLLOUT, 1.0) if view else _wait_for(sock, 0, 0.002)
+        if found & _GONE:
+            break
+        if view and found:
+            view = view[sock.send(view, socket.MSG_DONTWAIT) :]
+            deadline = time.monotonic() + STUCK_S
+        elif time.monotonic() > deadline:
+            raise TimeoutError(errno.ETIMEDOUT, "it does not read" if view else "what was sent is not acknowledged")
+    if view or _hung_up(sock):
         raise ConnectionResetError(errno.ECONNRESET, "the connection was closed")
+
+
+def _local_messages(piece: Piece) -> Iterator[bytes]:
+    """What syslog(3) writes, "<PRIORITY>TIME NAME[ID]: TEXT" in local time (glibc, misc/syslog.c); the run's id
+    stands where it has the process's."""
+    moment = time.localtime(piece.ms / 1000)
+    when = f"{_MONTHS[moment.tm_mon - 1]} {moment.tm_mday:2} {time.strftime('%H:%M:%S', moment)}"
+    name, run_id = (_name(value, 255).translate(_BRACKETS) for value in (piece.tag.job, piece.tag.run_id))
+    head = f"<{PRIORITY}>{when} {name}[{run_id}]: ".encode()
+    return (head + line.encode() for line in piece.lines)
 
 
 def _messages(piece: Piece, group: str) -> Iterator[bytes]:

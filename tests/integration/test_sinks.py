@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -245,11 +246,119 @@ def test_syslog_over_udp() -> None:
     assert texts(receiver.messages) == LINES
 
 
-def test_syslog_over_a_unix_socket(tmp_path: Path) -> None:
+# What syslog(3) writes, in local time.
+LOCAL = re.compile(r"<78>Nov 1[45] \d\d:\d\d:20 job\[run_\"1\"_\\\]: (.*)", re.DOTALL)
+
+
+def local_texts(messages: list[bytes]) -> list[str]:
+    matches = [LOCAL.fullmatch(message.decode()) for message in messages]
+    return [match[1] for match in matches if match]
+
+
+def test_a_local_syslog_socket_gets_what_the_c_library_writes(tmp_path: Path) -> None:
     with receiving(socket.SOCK_DGRAM, str(tmp_path / "log")) as receiver:
         asyncio.run(send_all(Syslog(f"unix://{tmp_path}/log", "web"), LINES))
         wait_for(lambda: len(receiver.messages) == len(LINES), "all messages")
-    assert texts(receiver.messages) == LINES
+    assert local_texts(receiver.messages) == LINES
+
+
+def test_a_local_syslog_stream_gets_messages_that_end_with_a_nul(tmp_path: Path) -> None:
+    with accepting(str(tmp_path / "log")) as (_, brought):
+        asyncio.run(send_all(Syslog(f"unix://{tmp_path}/log", "web"), LINES))
+        wait_for(lambda: brought, "the connection's end")
+    *messages, rest = brought[0].split(b"\0")
+    assert local_texts(messages) == [line.replace("\0", "#000") for line in LINES]
+    assert not rest
+
+
+class Slow(Receiver):
+    """Reads a few datagrams now and then, into the buffer that the kernel gives everybody."""
+
+    def _read(self) -> None:
+        while not self._closing:
+            time.sleep(0.003)
+            with contextlib.suppress(TimeoutError):
+                for _ in range(40):
+                    self.messages.append(self._one(self.socket))
+
+
+@pytest.mark.parametrize("width", [1, 300, 5000], ids=["short", "middling", "long"])
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_a_burst_over_udp_fits_the_buffer_as_the_kernel_charges_it(
+    family: socket.AddressFamily, host: str, width: int
+) -> None:
+    lines = [f"{n} {'x' * width}" for n in range(3000 if width < 1000 else 300)]
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.bind((host, 0))
+    except OSError as error:
+        sock.close()
+        pytest.skip(f"no {host} here: {error}")
+    port = sock.getsockname()[1]
+    receiver = Slow(sock, datagram)
+    try:
+        asyncio.run(send_all(Syslog(f"udp://[{host}]:{port}" if ":" in host else f"udp://{host}:{port}", "web"), lines))
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: len(receiver.messages) == len(lines), "all messages", 5)
+    finally:
+        receiver.close()
+    assert len(receiver.messages) == len(lines)
+    assert texts(receiver.messages) == lines
+
+
+RSYSLOG = """
+module(load="imudp") module(load="imptcp") module(load="imuxsock" SysSock.Use="off")
+input(type="imudp" address="127.0.0.1" port="{port}")
+input(type="imptcp" address="127.0.0.1" port="{port}")
+input(type="imuxsock" Socket="{directory}/log" UseSysTimeStamp="off")
+template(name="told" type="string" string="%programname% %msg%\n")
+action(type="omfile" file="{directory}/told" template="told" fileCreateMode="0644")
+"""
+
+
+@pytest.fixture
+def rsyslog(tmp_path: Path) -> Iterator[tuple[int, Callable[[], list[str]]]]:
+    """rsyslogd on a port and on `log`; the port, and what it has written so far: program and message."""
+    program = shutil.which("rsyslogd", path="/usr/sbin:/usr/bin")
+    if program is None:
+        pytest.skip("rsyslogd is not installed")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    (tmp_path / "conf").write_text(RSYSLOG.format(port=port, directory=tmp_path))
+    command = [program, "-n", "-f", str(tmp_path / "conf"), "-i", str(tmp_path / "pid")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    written = tmp_path / "told"
+    try:
+        wait_for((tmp_path / "log").exists, "rsyslogd's socket")
+        yield port, lambda: written.read_text().splitlines() if written.exists() else []
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.mark.parametrize("scheme", ["udp", "tcp", "unix"])
+def test_a_real_rsyslog_gets_every_line_of_a_burst_under_the_jobs_name(
+    tmp_path: Path, rsyslog: tuple[int, Callable[[], list[str]]], scheme: str
+) -> None:
+    port, told = rsyslog
+    lines = [f"line {n} of a burst" for n in range(3000)]
+    address = f"unix://{tmp_path}/log" if scheme == "unix" else f"{scheme}://127.0.0.1:{port}"
+
+    async def scene() -> None:
+        sink = Syslog(address, "web")
+        for batch in batches(lines):
+            while True:
+                with contextlib.suppress(SinkUnavailable):  # it listens in a moment
+                    await sink.send(batch)
+                    break
+                await asyncio.sleep(0.05)
+        await sink.close()
+
+    asyncio.run(scene())
+    wait_for(lambda: len(told()) >= len(lines), "all lines")
+    # A message over a local socket keeps the space that is behind the tag, as logger's does.
+    assert sorted(line.split() for line in told()) == sorted(f"job {line}".split() for line in lines)
 
 
 @contextlib.contextmanager
@@ -279,12 +388,9 @@ def accepting(address: str | tuple[str, int]) -> Iterator[tuple[socket.socket, l
         receiver.close()
 
 
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_syslog_over_a_stream_counts_octets(tmp_path: Path, kind: str) -> None:
-    address = ("127.0.0.1", 0) if kind == "tcp" else str(tmp_path / "log")
-    with accepting(address) as (server, brought):
-        url = f"unix://{tmp_path}/log" if kind == "unix" else f"tcp://127.0.0.1:{server.getsockname()[1]}"
-        asyncio.run(send_all(Syslog(url, "web"), LINES))
+def test_syslog_over_tcp_counts_octets() -> None:
+    with accepting(("127.0.0.1", 0)) as (server, brought):
+        asyncio.run(send_all(Syslog(f"tcp://127.0.0.1:{server.getsockname()[1]}", "web"), LINES))
         wait_for(lambda: brought, "the connection's end")
     assert texts(counted(brought[0])) == LINES
 
@@ -302,6 +408,45 @@ def test_syslog_over_tcp_connects_again_when_the_server_has_hung_up() -> None:
     with accepting(("127.0.0.1", 0)) as (server, brought):
         asyncio.run(scene(server.getsockname()[1], brought))
     assert [texts(counted(data)) for data in brought] == [["first", "hang up"], ["second"]]
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("lines", [10, 4000], ids=["while it waits to be read", "while it is sending"])
+@pytest.mark.parametrize("close", ["at once", "half"])
+def test_a_hang_up_is_seen_at_once_whatever_else_is_waited_for(
+    tmp_path: Path, kind: str, lines: int, close: str
+) -> None:
+    """The server is restarted while it has not read what is under way."""
+    server = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET, socket.SOCK_STREAM)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    server.bind(str(tmp_path / "log") if kind == "unix" else ("127.0.0.1", 0))
+    server.listen()
+    url = f"unix://{tmp_path}/log" if kind == "unix" else f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+    async def scene() -> None:
+        sink = Syslog(url, "web")
+        sending = asyncio.create_task(sink.send(batches(["x" * 6000] * lines, lines)[0]))
+        connection, _ = await asyncio.to_thread(server.accept)
+        await asyncio.sleep(0.3)
+        assert not sending.done(), "the server has read nothing"
+        began = time.monotonic()
+        if close == "half":
+            connection.shutdown(socket.SHUT_WR)
+        else:
+            connection.close()
+        with pytest.raises(SinkUnavailable):
+            await sending
+        assert time.monotonic() - began < 10
+        sending = asyncio.create_task(sink.send(batches(["after it"])[0]))
+        fresh, _ = await asyncio.to_thread(server.accept)
+        assert b"after it" in await asyncio.to_thread(fresh.recv, 1 << 16)
+        await sending
+        for sock in (fresh, connection):
+            sock.close()
+        await sink.close()
+
+    with server:
+        asyncio.run(scene())
 
 
 @pytest.mark.parametrize("scheme", ["udp", "tcp"])
