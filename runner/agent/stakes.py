@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.lease import boottime
-from runner.aws import leases
+from runner.agent.stake import Stake, Wish, new_stake
 from runner.aws.backoff import pause, retrying
-from runner.aws.leases import Held, Taken
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _TABLE_AWAY = "nothing is started meanwhile, what runs goes on; see [fleet] table, its region and permissions"
+
+_TAKEN = "another host has taken it over in the fleet's table"
+_ENDED_ELSEWHERE = "it has ended, and another host has its run in the fleet's table"
 
 RETRY_S = 2.0
 AT_ONCE = 8
@@ -80,23 +82,9 @@ class Away:
 Answer = Clear | Over | Elsewhere | Busy | Away
 
 
-@dataclass(slots=True, eq=False)
-class Stake:
-    """`claim` and `lock` are None until the table has confirmed them. `until` and `due` are CLOCK_BOOTTIME."""
-
-    execution: str
-    run_id: str
-    job: str
-    locks: bool
-    claim: Held | None = None
-    lock: Held | None = None
-    until: float = 0.0
-    due: float = 0.0
-    lost: bool = False
-
-
 class Stakes:
-    """`lease_s` is how long the table believes a host that says nothing. `on_lost` is told the execution, and why."""
+    """`lease_s` is how long the table believes a host that says nothing. `on_lost` is told the execution, and why: once
+    the table has said that another has what was its."""
 
     def __init__(self, table: Table, group: str, lease_s: float, *, on_lost: Callable[[str, str], None]) -> None:
         self._table = table
@@ -109,134 +97,138 @@ class Stakes:
         self.failing_since: float | None = None  # CLOCK_MONOTONIC
         self.failing_by = ""
 
-    def __len__(self) -> int:
-        return len(self._stakes)
-
     # -- in
 
     async def enter(self, execution: str, job: Job) -> Answer:
-        """May this run start here? With Clear, and with Busy, its claim is held: `leave` gives it up."""
-        stake = Stake(execution, job.run_id, job.job, locks=job.overlap != "allow")
-        try:
-            async with self._places:
-                taken = await self._take(stake, self._lease_s)
-        except AwsUnavailable as error:
-            self.failed(error)
-            return Away(str(error))
-        self.answered()
-        if stake.claim is None:
-            return Over() if taken is not None and taken.done else Elsewhere()
-        self._keep(stake)
-        return Clear() if taken is None else Busy(taken.note)
+        """May this run start here? With Clear, and with Busy, its claim is held: `leave` gives it up. With every other
+        answer nothing is, or it is given up without a further word."""
+        before = self._stakes.get(execution)
+        stake = self._stake(execution, job) if before is None else before
+        async with stake.turn:
+            stake.wish = Wish.HOLD
+            if stake.lock is None and job.overlap != "allow":
+                stake.lock = self._stake(execution, job).lock
+            self._stakes[execution] = stake
+            try:
+                async with self._places:
+                    refused = await stake.ask(self._table, self._lease_s)
+            except AwsUnavailable as error:
+                self.failed(error)
+                self._free_later(stake)
+                return Away(str(error))
+            self.answered()
+            if stake.claim.held is None:
+                self._free_later(stake)
+                return Over() if refused is not None and refused.done else Elsewhere()
+            if refused is not None:
+                stake.lock = None  # no renewal is to take it for a run that does not start
+            self._changed.set()
+            return Clear() if refused is None else Busy(refused.note)
 
     def resume(self, execution: str, job: Job) -> None:
         """An execution of the agent before us: its stake is taken again, by the renewals."""
-        self._keep(Stake(execution, job.run_id, job.job, locks=job.overlap != "allow", until=boottime()))
+        stake = self._stakes[execution] = self._stake(execution, job, unsure=True)
+        stake.due = boottime()
         self._changed.set()
 
-    async def _take(self, stake: Stake, lease_s: float) -> Taken | None:
-        """Take, or renew, both parts for another lease; what was refused. The claim first: a copy of a message asks
-        for the lock of a run that has it, or has had it."""
-        began, now = boottime(), time.time()
-        claim: Held | Taken
-        if stake.claim is not None:
-            claim = await leases.renew(self._table, stake.claim, lease_s, now=now)
-        else:
-            claim = await leases.claim_run(self._table, self._group, stake.run_id, stake.execution, lease_s, now=now)
-        if isinstance(claim, Taken):
-            return claim
-        stake.claim = claim
-        if stake.locks and isinstance(lock := await self._take_lock(stake, lease_s, now), Taken):
-            return lock
-        stake.until, stake.due = began + lease_s, began + lease_s / 3
-        return None
+    def _stake(self, execution: str, job: Job, *, unsure: bool = False) -> Stake:
+        locks = job.overlap != "allow"
+        return new_stake(self._group, execution, job.run_id, job.job, locks=locks, unsure=unsure)
 
-    async def _take_lock(self, stake: Stake, lease_s: float, now: float) -> Held | Taken:
-        if stake.lock is not None:
-            lock = await leases.renew(self._table, stake.lock, lease_s, now=now)
-        else:
-            lock = await leases.lock_job(
-                self._table, self._group, stake.job, stake.execution, stake.run_id, lease_s, now=now
-            )
-        if isinstance(lock, Held):
-            stake.lock = lock
-        return lock
-
-    def _keep(self, stake: Stake) -> None:
-        self._stakes[stake.execution] = stake
-        if len(self._stakes) == 1:
+    def _free_later(self, stake: Stake) -> None:
+        """It does not start now. What may be held of it is given up by the renewals, unless it is asked for again."""
+        stake.wish = Wish.FREE
+        if stake.claim.ours or (stake.lock is not None and stake.lock.ours):
+            stake.due = boottime() + RETRY_S
             self._changed.set()
+        else:
+            self._stakes.pop(stake.execution, None)
 
     # -- on
 
     async def renew_forever(self) -> None:
         """The renewal task; asleep while nothing is held."""
-        while True:
-            self._changed.clear()
-            now = boottime()
-            due = [stake for stake in self._stakes.values() if stake.due <= now and not stake.lost]
-            if due:
-                await asyncio.gather(*(self._renew(stake, self._lease_s) for stake in due))
-                continue
-            if not self._stakes:
-                await self._changed.wait()
-                continue
-            following = min((stake.due for stake in self._stakes.values() if not stake.lost), default=now + 30.0)
-            await pause(min(LONGEST_SLEEP_S, max(0.05, following - now)), self._changed)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._changed.clear()
+                now = boottime()
+                for stake in [stake for stake in self._stakes.values() if stake.due <= now]:
+                    stake.due = float("inf")  # until it is done
+                    tasks.create_task(self._attend(stake), name=f"stake of {stake.run_id}")
+                following = min((stake.due for stake in self._stakes.values()), default=float("inf"))
+                if following == float("inf"):
+                    await self._changed.wait()
+                else:
+                    await pause(min(LONGEST_SLEEP_S, max(0.05, following - now)), self._changed)
 
-    async def _renew(self, stake: Stake, lease_s: float) -> None:
+    async def _attend(self, stake: Stake) -> None:
+        """What is due: a renewal, or what was asked for and is not wanted any more."""
         try:
-            async with self._places:
-                taken = await self._take(stake, lease_s)
+            if stake.wish is Wish.HOLD:
+                await self._renew(stake, self._lease_s)
+            else:
+                await self._give_up(stake)
         except AwsUnavailable as error:
             self.failed(error)
-            now = boottime()
-            stake.due = now + RETRY_S
-            if now >= stake.until:
-                self._lose(stake, f"the fleet's table was not reached for {self._lease_s:.0f}s: {error}")
-            return
-        self.answered()
-        # What has left meanwhile is no loss: `leave` ended it.
-        if taken is not None and stake.execution in self._stakes:
-            self._lose(stake, "another host has taken it over in the fleet's table")
+            stake.due = boottime() + RETRY_S
+        finally:
+            self._changed.set()
+
+    async def _renew(self, stake: Stake, lease_s: float) -> None:
+        async with stake.turn:
+            if stake.wish is not Wish.HOLD or self._stakes.get(stake.execution) is not stake:
+                return  # it has left meanwhile
+            if stake.until > boottime() + lease_s:
+                stake.due = stake.until - lease_s * 2 / 3  # extended meanwhile, and not to be cut short
+                return
+            async with self._places:
+                refused = await stake.renew(self._table, lease_s)
+            self.answered()
+            if refused is not None:
+                self._lose(stake, _TAKEN)
 
     def _lose(self, stake: Stake, why: str) -> None:
-        stake.lost = True
-        self._on_lost(stake.execution, why)
+        if not stake.told_lost:
+            stake.told_lost = True
+            self._on_lost(stake.execution, why)
 
     async def extend(self, lease_s: float) -> None:
         """Hold everything for that long from now, before the agent goes away for a while; one try."""
-        held = [stake for stake in self._stakes.values() if not stake.lost]
-        await asyncio.gather(*(self._renew(stake, lease_s) for stake in held))
+        held = [stake for stake in self._stakes.values() if stake.wish is Wish.HOLD]
+        for done in await asyncio.gather(*(self._renew(stake, lease_s) for stake in held), return_exceptions=True):
+            if isinstance(done, AwsUnavailable):
+                self.failed(done)  # the renewals go on
+            elif isinstance(done, BaseException):
+                raise done
 
     # -- out
 
     async def leave(self, execution: str, *, again: bool) -> None:
         """Give up what an execution holds: `again`, for another to have it; else the run is over for good. Asks until
-        the table has answered."""
-        stake = self._stakes.pop(execution, None)
+        the table has answered, or the execution is asked for again."""
+        stake = self._stakes.get(execution)
         if stake is None:
             return
+        stake.wish, stake.due = Wish.FREE if again else Wish.OVER, float("inf")
         async for attempt in retrying(on_failure=self._leave_failed):
             with attempt:
-                await self._leave(stake, again=again)
-        self.answered()
+                await self._give_up(stake)
 
     async def end(self, execution: str, job: Job, *, again: bool) -> None:
         """`leave` for an execution that ended under an agent before us."""
-        self._stakes.setdefault(execution, Stake(execution, job.run_id, job.job, locks=job.overlap != "allow"))
+        if execution not in self._stakes:
+            self._stakes[execution] = self._stake(execution, job, unsure=True)
         await self.leave(execution, again=again)
 
-    async def _leave(self, stake: Stake, *, again: bool) -> None:
-        if stake.claim is None and isinstance(await self._take(stake, self._lease_s), Taken) and stake.claim is None:
-            return  # ended before, or another's by now
-        if stake.lock is not None and await leases.release(self._table, stake.lock) is not None:
-            stake.lock = None
-        if stake.claim is not None:
-            if again:
-                await leases.release(self._table, stake.claim)
-            else:
-                await leases.finish_run(self._table, stake.claim, now=time.time())
+    async def _give_up(self, stake: Stake) -> None:
+        async with stake.turn:
+            if stake.wish is Wish.HOLD or self._stakes.get(stake.execution) is not stake:
+                return  # it is asked for again, or has left
+            ours = await stake.give_up(self._table)
+            del self._stakes[stake.execution]
+            self.answered()
+            if not ours:
+                self._lose(stake, _ENDED_ELSEWHERE)
 
     # -- how the table answers
 

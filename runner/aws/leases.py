@@ -1,8 +1,9 @@
 """Leases in the fleet's table: the claim of a run, and the lock of a job, each held by one host at a time.
 
 A lease is an item with its holder, the end of its time and a token that rises by one whenever it is taken. Who
-holds one renews it; who finds it run out takes it. The token fences: a holder that was thought dead and comes back
-finds its token outdated at its next renewal, and whoever acts on somebody's word can compare tokens.
+holds one renews it; who finds it run out takes it. The holder fences, being one life of one use: who was thought dead
+and comes back finds another's name at its next renewal. An answer that was lost may have taken it once more for its
+own holder, so no token is compared here; whoever acts on somebody's word can compare them.
 
 Ends are wall-clock times of the hosts, which keep them within seconds of each other (`check` says so where one does
 not): another host takes a lease only ``SKEW_S`` after its end, and a holder counts it lost at its end by its own
@@ -33,6 +34,7 @@ class Held:
     holder: str
     token: int
     until: float
+    keep_s: float = 0.0  # the item is forgotten that long after its last change; 0: never
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +76,20 @@ async def acquire(
     answer = await table.update(key, change, values, free)
     if isinstance(answer, Refused):
         return _taken(answer.item or {})
-    return Held(key, holder, answer["token"], now + lease_s)
+    return Held(key, holder, answer["token"], now + lease_s, keep_s)
 
 
 async def renew(table: Table, held: Held, lease_s: float, *, now: float) -> Held | Taken:
-    """Hold it for ``lease_s`` from now; `Taken` where another has taken it meanwhile, which is final."""
-    answer = await table.update(
-        held.key, "SET #until = :until", {"until": format_time(now + lease_s)} | _ours(held), _STILL_OURS
-    )
+    """Hold it for ``lease_s`` from now; `Taken` where it is not ours any more: another's, or nobody's."""
+    change, values = "SET #until = :until", {"until": format_time(now + lease_s)} | _ours(held)
+    if held.keep_s:
+        # A run may go on for longer than its claim is kept.
+        change += f", #{keys.EXPIRES} = :expires"
+        values["expires"] = int(now + held.keep_s)
+    answer = await table.update(held.key, change, values, _STILL_OURS)
     if isinstance(answer, Refused):
         return _taken(answer.item or {})
-    return Held(held.key, held.holder, held.token, now + lease_s)
+    return Held(held.key, held.holder, answer.get("token", held.token), now + lease_s, held.keep_s)
 
 
 async def release(table: Table, held: Held) -> bool:
@@ -94,10 +99,23 @@ async def release(table: Table, held: Held) -> bool:
 
 
 async def finish(table: Table, held: Held, *, now: float, keep_s: float) -> bool:
-    """End it for good: nobody takes it any more, until it is forgotten after ``keep_s``."""
-    values = {"yes": True, "expires": int(now + keep_s)} | _ours(held)
-    answer = await table.update(held.key, f"SET #done = :yes, #{keys.EXPIRES} = :expires", values, _STILL_OURS)
-    return not isinstance(answer, Refused)
+    """End it for good: nobody takes it any more, until it is forgotten after ``keep_s``. It need not be held any more,
+    as long as nobody else holds it; False where another does, or has ended it."""
+    values = {
+        "yes": True,
+        "expires": int(now + keep_s),
+        "over": format_time(now - SKEW_S),
+        "one": 1,
+        "zero": 0,
+    } | _ours(held)
+    free = When(
+        "attribute_not_exists(#holder) OR #holder = :mine"
+        " OR (#until < :over AND (attribute_not_exists(#done) OR #done <> :yes))"
+    )
+    change = (
+        f"SET #holder = :mine, #done = :yes, #{keys.EXPIRES} = :expires, #token = if_not_exists(#token, :zero) + :one"
+    )
+    return not isinstance(await table.update(held.key, change, values, free), Refused)
 
 
 async def claim_run(table: Table, group: str, run_id: str, holder: str, lease_s: float, *, now: float) -> Held | Taken:
@@ -123,11 +141,11 @@ async def lock_job(
     return await acquire(table, keys.lock(group, job), holder, lease_s, now=now, note=run_id)
 
 
-_STILL_OURS: Final = When("#holder = :mine AND #token = :token")
+_STILL_OURS: Final = When("#holder = :mine AND (attribute_not_exists(#done) OR #done <> :ended)", {"ended": True})
 
 
 def _ours(held: Held) -> dict[str, object]:
-    return {"mine": held.holder, "token": held.token}
+    return {"mine": held.holder}
 
 
 def _taken(item: Item) -> Taken:
