@@ -199,9 +199,14 @@ class CgroupPlacement:
     def make(self, *, keep: bool) -> CgroupPlace:
         """A cgroup for one run. Raises OSError. What is meant to be left behind is left by `clear` too."""
         self._kept = [path for path in self._kept if not _remove(path)]
-        self.made += 1
-        path = f"{self.delegation.base}/{'keep' if keep else 'run'}-{os.getpid()}-{self.made}"
-        os.mkdir(path)  # noqa: PTH102 - no pathlib here
+        while True:
+            self.made += 1
+            path = f"{self.delegation.base}/{'keep' if keep else 'run'}-{os.getpid()}-{self.made}"
+            try:
+                os.mkdir(path)  # noqa: PTH102 - no pathlib here
+            except FileExistsError:  # kept leftovers of one before us with our pid, which is always 1 in a container
+                continue
+            break
         if keep:
             self._kept.append(path)
         return CgroupPlace(self.delegation, path)

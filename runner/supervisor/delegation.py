@@ -11,6 +11,7 @@ Mounts and paths are read from /proc/self/mountinfo and /proc/self/cgroup; nothi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 
@@ -131,14 +132,21 @@ def _make(delegation: Delegation) -> None:
 
 
 def _prove(delegation: Delegation) -> None:
-    """That a run's cgroup can be entered and left is known only from doing it."""
-    probe = f"{delegation.base}/probe"
-    os.mkdir(probe)  # noqa: PTH102 - no pathlib here
+    """That a run's cgroup can be entered and left is known only from doing it.
+
+    What a trial before us left, as one that was killed in it does, is in nobody's way and is taken away with ours.
+    """
+    probe = f"{delegation.base}/probe-{os.getpid()}"
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(probe)  # noqa: PTH102 - no pathlib here
     try:
         write(probe, "cgroup.procs", "0")
     finally:
         write(delegation.own, "cgroup.procs", "0")
-        os.rmdir(probe)  # noqa: PTH106 - as above
+        for name in os.listdir(delegation.base):  # noqa: PTH208 - as above
+            if name.partition("-")[0] == "probe":
+                with contextlib.suppress(OSError):  # another supervisor may be in its own at this moment
+                    os.rmdir(f"{delegation.base}/{name}")  # noqa: PTH106 - as above
 
 
 def write(path: str, name: str, value: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from supervising import Witness, alive, gone, until
 
-from runner.supervisor import delegation
+from runner.supervisor import cgroup, delegation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,3 +104,38 @@ async def test_a_named_cgroup_is_used_and_cleared(tmp_path: Path, unit: Path) ->
     finally:
         await witness.link.close()
         witness.stop()
+
+
+@pytest.mark.parametrize("left", ["probe", "probe-1", "probe-{pid}", "run-x"])
+async def test_what_an_earlier_supervisor_left_in_the_base_is_in_nobodys_way(
+    tmp_path: Path, unit: Path, left: str
+) -> None:
+    """The remains of a trial do not cost the next one its cgroups."""
+    witness = Witness(tmp_path, "--cgroup", str(unit))
+    if "{pid}" in left:  # the pid that the supervisor will have is known only to itself: all that are near
+        last = int(Path("/proc/sys/kernel/ns_last_pid").read_text())
+        names = [left.format(pid=pid) for pid in range(last, last + 200)]
+    else:
+        names = [left]
+    for name in names:
+        (unit / name).mkdir()
+    await witness.connect()
+    try:
+        assert witness.hello.placement == "cgroup", witness.hello.warnings
+        assert not list(unit.glob("probe*"))
+        started = await witness.start("sh", "-c", "exit 3", leftovers="keep")
+        record = await witness.ended(started.key)
+        assert record.exit_code == 3
+        await witness.link.ack([started.key])
+    finally:
+        await witness.link.close()
+        witness.stop()
+
+
+def test_kept_leftovers_of_one_that_had_our_pid_are_in_nobodys_way(unit: Path) -> None:
+    """In a container every supervisor has pid 1, and counts from 1."""
+    for number in (1, 2):
+        (unit / f"keep-{os.getpid()}-{number}").mkdir()
+    placement = cgroup.CgroupPlacement(delegation.Delegation(str(unit), str(unit), temporary=False))
+    assert placement.make(keep=True).path == f"{unit}/keep-{os.getpid()}-3"
+    assert placement.made == 3
