@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -213,4 +214,8 @@ def _cut_at_dashes(argv: Sequence[str]) -> tuple[list[str], bool, list[str]]:
 
 def entry() -> NoReturn:
     """The ``cron-runner`` program."""
+    # Exec hands both on. With SIGCHLD ignored (a parent's `trap '' CHLD`) no child's end can be asked for, and what
+    # is blocked is never heard.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     sys.exit(main(sys.argv[1:]))

@@ -33,6 +33,9 @@ _AGENT_AGAIN = 1.0
 def main(arguments: list[str] | None = None) -> None:
     """Run until stopped. Exits the process."""
     given = sys.argv[1:] if arguments is None else arguments
+    # Ignored, as after a parent's `trap '' CHLD`, it is handed on by exec, and the kernel then reaps our children
+    # before we can ask how they ended. What is blocked stays so until there are handlers (`Supervisor.hear`).
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if "--help" in given[:1]:
         sys.stdout.write(options.USAGE)
         sys.exit(EX_OK)
