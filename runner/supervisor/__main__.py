@@ -18,6 +18,7 @@ import sys
 from runner import __version__
 from runner.supervisor import command, handover, notify, options, users
 from runner.supervisor.loop import now
+from runner.supervisor.placement import Placement, identity_of
 from runner.supervisor.policy import NOTHING_INHERITED, Policy, PolicyError
 from runner.supervisor.server import Supervisor
 
@@ -25,9 +26,12 @@ TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
     from typing import Any
 
-EX_OK, EX_USAGE, EX_TEMPFAIL, EX_CONFIG = 0, 64, 75, 78
+    from runner.supervisor.loop import Timer
+
+EX_OK, EX_USAGE, EX_SOFTWARE, EX_TEMPFAIL, EX_CONFIG = 0, 64, 70, 75, 78
 _SETTLE_EVERY = 0.05
 _AGENT_AGAIN = 1.0
+_REPLACE_AGAIN, _REPLACE_AGAIN_MOST = 1.0, 60.0
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         chosen = options.Options(given)
         if chosen.probe:
-            sys.exit(EX_OK)
+            sys.exit(_try_out(chosen))
         state = handover.load(chosen.state_fd) if chosen.state_fd is not None else None
         inherited = None if state is None else state.get("policy", NOTHING_INHERITED)
         policy = Policy(chosen.config, os.environ, inherited=inherited)
@@ -56,9 +60,38 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(Program(chosen, policy).run(state))
 
 
+def _try_out(chosen: options.Options) -> int:
+    """Do with the state of the one who asks all that `Program.run` does, up to where the world would notice it."""
+    try:
+        state = handover.load(chosen.state_fd) if chosen.state_fd is not None else None
+        if state is None:
+            return EX_OK
+        Policy(chosen.config, os.environ, inherited=state.get("policy", NOTHING_INHERITED))
+        inherited = Inherited(state)
+        home = os.path.abspath(chosen.socket)  # noqa: PTH100 - pathlib would cost most of a megabyte
+        placement = Placement(chosen.placement, chosen.cgroup, identity_of(home), set)
+        handover.Estate(inherited.supervisor, None, placement)
+        if placement.cgroups is None and any(run["cgroup"] for run in inherited.supervisor["runs"]):
+            raise LookupError(f"runs are in cgroups; {'; '.join(placement.warnings)}")  # noqa: TRY301 - as the others
+    except Exception as error:  # noqa: BLE001 - whatever it is, it would end the one who asks and orphan its jobs
+        _say(f"cannot take over the state of {chosen.socket}: {type(error).__name__}: {error}")
+        return EX_TEMPFAIL if isinstance(error, MemoryError | OSError) else EX_SOFTWARE
+    return EX_OK
+
+
 def _say(text: str) -> None:
     sys.stderr.write(f"cron-runner-supervisor: {text}\n")
     sys.stderr.flush()
+
+
+class Inherited:
+    """What a predecessor's state says of the process itself."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.lock, self.agent, self.listener = int(state["lock"]), int(state["agent"]), int(state["listener"])
+        self.instance: str = state["instance"]
+        self.ending = bool(state.get("ending", False))
+        self.supervisor: dict[str, Any] = state["supervisor"]
 
 
 class Program:
@@ -72,6 +105,9 @@ class Program:
         self._agent = 0
         self._status = EX_OK
         self._probe = 0
+        self._asked = 0  # how often for new code, since it was last found wanting
+        self._later: Timer | None = None  # when it is tried again, after it was put off
+        self._again_after = _REPLACE_AGAIN
         self._ending = False  # as somebody asked for it
         self._supervisor: Supervisor
 
@@ -85,9 +121,10 @@ class Program:
                 return EX_TEMPFAIL
             listener, instance = self._listen(), os.urandom(8).hex()
         else:
-            self._lock, self._agent, instance = state["lock"], state["agent"], state["instance"]
-            self._ending = state.get("ending", False)
-            listener = socket.socket(fileno=state["listener"])
+            inherited = Inherited(state)
+            self._lock, self._agent, instance = inherited.lock, inherited.agent, inherited.instance
+            self._ending = inherited.ending
+            listener = socket.socket(fileno=inherited.listener)
             os.set_inheritable(self._lock, False)
             listener.set_inheritable(False)
         os.chdir("/")
@@ -95,7 +132,7 @@ class Program:
         supervisor.on_signal, supervisor.on_child = self._on_signal, self._on_child
         supervisor.hear()
         if state is not None:
-            supervisor.take_over(state["supervisor"])
+            supervisor.take_over(handover.Estate(inherited.supervisor, supervisor, supervisor.placement))
         command.descriptors.raise_()
         supervisor.records.load()
         spare = {run.place.path for run in supervisor.runs.values() if hasattr(run.place, "path")}
@@ -162,9 +199,9 @@ class Program:
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:
-            if not self._probe and not self._supervisor.stopping:
-                self._probe = handover.probe()
-                self._supervisor.mains[self._probe] = None
+            self._asked += 1
+            if self._asked == 1 or self._later is not None:
+                self._try_new_code()
         elif self._agent:
             with contextlib.suppress(OSError):
                 os.kill(self._agent, signal.SIGTERM)
@@ -178,8 +215,14 @@ class Program:
             self._probe = 0
             if status == 0:
                 self._replace()
+            elif os.waitstatus_to_exitcode(status) == EX_TEMPFAIL:
+                self._replace_later("see above")
             else:
                 _say("cannot replace myself: the new code does not start (see above); going on with the old")
+                self._again_after = _REPLACE_AGAIN
+                self._asked = min(self._asked - 1, 1)
+                if self._asked:  # meanwhile: it may have been mended since
+                    self._try_new_code()
         elif pid == self._agent:
             self._agent = 0
             code = os.waitstatus_to_exitcode(status)
@@ -190,27 +233,56 @@ class Program:
             self._status = code if code >= 0 else 128 - code
             self._supervisor.stop()
 
+    def _try_new_code(self) -> None:
+        self._supervisor.loop.cancel(self._later)
+        self._later = None
+        if self._supervisor.stopping:
+            return
+        try:
+            fd = handover.save(self._state())
+            try:
+                self._probe = handover.probe(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self._replace_later(str(error))
+        else:
+            self._supervisor.mains[self._probe] = None
+
+    def _replace_later(self, why: str) -> None:
+        """What is in the way may pass, as a lack of memory does: whoever asked for new code is not to ask again."""
+        if self._again_after == _REPLACE_AGAIN:
+            _say(f"cannot replace myself now: {why}; going on with the old code, and trying again")
+        self._later = self._supervisor.loop.at(now() + self._again_after, self._try_new_code)
+        self._again_after = min(self._again_after * 2, _REPLACE_AGAIN_MOST)
+
     def _replace(self) -> None:
         supervisor = self._supervisor
+        if supervisor.stopping:
+            return
         if not supervisor.settled:
             supervisor.loop.at(now() + _SETTLE_EVERY, self._replace)
             return
         kept = [self._lock, supervisor.listener.fileno(), *supervisor.descriptors()]
-        fd = handover.save(
-            {
-                "lock": self._lock, "agent": self._agent, "ending": self._ending,
-                "instance": supervisor.instance,
-                "policy": self._policy.state(),
-                "listener": supervisor.listener.fileno(), "supervisor": supervisor.state(),
-            }
-        )  # fmt: skip
-        handover.inherit(kept, True)
         try:
-            handover.replace(fd)
+            kept.append(handover.save(self._state()))
+        except OSError as error:
+            self._replace_later(str(error))
+            return
+        try:
+            handover.inherit(kept, True)
+            handover.replace(kept[-1])
         except OSError as error:
             handover.inherit(kept, False)
-            os.close(fd)
-            _say(f"cannot replace myself: {error}; going on with the old code")
+            os.close(kept[-1])
+            self._replace_later(str(error))
+
+    def _state(self) -> dict[str, Any]:
+        supervisor = self._supervisor
+        return {
+            "lock": self._lock, "agent": self._agent, "ending": self._ending, "instance": supervisor.instance,
+            "policy": self._policy.state(), "listener": supervisor.listener.fileno(), "supervisor": supervisor.state(),
+        }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Self-replacement: the same process, with its children, goes on with new code.
 
 State goes to a memfd, and execv follows: same pid, so same children; descriptors that the new code needs lose their
-close-on-exec flag for that moment. Clients' connections are dropped, they connect again. The new code is first tried
-out in a child (``--probe``), as there is no way back from execv.
+close-on-exec flag for that moment. Clients' connections are dropped, they connect again. There is no way back from
+execv. So the new code is first tried out in a child (``--probe``), which reads the state and builds all that it will
+have to build of it; a version that cannot, as after a downgrade, leaves the old code at work. What is added to the
+state is optional for who reads it, in both directions: versions before the trial read `STATE` 1 and tried nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runner.supervisor.placement import Placement
-    from runner.supervisor.run import Host
 
 STATE = 1
 HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -42,23 +43,41 @@ def dump_run(run: Run) -> dict[str, Any]:
             "no_output_timeout": run.no_output_timeout, "grace": run.grace,
             "stop_signal": _SIGNAL_NAMES[run.stop_signal], "leftovers": "keep" if run.keep else "kill",
         },
-        "owner": run.owner, "cgroup": cgroup_path(run.place), "main": run.place.main,
+        "owner": run.owner, "cgroup": cgroup_path(run.place), "main": run.place.main, "tied": run.tied,
         "capture": run.capture.state(), "facts": {name: getattr(run, name) for name in _RUN_FIELDS},
     }  # fmt: skip
 
 
-def load_run(state: dict[str, Any], host: Host, placement: Placement) -> Run:
-    """The run again, watched over as before."""
+def load_run(state: dict[str, Any], host: Any, placement: Placement) -> Run:
+    """The run again. Nothing is done to the world, and with None for ``host`` (a `Host`) nothing can be."""
     capture = Capture.restored(state["capture"])
-    inherit([run_fd for run_fd in (capture.pipe, capture.file) if run_fd >= 0], False)
     request = StartRequest(state["request"])
     place = placement.restore(request.key, state["cgroup"])
     run = Run(request, state["owner"], host, place, capture)
     for name in _RUN_FIELDS:
-        setattr(run, name, state["facts"][name])
+        if name in state["facts"]:
+            setattr(run, name, state["facts"][name])
+    run.tied = state.get("tied", False)
     place.started(run.pid)
     place.main = state["main"]
     return run
+
+
+class Estate:
+    """Everything of a predecessor's `Supervisor.state`, built, and nothing done to the world yet."""
+
+    def __init__(self, state: dict[str, Any], host: Any, placement: Placement) -> None:
+        self.made = int(state["made"])
+        self.nofile = int(state["nofile"])
+        self.discarded: list[int] = [int(fd) for fd in state["discarded"]]
+        self.records: list[tuple[str, dict[str, Any]]] = [(owner, entry) for owner, entry in state["records"]]
+        self.ties: list[tuple[str, str]] = [(key, owner) for key, owner in state.get("ties", ())]
+        self.runs = [load_run(dumped, host, placement) for dumped in state["runs"]]
+
+    def descriptors(self) -> list[int]:
+        """What of it is a descriptor, and was left open over exec."""
+        fds = [fd for run in self.runs for fd in (run.capture.pipe, run.capture.file)]
+        return [fd for fd in fds if fd >= 0] + self.discarded
 
 
 def inherit(fds: list[int], wanted: bool) -> None:
@@ -68,17 +87,21 @@ def inherit(fds: list[int], wanted: bool) -> None:
 
 
 def save(state: dict[str, Any]) -> int:
-    """The state in a memfd that survives exec."""
-    fd = os.memfd_create("supervisor-state", 0)
+    """The state in a memfd, open for this process alone so far. Raises OSError."""
     data = json.dumps({"state": STATE, **state}).encode()
-    while data:
-        data = data[os.write(fd, data) :]
-    os.lseek(fd, 0, os.SEEK_SET)
+    fd = os.memfd_create("supervisor-state", os.MFD_CLOEXEC)
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 
 def load(fd: int) -> dict[str, Any]:
-    """The state that `save` wrote, by this or an older version. Raises ValueError for a newer one."""
+    """The state that `save` wrote, by this or another version. Raises ValueError for one that cannot be read."""
     with os.fdopen(fd, "rb") as file:
         state: dict[str, Any] = json.loads(file.read())
     if state.get("state") != STATE:
@@ -86,20 +109,26 @@ def load(fd: int) -> dict[str, Any]:
     return state
 
 
-def command() -> list[str]:
-    """How this process was started, less what belongs to one exec only."""
-    line = list(sys.orig_argv)
-    if "--state-fd" in line:
-        at = line.index("--state-fd")
-        del line[at : at + 2]
-    line[0] = sys.executable
-    return line
+def _line(*before: str) -> list[str]:
+    """How this process was started, with ``before`` as its first options: --agent takes all that follows it."""
+    given = sys.argv[1:]
+    interpreter = sys.orig_argv[1 : len(sys.orig_argv) - len(given)]
+    if given[:1] == ["--state-fd"]:  # of the exec that made us
+        del given[:2]
+    return [sys.executable, *interpreter, *before, *given]
 
 
-def probe() -> int:
-    """Try out in a child whether the new code can be loaded: it exits 0 if it can. Returns its pid."""
-    line = command()
-    return os.posix_spawn(line[0], [*line[: line.index("--socket")], "--probe"], os.environ, setsigmask=())
+def probe(fd: int) -> int:
+    """Try out the new code in a child, with the state at ``fd``: it exits 0 if it can go on from there. Its pid.
+
+    Raises OSError.
+    """
+    line = _line("--probe", "--state-fd", str(fd))
+    inherit([fd], True)
+    try:
+        return os.posix_spawn(line[0], line, os.environ, setsigmask=())
+    finally:
+        inherit([fd], False)
 
 
 def replace(fd: int) -> None:
@@ -107,10 +136,9 @@ def replace(fd: int) -> None:
 
     Signals are held until the new code has its handlers: their default action would be the end.
     """
-    line = command()
-    at = line.index("--socket")  # the first option, and before --agent, which takes all that follows
+    line = _line("--state-fd", str(fd))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     try:
-        os.execv(line[0], [*line[:at], "--state-fd", str(fd), *line[at:]])  # noqa: S606 - there is no shell to start
+        os.execv(line[0], line)  # noqa: S606 - there is no shell to start
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

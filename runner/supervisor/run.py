@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from runner.supervisor.loop import Loop, Timer
     from runner.supervisor.place import Place
     from runner.supervisor.request import StartRequest
-    from runner.supervisor.wire import Connection
 
     class Host(Protocol):
         loop: Loop
@@ -60,7 +59,6 @@ class Run:
         "capture",
         "cause",
         "cause_detail",
-        "client",
         "ended_at",
         "grace",
         "job",
@@ -82,6 +80,7 @@ class Run:
         "started_at",
         "started_boottime",
         "stop_signal",
+        "tied",
         "timeout",
         "usage",
         "user",
@@ -95,7 +94,7 @@ class Run:
         self.timeout, self.no_output_timeout = request.timeout, request.no_output_timeout
         self.grace, self.stop_signal = request.grace, STOP_SIGNALS[request.stop_signal]
         self.keep = request.keep_leftovers
-        self.client: Connection | None = None  # the connection of a tied run
+        self.tied = False
         self.announced = False  # whether its start has been answered, so that its end is news
         self.on_failure: Callable[[Run], None] | None = None
         self.place, self.capture = place, capture

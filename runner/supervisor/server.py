@@ -19,6 +19,7 @@ from runner.supervisor.records import Records
 from runner.supervisor.remnants import Remnants
 from runner.supervisor.report import facts, started
 from runner.supervisor.request import BadRequest, StartRequest
+from runner.supervisor.ties import Ties
 from runner.supervisor.wire import PROTOCOL, close_all
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
@@ -51,7 +52,8 @@ class Supervisor:
         self.records = Records(home + ".records")
         identity = identity_of(home)
         self.placement = Placement(options.placement, options.cgroup, identity, self.mains.keys)
-        self.clients = Clients(self.loop, listener, self._answer, self._client_gone)
+        self.clients = Clients(self.loop, listener, self._answer, lambda client: self._ties.gone(client.owner))
+        self._ties = Ties(self.loop, self.clients, self._end_tied)
         self._users = users
         self._launcher = Launcher(self, users, self.placement, identity)
         self._linger = options.linger
@@ -184,8 +186,10 @@ class Supervisor:
                 "cannot start a run: too many unacknowledged records; start the agent, or make room on the disk", "full"
             )
         run, prepared = self._launcher.prepare(request, client.owner, client.peer_uid, fds)
-        run.client = client if request.tied else None
         self.runs[run.key] = run
+        if request.tied:
+            run.tied = True
+            self._ties.tie(run.key, client.owner)
         number = message.get("id")
 
         def tell(run: Run) -> None:
@@ -227,6 +231,7 @@ class Supervisor:
     def _ack(self, client: Connection, message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
         for key in requests.texts(message, "keys"):
             self.records.forget(client.owner, key)
+            self._ties.forget(key)
         return {}
 
     def _usage(self, client: Connection, _message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
@@ -234,10 +239,12 @@ class Supervisor:
         seen = processes.Snapshot() if self.placement.name == "session" and self.runs else None
         return {"usage": {key: run.place.usage(seen) for key, run in self.runs.items() if run.owner == client.owner}}
 
-    def _client_gone(self, client: Connection) -> None:
-        for run in list(self.runs.values()):
-            if run.client is client:
-                run.stop("cancel", "its client went away")
+    def _end_tied(self, owner: str, key: str) -> None:
+        run = self.runs.get(key)
+        if run is not None:
+            run.stop("cancel", "its client went away")
+        else:
+            self.records.forget(owner, key)
 
     # -- what happens to runs
 
@@ -264,7 +271,7 @@ class Supervisor:
         """Its record is complete: keep it, then say so."""
         del self.runs[run.key]
         self._grown.pop(run.key, None)
-        if run.client is None or run.client.sock.fileno() >= 0:
+        if not run.tied or run.key in self._ties:
             self.records.keep(run.owner, facts(run), attended=self.clients.attended(run.owner))
         if run.announced:
             self.clients.notify(run.owner, {"notice": "exited", "key": run.key, "record": run.record})
@@ -278,7 +285,7 @@ class Supervisor:
         return {
             "runs": [handover.dump_run(run) for run in self.runs.values()],
             "records": self.records.in_memory(), "discarded": self._remnants.pipes(),
-            "nofile": command.descriptors.given, "made": self.placement.made,
+            "nofile": command.descriptors.given, "made": self.placement.made, "ties": self._ties.state(),
         }  # fmt: skip
 
     def descriptors(self) -> list[int]:
@@ -291,18 +298,18 @@ class Supervisor:
         """Whether no child is between fork and exec: its report cannot be handed over."""
         return not len(self._launcher)
 
-    def take_over(self, state: dict[str, Any]) -> None:
-        """Go on with what `state` says. Tied runs lost their client with the connection."""
-        self.placement.made = state["made"]
-        command.descriptors.given = state["nofile"]
-        handover.inherit(state["discarded"], False)
-        for fd in state["discarded"]:
+    def take_over(self, estate: handover.Estate) -> None:
+        """Go on with what a predecessor in this process has left."""
+        self.placement.made = estate.made
+        command.descriptors.given = estate.nofile
+        handover.inherit(estate.descriptors(), False)
+        for fd in estate.discarded:
             self._remnants.add(fd)
-        for owner, entry in state["records"]:
+        for owner, entry in estate.records:
             self.records.keep(owner, entry, attended=True)
-        for dumped in state["runs"]:
-            run = handover.load_run(dumped, self, self.placement)
+        for run in estate.runs:
             self.runs[run.key] = run
             if run.place.main:
                 self.mains[run.pid] = run
             run.watch()
+        self._ties.take_over(estate.ties)
