@@ -66,7 +66,8 @@ async def assemble(
     results = _queue(session, config.results.url, config.results.name) if not offline else None
     queue = Queue(session, url=config.queue.url, name="" if config.queue.url else config.queue.name or "offline")
     sinks = [*([] if offline else sinks_of(config, session)), *extra_sinks]
-    shipper = Shipper(spool_dir=state / "spool", sinks=sinks, offsets=spools)
+    condense = config.output.carriage_return == "condense"
+    shipper = Shipper(spool_dir=state / "spool", sinks=sinks, offsets=spools, condense=condense)
     roster = Roster()
     services = Services(
         config=config,

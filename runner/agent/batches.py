@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.agent.lines import Cut, Room, Window, cut_lines
+from runner.agent.lines import BETWEEN, Cut, Room, Window, cut_lines
 from runner.agent.redact import whole
 from runner.sinks import Batch, Limits, Piece
 
@@ -27,7 +27,8 @@ class Advance:
 
     followed: Followed
     offset: int
-    mid: bool
+    mid: int
+    condensed: int = 0  # bytes on the way there that are not sent, by `carriage_return = "condense"`
 
 
 class Packer:
@@ -54,13 +55,14 @@ class Packer:
 
     def take(self, followed: Followed, reader: Reader, *, prefix: str, partial: bool) -> None:
         """Take what there is of a run and fits. Raises OSError where its file cannot be read."""
-        offset, mid = reader.offset, reader.mid
+        offset, mid, condensed = reader.offset, reader.mid, 0
         while not self.full:
             if dropped := followed.at_gap(offset):
                 if not self._add(followed, [f"{prefix}[cron-runner: {dropped} bytes dropped here]"]):
                     break
-                offset, mid = offset + dropped, False
+                offset, mid = offset + dropped, BETWEEN
                 continue
+            end = followed.limit(offset)[0]
             data, final = followed.read(offset, self._window() + followed.masks.longest)
             if not data:
                 break
@@ -68,19 +70,22 @@ class Packer:
                 data,
                 mid=mid,
                 partial=partial,
+                more=offset + len(data) < end,
+                goes_on=not final and end < followed.size,
                 final=final,
+                condense=followed.condense,
                 torn_start=followed.behind_gap(offset),
                 torn_end=final and followed.at_gap(offset + len(data)) > 0,
             )
             cut = cut_lines(window, followed.masks, self._room(), prefix)
             if cut.lines:
                 self._append(followed, cut)
-            offset, mid = offset + cut.consumed, cut.mid
+            offset, mid, condensed = offset + cut.consumed, cut.mid, condensed + cut.condensed
             self.full = self.full or cut.no_room
             if not cut.consumed:
                 break
         if (offset, mid) != (reader.offset, reader.mid):
-            self._advances[followed.key] = Advance(followed, offset, mid)
+            self._advances[followed.key] = Advance(followed, offset, mid, condensed)
 
     def take_raw(self, followed: Followed, reader: Reader) -> None:
         """The same for a sink that wants bytes: all there are, but for a possible secret at the end."""
@@ -89,7 +94,7 @@ class Packer:
         if dropped:
             mark = f"\n[cron-runner: {dropped} bytes dropped here]\n".encode()
             self._pieces.append(Piece(followed.tag, self.ms, [], mark))
-            self._advances[followed.key] = Advance(followed, offset + dropped, mid=False)
+            self._advances[followed.key] = Advance(followed, offset + dropped, BETWEEN)
             self.full = True
             return
         data, final = followed.read(offset, self._limits.batch_bytes + followed.masks.longest)
@@ -105,7 +110,7 @@ class Packer:
                     followed.masks.mask(data[:cut], [span for span in spans if span[0] < cut]),
                 )
             )
-            self._advances[followed.key] = Advance(followed, offset + cut, mid=False)
+            self._advances[followed.key] = Advance(followed, offset + cut, BETWEEN)
         self.full = len(data) >= self._limits.batch_bytes
 
     def _window(self) -> int:
@@ -128,7 +133,7 @@ class Packer:
         if size > self._bytes or len(lines) > self._events:
             self.full = True
             return False
-        self._append(followed, Cut(lines, 0, mid=False, size=size))
+        self._append(followed, Cut(lines, 0, BETWEEN, size=size))
         return True
 
 

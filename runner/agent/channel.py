@@ -251,7 +251,12 @@ class Channel:
             followed, reader = advance.followed, advance.followed.readers[name]
             # Of a batch of several runs nobody knows whose lines were refused; the first one answers for them.
             moved[key] = replace(
-                reader, offset=advance.offset, mid=advance.mid, ms=packer.ms, refused=reader.refused + refused
+                reader,
+                offset=advance.offset,
+                mid=advance.mid,
+                ms=packer.ms,
+                refused=reader.refused + refused,
+                condensed=reader.condensed + advance.condensed,
             )
             refused = 0
             entries.extend(self._facts(followed, moved[key]))

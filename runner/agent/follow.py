@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from runner.agent import spool
+from runner.agent.lines import BETWEEN
 from runner.agent.offsets import LOCAL, Committed
 from runner.agent.redact import Masks, joined, whole
 from runner.agent.rules import LINE_BYTES, Rules, Watch
@@ -59,13 +60,14 @@ class OutputEnd:
 
 @dataclass(slots=True)
 class Reader:
-    """One sink's place in the file. `offset` is committed; `mid`: the line there was begun in an earlier batch."""
+    """One sink's place in the file. `offset` is committed; `mid` is where in a line that is, as in lines.py."""
 
     sink: str
     offset: int = 0
-    mid: bool = False
+    mid: int = BETWEEN
     ms: int = 0  # the last timestamp sent
     refused: int = 0  # bytes that the sink would not take for good
+    condensed: int = 0  # bytes that were not sent, overwritten by a carriage return
     shared: str = ""  # the stream that it goes to instead of its own, with its run id on each line
     partial_since: float | None = None  # when the incomplete last line was first seen, monotonic
     done: bool = False
@@ -75,8 +77,19 @@ class Reader:
             key,
             self.sink,
             self.offset,
-            {"mid": self.mid, "ms": self.ms, "refused": self.refused, "shared": self.shared},
+            {
+                "mid": self.mid,
+                "ms": self.ms,
+                "refused": self.refused,
+                "condensed": self.condensed,
+                "shared": self.shared,
+            },
         )
+
+    @property
+    def left_out(self) -> int:
+        """Bytes before its place that the sink has not got."""
+        return self.refused + self.condensed
 
 
 class Followed:
@@ -90,6 +103,7 @@ class Followed:
         self.size = 0
         self.grown_at = 0.0
         self.ended: OutputEnd | None = None
+        self.condense = False  # what carriage returns overwrite is not sent
         self.held = False  # not shipped before all secrets are known
         self.told = False  # where its output is has been told, and stays so
         self.settled = asyncio.Event()
@@ -118,9 +132,10 @@ class Followed:
                 self.watch = Watch(self._rules, entry.state)
             elif (reader := self.readers.get(entry.sink)) is not None:
                 reader.offset = entry.offset
-                reader.mid = bool(entry.state.get("mid", False))
+                reader.mid = int(entry.state.get("mid", BETWEEN))
                 reader.ms = int(entry.state.get("ms", 0))
                 reader.refused = int(entry.state.get("refused", 0))
+                reader.condensed = int(entry.state.get("condensed", 0))
                 reader.shared = str(entry.state.get("shared", ""))
 
     def grow(self, size: int, now: float) -> bool:
@@ -292,7 +307,7 @@ class Followed:
     def shipped(self, reader: Reader) -> int:
         gap = self.ended.gap if self.ended is not None else None
         skipped = max(0, min(reader.offset, gap[1]) - gap[0]) if gap else 0
-        return max(0, reader.offset - skipped - reader.refused)
+        return max(0, reader.offset - skipped - reader.left_out)
 
     def tail(self) -> str:
         """The last 4 KiB of output, redacted. Raises OSError."""

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+BETWEEN, PARTIAL, SPLIT = 0, 1, 2
+"""Where a cut has ended: between lines; within one, of which what was there had been waited for long enough; within
+one that does not fit into an event, or of which more is known to be there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """What may still go into a batch. `event_bytes` bounds the text of one event, `overhead` is added to each."""
@@ -31,30 +36,36 @@ class Room:
 class Cut:
     """Lines for a batch, made of the first `consumed` bytes of the window.
 
-    `mid` says that the line is not at its end yet (a partial line or a piece was taken); `size` is what the lines
-    take from the batch. Nothing consumed: there was no whole line, or no room.
+    `mid` is BETWEEN, PARTIAL or SPLIT; `size` is what the lines take from the batch; `condensed` counts the bytes among
+    those consumed that a carriage return overwrote and that are not in the lines. Nothing consumed: there was no whole
+    line, or no room.
     """
 
     lines: list[str]
     consumed: int
-    mid: bool
+    mid: int
     size: int
     no_room: bool = False
+    condensed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """Output to be cut, from where the last cut ended.
 
-    `mid`: it begins within a line of which a part was sent before. `partial`: an incomplete last line may be sent
-    now. `final`: nothing will join its end, which ends a line. `torn_start`, `torn_end`: output was dropped just
-    before, just behind it; what may be the rest of a secret there is masked.
+    `mid`: where the last cut ended. `partial`: an incomplete last line may be sent now. `more`: what may be read goes
+    on behind the window. `goes_on`: more was written behind what may be read now. `final`: nothing will join its end,
+    which ends a line. `condense`: of what carriage returns overwrite, only the last state. `torn_start`, `torn_end`:
+    output was dropped just before, just behind it; what may be the rest of a secret there is masked.
     """
 
     data: bytes
-    mid: bool = False
+    mid: int = BETWEEN
     partial: bool = False
+    more: bool = False
+    goes_on: bool = False
     final: bool = False
+    condense: bool = False
     torn_start: bool = False
     torn_end: bool = False
 
@@ -82,15 +93,18 @@ def cut_lines(window: Window, masks: Masks, room: Room, prefix: str = "") -> Cut
 
 
 def _cut(data: bytes, window: Window, torn: list[Span], masks: Masks, room: Room, prefix: str, *, ends: bool) -> Cut:
+    """`data` is the window's, or its beginning."""
     spans = masks.spans(data) if masks else []
     if torn:
         spans = joined([*spans, *((start, end) for start, end in torn if start < min(end, len(data)))])
     pending = masks.pending(data) if masks and not ends else len(data)
     cut = None
     if end := _line_end(data, len(data), spans, pending):
-        cut = _whole_lines(data[:end], spans, masks, room, mid=window.mid, prefix=prefix)
+        cut = _whole_lines(data[:end], spans, masks, room, window, prefix)
     if cut is None:
-        cut = _Pieces(data, spans, pending, masks, room, prefix).cut(mid=window.mid, partial=window.partial)
+        return _Pieces(data, spans, pending, masks, room, window, prefix).cut()
+    if window.condense and b"\r" in data:
+        return replace(cut, condensed=_overwritten(data[: cut.consumed]))
     return cut
 
 
@@ -111,17 +125,19 @@ def _line_end(data: bytes, limit: int, spans: Sequence[Span], pending: int) -> i
     return 0
 
 
-def _whole_lines(data: bytes, spans: Sequence[Span], masks: Masks, room: Room, *, mid: bool, prefix: str) -> Cut | None:
+def _whole_lines(
+    data: bytes, spans: Sequence[Span], masks: Masks, room: Room, window: Window, prefix: str
+) -> Cut | None:
     """Lines that end within the data; None where the first is too long for an event, or cannot end without a secret."""
     masked = masks.mask(data, [span for span in spans if span[0] < len(data)]) if spans else data
-    lines = _decoded(masked)
+    lines = _decoded(masked, condense=window.condense)
     # The end of a line whose text was sent as a partial line: nothing is left to send of it.
-    skipped = 1 if mid and not lines[0] else 0
+    skipped = 1 if window.mid == PARTIAL and not lines[0] else 0
     texts = _texts(lines[skipped:] if skipped else lines, prefix)
     sizes = _sizes(texts, ascii_only=masked.isascii() and prefix.isascii())
     count = _fitting(sizes, room)
     if count == len(texts):
-        return Cut(texts, len(data), mid=False, size=sum(sizes) + room.overhead * count)
+        return Cut(texts, len(data), BETWEEN, size=sum(sizes) + room.overhead * count)
     if sizes[count] > room.event_bytes and count + skipped == 0:
         return None
     raw = data.split(b"\n", count + skipped)
@@ -132,12 +148,13 @@ def _whole_lines(data: bytes, spans: Sequence[Span], masks: Masks, room: Room, *
             return None
         count = data.count(b"\n", 0, end) - skipped
     size = sum(sizes[:count]) + room.overhead * count
-    return Cut(texts[:count], end, mid=mid and end == 0, size=size, no_room=sizes[count] <= room.event_bytes)
+    mid = BETWEEN if end else window.mid
+    return Cut(texts[:count], end, mid, size=size, no_room=sizes[count] <= room.event_bytes)
 
 
-def _decoded(masked: bytes) -> list[str]:
-    """The text of complete lines. Of a line that a carriage return overwrote the last state is kept."""
-    if b"\r" in masked:
+def _decoded(masked: bytes, *, condense: bool) -> list[str]:
+    """The text of complete lines. A carriage return is text, but where what it overwrites is condensed."""
+    if condense and b"\r" in masked:
         lines = masked.replace(b"\r\n", b"\n").decode("utf-8", "replace").split("\n")
         lines = [_last_state(line) if "\r" in line else line for line in lines]
     else:
@@ -149,6 +166,11 @@ def _decoded(masked: bytes) -> list[str]:
 def _last_state(line: str) -> str:
     line = line.rstrip("\r")
     return line[line.rfind("\r") + 1 :]
+
+
+def _overwritten(data: bytes) -> int:
+    """How many bytes of the lines are no part of their last state, nor of their end."""
+    return sum(line.rstrip(b"\r").rfind(b"\r") + 1 for line in data.split(b"\n") if b"\r" in line)
 
 
 def _texts(lines: list[str], prefix: str) -> list[str]:
@@ -174,37 +196,50 @@ def _fitting(sizes: list[int], room: Room) -> int:
 class _Pieces:
     """Text that is no whole line that fits: a line over the event limit, a partial line, a progress bar."""
 
-    def __init__(self, data: bytes, spans: Sequence[Span], pending: int, masks: Masks, room: Room, prefix: str) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        spans: Sequence[Span],
+        pending: int,
+        masks: Masks,
+        room: Room,
+        window: Window,
+        prefix: str,
+    ) -> None:
         self._data = data
         self._spans = spans
         self._pending = pending
         self._masks = masks
         self._room = room
+        self._window = window
+        self._more = window.more or len(data) < len(window.data)
         self._prefix = prefix
         self._most = room.event_bytes - len(prefix.encode()) - len(SPLIT_MARK)
 
-    def cut(self, *, mid: bool, partial: bool) -> Cut:
+    def cut(self) -> Cut:
+        mid = self._window.mid
         newline = self._newline()
         ends_here = newline >= 0
         end = newline if ends_here else len(self._data)
         texts: list[str] = []
-        position = size = 0
+        position = size = gone = 0
         while position < end:
-            piece_end, text = self._piece(position, end, ends_here=ends_here, partial=partial)
+            piece_end, text, after = self._piece(position, end, mid, ends_here=ends_here)
             if piece_end == position:
                 break
             cost = len(text.encode()) + self._room.overhead
             if len(texts) == self._room.events or size + cost > self._room.batch_bytes:
-                return Cut(texts, position, mid=mid or position > 0, size=size, no_room=True)
+                return Cut(texts, position, mid, size=size, no_room=True, condensed=gone)
             was_last = end - position <= self._room.event_bytes
-            position, mid = piece_end, True
+            gone += _overwritten(self._data[position:piece_end]) if self._window.condense else 0
+            position, mid = piece_end, after
             texts.append(text)
             size += cost
             if was_last and not ends_here:
                 break
         if position == end and ends_here:
-            return Cut(texts, end + 1, mid=False, size=size)
-        return Cut(texts, position, mid=mid, size=size)
+            return Cut(texts, end + 1, BETWEEN, size=size, condensed=gone)
+        return Cut(texts, position, mid, size=size, condensed=gone)
 
     def _newline(self) -> int:
         """The first end of a line that is in no secret; one within a secret of several lines is text here."""
@@ -213,13 +248,14 @@ class _Pieces:
             newline = self._data.find(b"\n", newline + 1)
         return newline
 
-    def _piece(self, start: int, end: int, *, ends_here: bool, partial: bool) -> tuple[int, str]:
-        """The next piece of the line: where it ends (`start`: wait for more) and its text."""
+    def _piece(self, start: int, end: int, mid: int, *, ends_here: bool) -> tuple[int, str, int]:
+        """The next piece of the line: where it ends (`start`: wait for more), its text, and `mid` behind it."""
         if end - start <= self._room.event_bytes:
-            cut = end if ends_here else self._partial_end(start, end, silent=partial)
-            text = self._text(start, cut)
+            cut = end if ends_here else self._partial_end(start, end, mid)
+            marked = not ends_here and (mid == SPLIT or self._window.goes_on)
+            text = self._text(start, cut) + (SPLIT_MARK if marked else "")
             if len(text.encode()) <= self._room.event_bytes:
-                return cut, text
+                return cut, text, SPLIT if marked else PARTIAL
         text = ""
         # Bytes that are no UTF-8 become three each; a third of the room always fits.
         for most in (self._most, self._most // 3 - 4):
@@ -227,19 +263,24 @@ class _Pieces:
             text = self._text(start, cut)
             if len(text.encode()) <= self._room.event_bytes - len(SPLIT_MARK):
                 break
-        return cut, text + SPLIT_MARK if cut < end or not ends_here else text
+        return cut, text + SPLIT_MARK if cut < end or not ends_here else text, SPLIT
 
     def _text(self, start: int, end: int) -> str:
         inside = [(max(a, start) - start, min(b, end) - start) for a, b in self._spans if a < end and b > start]
         text = self._masks.mask(self._data[start:end], inside).decode("utf-8", "replace")
-        return self._prefix + ((_last_state(text) if "\r" in text else text) or " ")
+        return self._prefix + ((_last_state(text) if self._window.condense and "\r" in text else text) or " ")
 
-    def _partial_end(self, start: int, end: int, *, silent: bool) -> int:
+    def _partial_end(self, start: int, end: int, mid: int) -> int:
         """How much of an incomplete line may go: a progress bar up to its last state; else, when the job is silent,
-        all but a cut character or a possible secret."""
+        all but a cut character or a possible secret. Behind a piece with its mark something is kept for the last one,
+        which has none."""
+        if self._more:
+            return start
         cut = self._data.rfind(b"\r", start, end) + 1
         if not self._data[start:cut].strip(b"\r"):
-            cut = _character_end(self._data, start, end) if silent else start
+            cut = _character_end(self._data, start, end) if self._window.partial else start
+        if mid == SPLIT and not self._window.goes_on:
+            cut = min(cut, _character_end(self._data, start, end - 1))
         return max(start, whole(cut, self._spans, self._pending))
 
     def _safe(self, start: int, cut: int) -> int:

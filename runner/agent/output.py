@@ -44,9 +44,9 @@ class OutputReport:
     """What the finished event and the verdict need. Sizes in bytes.
 
     `bytes` is all that the job wrote; `shipped_bytes` what the first sink has accepted; `dropped_bytes` what the cap,
-    a full disk or the sink's refusal took; `tail` the last 4 KiB, redacted. `lines` counts what was kept, a last
-    line without its end too. `failed_on` is the fail_on pattern that matched, `missing` the require pattern that no
-    line matched.
+    a full disk, the sink's refusal or `carriage_return = "condense"` took; `tail` the last 4 KiB, redacted.
+    `lines` counts what was kept, a last line without its end too. `failed_on` is the fail_on pattern that matched,
+    `missing` the require pattern that no line matched.
     """
 
     bytes: int
@@ -69,8 +69,10 @@ class Shipper:
         sinks: Sequence[Sink],
         offsets: OffsetStore,
         clock: Callable[[], float] = time.time,
+        condense: bool = False,
     ) -> None:
         self._directory = spool_dir
+        self.condense = condense  # of what begins from now on: `[output] carriage_return`
         self._sinks = tuple(sinks)
         self._offsets = offsets
         self._clock = clock
@@ -236,6 +238,7 @@ class Shipper:
 
     def _follow(self, tag: Tag, path: Path, secrets: Iterable[str], rules: Rules) -> Followed:
         followed = Followed(tag, path, sinks=self._sinks, secrets=secrets, rules=rules)
+        followed.condense = self.condense
         self._runs[tag.key] = followed
         masked_in_log.add(followed.secrets)
         return followed
@@ -302,7 +305,7 @@ class Shipper:
         return OutputReport(
             bytes=ended.bytes_total if ended is not None else followed.size,
             shipped_bytes=followed.shipped(first) if first is not None else 0,
-            dropped_bytes=followed.dropped + (first.refused if first is not None else 0),
+            dropped_bytes=followed.dropped + (first.left_out if first is not None else 0),
             truncated=followed.dropped > 0,
             tail=tail,
             failed_on=watch.failed_on,

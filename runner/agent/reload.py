@@ -59,6 +59,7 @@ def _reload(services: Services, environ: Mapping[str, str]) -> Reload:
     services.config = config = reloadable(old, new)
     set_level(config.agent.log_level)
     services.shipper.use(reloaded_sinks(config))
+    services.shipper.condense = config.output.carriage_return == "condense"
     services.roster.changed.set()
     services.roster.freed.set()  # whoever is held may fit now, or has been held for long enough
     if fixed:

@@ -19,9 +19,15 @@ OVERLAP = 64 << 10
 _SINGLE_LINE = re.compile(r"\\[Az]|\(\?[a-zA-Z]*-")
 
 
+# Returns that overwrite nothing make no state: those at either end of a line.
+_LINE_ENDS = re.compile(rb"\r*\n\r*")
+_STATES = re.compile(rb"\r+")
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Patterns in RE2 syntax, tried on each line of output as the job wrote it, without its line end."""
+    """Patterns in RE2 syntax, tried on each line of output as the job wrote it, without its line end; of a line that
+    carriage returns overwrite, on each state."""
 
     fail_on: tuple[str, ...] = ()
     require: tuple[str, ...] = ()
@@ -63,7 +69,9 @@ class Watch:
         if final:
             end = taken = len(data)
         elif not end and len(data) >= LINE_BYTES:
-            end, taken = len(data), len(data) - OVERLAP
+            end = taken = data.rfind(b"\r", 0, -1) + 1  # a state can be told from the next one
+            if not end:
+                end, taken = len(data), len(data) - OVERLAP
         if not end:
             return 0
         self.lines += data.count(b"\n", 0, taken)
@@ -78,7 +86,7 @@ class Watch:
         if not open_rules and not unmet:
             return
         if b"\r" in data:
-            data = data.replace(b"\r\n", b"\n")
+            data = _STATES.sub(b"\n", _LINE_ENDS.sub(b"\n", data).strip(b"\r"))
         self._failed_on = next((pattern for pattern in open_rules if self._found(pattern, data)), self._failed_on)
         self._met.extend(pattern for pattern in unmet if self._found(pattern, data))
 

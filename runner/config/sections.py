@@ -257,6 +257,12 @@ class Output:
         SIZE,
         "The most output on this host's disk that is not yet shipped; when it is full no new job is started.",
     )
+    carriage_return: Literal["keep", "condense"] = setting(
+        "keep",
+        one_of("keep", "condense"),
+        'Text before a carriage return: "keep" sends every byte; "condense" of what a progress bar overwrites only the'
+        " last state, and counts the rest as dropped.",
+    )
     redact: tuple[str, ...] = setting(
         ["*_PASSWORD", "*_SECRET", "*_TOKEN", "*_KEY"],
         TEXTS,

@@ -424,6 +424,75 @@ def test_a_capped_run_ships_head_marker_and_tail(tmp_path: Path) -> None:
     run(scene())
 
 
+@pytest.mark.parametrize("size", [262_118 * 2, 400_000, 327_681, 1_000_000])
+def test_a_long_line_that_has_waited_is_split_as_one_that_has_not(tmp_path: Path, size: int) -> None:
+    """Every piece but the last has its mark, however old the line is when it is shipped."""
+
+    async def scene() -> None:
+        logs, gone = StrictLogs(), asyncio.Event()
+
+        def away(_: str) -> None:
+            if not gone.is_set():
+                raise AwsUnavailable("PutLogEvents", "EndpointConnectionError", "away")
+
+        logs.before = away
+        async with running(make(tmp_path, logs)) as shipper:
+            job = Job(shipper, tag())
+            job.write(b"x" * size + b"\nnext\n")
+            await asyncio.sleep(1.2)
+            gone.set()
+            await until(lambda: logs.lines(STREAM)[-1:] == ["next"])
+            await job.end()
+        *pieces, last, following = logs.lines(STREAM)
+        assert all(piece.endswith(SPLIT_MARK) for piece in pieces)
+        assert not last.endswith(SPLIT_MARK)
+        assert "".join(piece.removesuffix(SPLIT_MARK) for piece in [*pieces, last]) == "x" * size
+        assert len(pieces) == -(-size // 262_118) - 1 or size == 262_118 * 2
+        assert following == "next"
+
+    run(scene())
+
+
+def test_a_line_over_the_place_where_a_cap_may_begin_to_drop_has_its_mark(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs = StrictLogs()
+        async with running(make(tmp_path, logs)) as shipper:
+            job = Job(shipper, tag(max_bytes=2_000))
+            job.write(b"a" * 1_500 + b"\n")
+            await until(lambda: logs.lines(STREAM))
+            report = await job.end()
+        first, last = logs.lines(STREAM)
+        assert (first, last) == ("a" * 1_000 + SPLIT_MARK, "a" * 500)
+        assert (report.shipped_bytes, report.dropped_bytes) == (1_501, 0)
+
+    run(scene())
+
+
+@pytest.mark.parametrize("paced", [True, False], ids=["state by state", "at once"])
+@pytest.mark.parametrize("condense", [True, False], ids=["condense", "keep"])
+def test_what_a_carriage_return_overwrites_arrives_or_is_counted(tmp_path: Path, condense: bool, paced: bool) -> None:
+    async def scene() -> None:
+        logs, states = StrictLogs(), [b"l1\r", b"l2\r", b"l3\r", b"l4\r"]
+        shipper = make(tmp_path, logs)
+        shipper.condense = condense
+        async with running(shipper):
+            job = Job(shipper, tag())
+            for state in states if paced else [b"".join(states)]:
+                job.write(state)
+                if paced:
+                    await until(lambda: shipper.backlog() == 0)
+            report = await job.end()
+        text = "".join(logs.lines(STREAM))
+        if not condense:
+            assert text.encode() == b"".join(states)
+        assert report.bytes == 12
+        assert report.shipped_bytes + report.dropped_bytes == 12
+        assert report.dropped_bytes == (9 if condense and not paced else 0)
+        assert not report.truncated
+
+    run(scene())
+
+
 def test_shipped_bytes_are_given_back_to_the_disk(tmp_path: Path) -> None:
     async def scene() -> None:
         logs = StrictLogs()
@@ -628,7 +697,7 @@ def test_terminal_and_stdout(tmp_path: Path) -> None:
         os.close(lines)
         assert (tmp_path / "raw").read_bytes() == b"10%\r20% \xff\x1b[0m ***\n"
         records = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
-        assert [record["message"] for record in records][-1:] == ["20% \ufffd\x1b[0m ***"]
+        assert "".join(record["message"] for record in records) == "10%\r20% \ufffd\x1b[0m ***"
         assert {key: records[0][key] for key in ("job", "run_id", "attempt")} == {
             "job": "job",
             "run_id": "run-1",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.agent.lines import Cut, Room, Window, cut_lines
+from runner.agent.lines import BETWEEN, PARTIAL, SPLIT, Cut, Room, Window, cut_lines
 from runner.agent.redact import Masks
 from runner.sinks import SPLIT_MARK
 
@@ -15,29 +17,43 @@ WIDE = Room(batch_bytes=1 << 20, events=10_000, event_bytes=262_118, overhead=26
 
 def ship(chunks: list[bytes], masks: Masks, room: Room, *, prefix: str = "", partial: bool = False) -> list[str]:
     """What a reader does: a window over what has arrived, batches with the full room, until nothing is left."""
+    return [line for line, _ in shipped(chunks, masks, room, prefix=prefix, partial=partial)]
+
+
+def shipped(
+    chunks: list[bytes],
+    masks: Masks,
+    room: Room,
+    *,
+    prefix: str = "",
+    partial: bool = False,
+    condense: bool = False,
+) -> list[tuple[str, int]]:
+    """The lines, and of how many bytes all that was sent up to each was condensed."""
     data = b"".join(chunks)
     ends: list[int] = []
     for chunk in chunks:
         ends.append((ends[-1] if ends else 0) + len(chunk))
-    sent: list[str] = []
-    offset, mid = 0, False
+    sent: list[tuple[str, int]] = []
+    offset, mid, condensed = 0, BETWEEN, 0
     for index, end in enumerate(ends):
         final = index == len(ends) - 1
         while offset < end:
             window = data[offset : min(end, offset + room.batch_bytes + masks.longest)]
-            at_end = final and offset + len(window) == end
-            cut = cut_lines(Window(window, mid, partial, at_end), masks, room, prefix)
+            more = offset + len(window) < end
+            at_end = final and not more
+            cut = cut_lines(Window(window, mid, partial, more, final=at_end, condense=condense), masks, room, prefix)
             check(cut.lines, cut.size, room)
             if not cut.consumed:
                 assert not at_end
                 break
-            offset, mid = offset + cut.consumed, cut.mid
-            sent.extend(cut.lines)
+            offset, mid, condensed = offset + cut.consumed, cut.mid, condensed + cut.condensed
+            sent.extend((line, condensed) for line in cut.lines)
     assert offset == len(data)
     return sent
 
 
-def cut_wide(data: bytes, **options: bool) -> Cut:
+def cut_wide(data: bytes, **options: Any) -> Cut:
     return cut_lines(Window(data, **options), NONE, WIDE)
 
 
@@ -50,11 +66,16 @@ def check(lines: list[str], size: int, room: Room) -> None:
 
 
 def expected(data: bytes) -> list[str]:
-    """The definition: lines by LF, the last state where a carriage return overwrote, a space for nothing."""
+    """The definition: lines by LF, a space for nothing."""
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()
-    texts = [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
+    return [line.decode("utf-8", "replace") or " " for line in lines]
+
+
+def condensed(data: bytes) -> list[str]:
+    """The same, of each line the last state where a carriage return overwrote."""
+    texts = [line.rstrip("\r") for line in expected(data)]
     return [text[text.rfind("\r") + 1 :] or " " for text in texts]
 
 
@@ -72,8 +93,37 @@ chunked = st.lists(
 def test_lines_do_not_depend_on_the_chunks(chunks: list[bytes]) -> None:
     data = b"".join(chunks)
     assert ship([data], NONE, WIDE) == expected(data)
+    assert [line for line, _ in shipped([data], NONE, WIDE, condense=True)] == condensed(data)
     if b"\r" not in data:  # a progress bar sends its states as they come
         assert ship(chunks, NONE, WIDE) == expected(data)
+
+
+def sizes(lines: list[str]) -> int:
+    return sum(len(line.removesuffix(SPLIT_MARK).replace(" ", "").encode()) for line in lines)
+
+
+states = st.lists(
+    st.lists(st.sampled_from([b"\n", b"\r", b"\r\n", b"a", b"word", b"x" * 70])).map(b"".join).filter(bool), min_size=1
+)
+
+
+@given(states, st.one_of(st.just(WIDE), st.deferred(lambda: small)), st.booleans())
+def test_every_byte_before_a_carriage_return_arrives(chunks: list[bytes], room: Room, partial: bool) -> None:
+    """Unless it is condensed: then what falls out is counted to the byte, whatever the chunks."""
+    data = b"".join(chunks)
+    text = data.replace(b"\n", b"").decode()
+    lines = ship(chunks, NONE, room, partial=partial)
+    assert "".join(line.removesuffix(SPLIT_MARK).replace(" ", "") for line in lines) == text
+    few = shipped([*chunks, b"end\n"], NONE, room, partial=partial, condense=True)
+    *_, (_, gone) = few
+    assert sizes([line for line, _ in few]) + gone + ending_returns([*chunks, b"end\n"], room, partial) == len(text) + 3
+    assert not any("\r" in line for line, _ in few)
+
+
+def ending_returns(chunks: list[bytes], room: Room, partial: bool) -> int:
+    """How many carriage returns end a state: they overwrite nothing, and are neither text nor counted."""
+    texts = [line.removesuffix(SPLIT_MARK) for line in ship(chunks, NONE, room, partial=partial)]
+    return sum(len(text) - len(text.rstrip("\r")) for text in texts)
 
 
 small = st.builds(
@@ -110,12 +160,26 @@ def only_ascii(text: str) -> str:
     return "".join(character for character in text if character.isascii())
 
 
-@given(st.binary(max_size=2000), small)
-def test_pieces_end_with_the_mark_except_the_last(data: bytes, room: Room) -> None:
+@given(st.binary(max_size=2000), small, st.booleans())
+def test_pieces_end_with_the_mark_except_the_last(data: bytes, room: Room, partial: bool) -> None:
+    """However long the line has been waiting: what is looked at is a window, and the line goes on behind it."""
     line = data.replace(b"\n", b"N").replace(b"\r", b"R") + b"\n"
-    pieces = ship([line], NONE, room)
+    pieces = ship([line], NONE, room, partial=partial)
     assert all(piece.endswith(SPLIT_MARK) for piece in pieces[:-1])
     assert not pieces[-1].endswith(SPLIT_MARK)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), min_size=2), small)
+def test_a_long_line_that_is_written_slowly_has_its_mark_on_every_piece_too(chunks: list[bytes], room: Room) -> None:
+    chunks = [b"x" * 101, *(chunk.replace(b"\n", b"N").replace(b"\r", b"R") for chunk in chunks), b"\n"]
+    pieces = ship(chunks, NONE, room, partial=True)
+    assert all(piece.endswith(SPLIT_MARK) for piece in pieces[:-1])
+    assert not pieces[-1].endswith(SPLIT_MARK)
+
+
+def test_a_partial_line_that_is_known_to_go_on_has_the_mark() -> None:
+    cut = cut_wide(b"half of a li", partial=True, goes_on=True)
+    assert (cut.lines, cut.mid) == ([f"half of a li{SPLIT_MARK}"], SPLIT)
 
 
 def test_a_character_of_several_bytes_is_not_cut() -> None:
@@ -138,11 +202,18 @@ def test_a_partial_line_keeps_back_a_cut_character() -> None:
 
 
 def test_a_progress_bar_sends_its_last_state_per_flush() -> None:
+    first = cut_wide(b"1%\r2%\r3%\r4", condense=True)
+    assert (first.lines, first.consumed, first.mid, first.condensed) == (["3%"], 9, PARTIAL, 6)
+    assert cut_wide(b"4%\r\n", mid=True, condense=True).lines == ["4%"]
+    assert cut_wide(b"\r1%\r2%", partial=True, condense=True).lines == ["1%"]
+    assert cut_wide(b"1%\r2%\r\ndone\r\n", condense=True).lines == ["2%", "done"]
+
+
+def test_a_progress_bar_that_is_kept_sends_its_states_per_flush() -> None:
     first = cut_wide(b"1%\r2%\r3%\r4")
-    assert (first.lines, first.consumed, first.mid) == (["3%"], 9, True)
-    assert cut_wide(b"4%\r\n", mid=True).lines == ["4%"]
-    assert cut_wide(b"\r1%\r2%", partial=True).lines == ["1%"]
-    assert cut_wide(b"1%\r2%\r\ndone\r\n").lines == ["2%", "done"]
+    assert (first.lines, first.consumed, first.mid) == (["1%\r2%\r3%\r"], 9, PARTIAL)
+    assert cut_wide(b"4%\r\n", mid=PARTIAL).lines == ["4%\r"]
+    assert cut_wide(b"l1\rl2\rl3\rl4\r", final=True).lines == ["l1\rl2\rl3\rl4\r"]
 
 
 def test_shared_streams_prefix_every_piece() -> None:

@@ -37,6 +37,35 @@ def test_the_end_of_a_line_with_carriage_return_is_no_part_of_it() -> None:
     assert watch.failed_on == "wrong$"
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["in a window", "over windows"])
+@pytest.mark.parametrize(
+    ("data", "pattern", "found"),
+    [
+        (b"ok\rERROR: x", "^ERROR", True),
+        (b"ERROR: x\rok", "^ERROR.*x$", True),
+        (b"a\rb\rc\n", "^b$", True),
+        (b"a\rb\r\n", "^$", False),
+        (b"\ra\r\rb\r\r\nc\r", "^$", False),
+        (b"a\r\n\r\nb", "^$", True),
+        (b"a\rb", "a.b", False),
+        (b"a\rb\n", r"\Ab\z", True),
+    ],
+)
+def test_a_rule_is_tried_on_each_state_that_people_see(
+    monkeypatch: pytest.MonkeyPatch, data: bytes, pattern: str, found: bool, whole: bool
+) -> None:
+    if not whole:
+        monkeypatch.setattr(rules_module, "LINE_BYTES", 4)
+        monkeypatch.setattr(rules_module, "OVERLAP", 0)
+        data = b"before\r" + data
+    watch = Watch(Rules((pattern,), (pattern,)))
+    position = 0
+    while position < len(data):
+        end = min(len(data), position + (len(data) if whole else 8))
+        position += watch.feed(data[position:end], final=end == len(data))
+    assert (watch.failed_on, watch.missing) == ((pattern, None) if found else (None, pattern))
+
+
 def test_bytes_that_are_no_text_do_not_hide_a_match() -> None:
     watch = Watch(Rules(("ERROR",), ("héllo",)))
     watch.feed(b"\xff\xfe ERROR\n" + "\x00héllo".encode() + b"\xff\n")
