@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,8 +16,6 @@ from runner.protocol.job import Job
 from runner.protocol.message import rejected_body
 
 if TYPE_CHECKING:
-    import asyncio
-
     from runner.agent.admission import Skip
     from runner.agent.dead_letters import DeadLetters
     from runner.agent.services import Services
@@ -26,6 +25,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+# It was told; what is left to do is no hurry, and each delivery of it costs a receive.
+PUT_OFF_S = 900.0
+_PUT_OFF = "the dead-letter queue takes none, and too many wait for it; see why: they are received again"
+
 
 class Answers:
     """Each answer is in the journal before the message goes; the message is held meanwhile."""
@@ -33,7 +36,8 @@ class Answers:
     def __init__(self, services: Services, dead_letters: DeadLetters) -> None:
         self._services = services
         self._dead_letters = dead_letters
-        self._rejecting: set[str] = set()
+        self._rejecting: dict[str, Lease] = {}  # by message id
+        self._put_off: list[Lease] = []
 
     # -- already answered
 
@@ -52,7 +56,7 @@ class Answers:
                 # A run-once beside us has it; its lease decides, so this delivery is left to time out.
                 log.info("message_of_other_process", run_id=job.run_id, owner=row.owner)
             else:
-                self._services.spawn(self._repeat(row, message), f"repeat {job.run_id}")
+                self._services.answer(message, self._repeat(row, message), f"repeat {job.run_id}")
         return fresh
 
     async def _repeat(self, row: RunRow, message: Received) -> None:
@@ -75,21 +79,25 @@ class Answers:
 
     async def reject(self, message: Received, error: InvalidMessage, lease: Lease | None = None) -> None:
         """The message can never be a run: one rejected event, the dead-letter queue, and deletion."""
-        if message.message_id in self._rejecting:
-            return  # delivered again while its first delivery is being answered
-        self._rejecting.add(message.message_id)
+        answered = self._rejecting.get(message.message_id)
+        if answered is not None:
+            # Delivered again while its first delivery is being answered: it is deleted by the newest receipt.
+            answered.adopt(message, message.asked_at, self._services.config.queue.visibility)
+            self._services.keeper.hold(answered)
+            return
+        lease = self._rejecting[message.message_id] = self._held(message, "", lease)
         try:
             await self._reject(message, error, lease)
         finally:
-            self._rejecting.discard(message.message_id)
+            del self._rejecting[message.message_id]
 
-    async def _reject(self, message: Received, error: InvalidMessage, lease: Lease | None) -> None:
-        before = await self._services.journal.rejected(message.message_id)
+    async def _reject(self, message: Received, error: InvalidMessage, lease: Lease) -> None:
+        before = await self._services.journal.rejected(message.message_id) if message.delivery > 1 else []
         if before:
             # Told already; only the rest is to be done again.
-            lease = self._held(message, before[0].execution, lease)
-            await self._dead_letters.send(message)
-            await self._delete_after(message, None, lease)
+            lease.execution = before[0].execution
+            if await self._buried(message, lease):
+                await self._delete_after(message, None, lease)
             return
         job = unreadable(error, message.message_id)
         execution = self._ended(job, message, "rejected", error.detail)
@@ -141,9 +149,21 @@ class Answers:
         accepted = services.outbox.accepted(event.id)
         await services.journal.accept(execution, event, terminal=True)
         services.outbox.committed()
-        if bury:
-            await self._dead_letters.send(message)
-        await self._delete_after(message, accepted, lease)
+        if not bury or await self._buried(message, lease):
+            await self._delete_after(message, accepted, lease)
+
+    async def _buried(self, message: Received, lease: Lease) -> bool:
+        """Whether its copy is where it goes. Else it is on the job queue again, and comes back in a while."""
+        if await self._dead_letters.send(message, crowded=lambda: self._services.burden.heavy):
+            return True
+        # All that are given up are so together, and go back together.
+        self._put_off.append(lease)
+        await asyncio.sleep(0)
+        leases, self._put_off = self._put_off, []
+        if leases:
+            log.warning("dead_letters_put_off", messages=len(leases), seconds=PUT_OFF_S, detail=_PUT_OFF)
+            await self._services.keeper.release(leases, PUT_OFF_S)
+        return False
 
     def _held(self, message: Received, execution_id: str, lease: Lease | None = None) -> Lease:
         visibility = self._services.config.queue.visibility

@@ -82,6 +82,7 @@ class Execution:
     outcome: str | None = None  # of the last attempt, or "skipped", "rejected"
     reason: str | None = None
     log_stream: str | None = None
+    weight: int = 0  # bytes of memory of the message that it came from
 
     @property
     def key(self) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.admission import Decision, decide, hand_back, room
+from runner.agent.burden import weight
 from runner.agent.execution import Execution, MessageState, new_execution_id
 from runner.agent.offer import Offer
 from runner.agent.run import Run
@@ -87,6 +88,7 @@ class Door:
             from runner.agent.clearing import Clearing  # noqa: PLC0415 - only for members of a fleet
 
             self._clearing = Clearing(services, answers, services.fleet, begin=self._start, back=self._back)
+        services.burden.also, services.burden.eased = self._also_held, services.roster.changed.set
         services.pausing.changed = self._pause_changed
         services.may_go_back = lambda delivery: self.redrive_known and hand_back(delivery, self.max_receive_count)
 
@@ -101,7 +103,17 @@ class Door:
         """How many messages may be asked for, and why none."""
         if len(self.held) >= MOST_HELD:
             return 0, f"{len(self.held)} held runs"
-        return room(self.offer.on(), self._services.roster.ledger, self.offer.load, self._line.kept)
+        beside, why = self._services.burden.room()
+        if not beside:
+            return 0, why
+        asked, why = room(self.offer.on(), self._services.roster.ledger, self.offer.load, self._line.kept)
+        return min(asked, beside), why
+
+    def _also_held(self) -> tuple[int, int]:
+        """Messages of those who wait and of runs, as far as they take no room; the memory that all of them take."""
+        roster = self._services.roster
+        # As it came and as it was read.
+        return roster.owed, roster.weight + 2 * sum(weight(waiting.ticket.received) for waiting in self.held)
 
     def foresee(self, job: Job) -> Decision:
         """What would be decided on a job that came now; nothing is taken or kept for it."""
@@ -211,7 +223,8 @@ class Door:
             case Replace(run_ids=run_ids):
                 self._cancel(run_ids, by=job.run_id)
             case Skipped(skip=skip):
-                services.spawn(self._answers.skip(job, ticket.received, skip, ticket.lease), f"skip {job.run_id}")
+                skipping = self._answers.skip(job, ticket.received, skip, ticket.lease)
+                services.answer(ticket.received, skipping, f"skip {job.run_id}")
             case Rejected(detail=detail):
                 error = InvalidMessage(
                     detail,
@@ -221,7 +234,8 @@ class Door:
                     labels=job.labels,
                     scheduled_at=job.scheduled_at,
                 )
-                services.spawn(self._answers.reject(ticket.received, error, ticket.lease), f"reject {job.run_id}")
+                rejecting = self._answers.reject(ticket.received, error, ticket.lease)
+                services.answer(ticket.received, rejecting, f"reject {job.run_id}")
             case HandBack():
                 self._hand_back(effect)
             case Dropped():
@@ -263,6 +277,7 @@ class Door:
             message=MessageState.LEASED,
             lease=lease,
             id=waiting.ticket.execution,
+            weight=weight(received),
         )
         lease.execution = execution.id
         run = Run(services, execution)
@@ -302,4 +317,4 @@ class Door:
             seconds=round(delay),
         )
         release = self._services.keeper.release([waiting.ticket.lease], delay)
-        self._services.spawn(release, f"hand back {waiting.job.run_id}")
+        self._services.answer(waiting.ticket.received, release, f"hand back {waiting.job.run_id}")

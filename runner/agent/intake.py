@@ -204,7 +204,8 @@ class Intake:
             try:
                 job = self._resolve(message)
             except InvalidMessage as error:
-                self._services.spawn(self._answers.reject(message, error), f"reject {message.message_id}")
+                rejecting = self._answers.reject(message, error)
+                self._services.answer(message, rejecting, f"reject {message.message_id}")
                 continue
             if not self._here(job, message):
                 fresh.append((job, message))
@@ -236,7 +237,7 @@ class Intake:
             lease.adopt(message, message.asked_at, self._services.config.queue.visibility)
             return True
         # A second one: two that took turns as the run's message would wear out their deliveries.
-        self._services.spawn(self._answers.delete(message), f"delete {message.message_id}")
+        self._services.answer(message, self._answers.delete(message), f"delete {message.message_id}")
         return False
 
     def _resolve(self, message: Received) -> Job:
@@ -258,7 +259,7 @@ class Intake:
         if execution.lease is None or message.message_id != execution.lease.message_id:
             # Taken over earlier, yet the message is back; or a second message of the run, whose own is still held.
             # Two that took turns as its message would wear out their deliveries. Either way this one may go.
-            services.spawn(self._answers.delete(message), f"delete {message.message_id}")
+            services.answer(message, self._answers.delete(message), f"delete {message.message_id}")
             return
         log.info("message_redelivered", run_id=execution.run_id, delivery=message.delivery)
         execution.lease.adopt(message, message.asked_at, visibility)

@@ -27,12 +27,14 @@ class Roster:
         self.freed = asyncio.Event()
         self.ledger = Ledger()
         self.total = 0
+        self.weight = 0  # bytes of memory of all their messages
 
     def add(self, run: Run) -> None:
         self._runs[run.execution.run_id] = run
         self._room[run.execution.id] = run
         self.ledger.add(run.execution.run_id, run.execution.job.job, run.execution.job.resources)
         self.total += 1
+        self.weight += run.execution.weight
 
     def get(self, run_id: str) -> Run | None:
         return self._runs.get(run_id)
@@ -51,6 +53,8 @@ class Roster:
         self._free(run)
         if self._runs.get(run.execution.run_id) is run:
             del self._runs[run.execution.run_id]
+            self.weight -= run.execution.weight
+            self.changed.set()
 
     def _free(self, run: Run) -> None:
         if self._room.pop(run.execution.id, None) is not None:
@@ -70,6 +74,11 @@ class Roster:
     @property
     def taking_room(self) -> int:
         return len(self._room)
+
+    @property
+    def owed(self) -> int:
+        """How many take no room any more, and still owe the queue their message's deletion."""
+        return len(self._runs) - len(self._room)
 
     def active(self) -> Iterable[Run]:
         """Runs that take room, oldest first."""

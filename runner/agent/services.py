@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from runner.agent.burden import Burden, weight
 from runner.agent.counts import Counts
 from runner.agent.events import is_short, matches
 from runner.agent.execution import MessageState
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from runner.agent.reload import Reload
     from runner.agent.roster import Roster
     from runner.agent.spools import Spools
+    from runner.aws.sqs import Received
     from runner.config import Config
     from runner.protocol.event import Event, Source
     from runner.sinks import Tag
@@ -59,6 +61,7 @@ class Services:
     may_go_back: Callable[[int], bool] = field(default=lambda _delivery: False)  # whether the redrive policy allows it
     spool_error: str | None = None  # why no spool file can be made now
     counts: Counts = field(default_factory=Counts)
+    burden: Burden = field(default_factory=Burden)
     fleet: Member | None = None  # None: this host knows nothing of others
     reload: Reload | None = None  # what the last one came to
     spawned: set[asyncio.Task[None]] = field(default_factory=set)
@@ -76,6 +79,14 @@ class Services:
         task = self.tasks.create_task(work, name=name)
         self.spawned.add(task)
         task.add_done_callback(self.spawned.discard)
+        return task
+
+    def answer(self, message: Received, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """As `spawn`, for what a received message still asks for; it counts against the room to receive."""
+        size = weight(message)
+        self.burden.add(size)
+        task = self.spawn(work, name)
+        task.add_done_callback(lambda _: self.burden.remove(size))
         return task
 
     def start_standing_tasks(self) -> list[asyncio.Task[None]]:
