@@ -44,6 +44,8 @@ class AwsCron:
         if self.years is not None and here.year < min(self.years):
             here = datetime(min(self.years) - 1, 12, 31, 23, 59, 59)  # noqa: DTZ001 - local time, as below
         last_year = max(self.years) if self.years is not None else _LAST_YEAR
+        if here.year > last_year:
+            return
         for naive in CronSim(self.fields, here):
             if naive.year > last_year:
                 return
@@ -93,15 +95,15 @@ def parse_aws_cron(text: str) -> AwsCron:
 def _day_of_month(said: str, field: str) -> tuple[str, int | None]:
     if field in ("?", "*"):
         return "*", None
-    if field == "L":
-        return "L", None
+    if field in ("L", "LW"):  # the last day; the last Monday to Friday
+        return field, None
     if match := _NEAREST.fullmatch(field):
         near = int(match[1])
         if not 1 <= near <= 31:
             raise _wrong(said, "day-of-month", field, "the day before W is 1 to 31")
         return _written(list(range(max(1, near - 2), min(31, near + 2) + 1)), 1, 31), near
     if "L" in field or "W" in field:
-        raise _wrong(said, "day-of-month", field, 'L stands alone, and W behind one day, as "15W"')
+        raise _wrong(said, "day-of-month", field, 'L stands alone, and W behind one day or L, as "15W" or "LW"')
     return _written(_numbers(said, "day-of-month", field, 1, 31), 1, 31), None
 
 
@@ -139,9 +141,11 @@ def _numbers(
             first, dash, last = span.partition("-")
             start = _number(said, name, field, first, low, high, words)
             end = _number(said, name, field, last, low, high, words) if dash else (high if slash else start)
-        if end < start:
-            raise _wrong(said, name, field, "a range goes from the smaller to the larger")
-        found |= set(range(start, end + 1, step or 1))
+        if end < start and name == "year":
+            raise _wrong(said, name, field, "a range of years goes from the smaller to the larger")
+        # EventBridge's ranges go on behind their last value with the first: FRI-MON, 22-4, NOV-FEB.
+        stretch = end - start if end >= start else end - start + (high - low + 1)
+        found |= {low + (start - low + count) % (high - low + 1) for count in range(0, stretch + 1, step or 1)}
     return sorted(found)
 
 

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.control.aws_cron import AwsCron
-from runner.control.schedule import At, Cron, Rate, Schedule, parse_schedule
+from runner.control.cron import Cron
+from runner.control.schedule import At, Rate, Schedule, parse_schedule
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:

@@ -1,10 +1,8 @@
 """When a job is due: cron with five fields, AWS's cron with six, rates and single times. Pure.
 
-cronsim does the calendar. It follows Debian's cron to the letter: a job at a fixed hour that a change to summer
-time leaves out runs right after the change, one in the hour that comes twice runs once, and one with `*` in minute
-or hour follows the real hours. AWS's `cron(…)` is EventBridge Scheduler's there: what the change leaves out is
-skipped, and the hour that comes twice counts once. Fire times do not depend on when they are asked for: the times
-in (a, c] are those in (a, b] and those in (b, c].
+Cron's five fields are Debian's cron's, also where the clock changes (cron.py). AWS's `cron(…)` is EventBridge
+Scheduler's there: what the change leaves out is skipped, and the hour that comes twice counts once. Fire times do not
+depend on when they are asked for: the times in (a, c] are those in (a, b] and those in (b, c].
 """
 
 from __future__ import annotations
@@ -12,11 +10,13 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from runner.control.aws_cron import AwsCron, parse_aws_cron
+from runner.control.cron import Cron, has_seconds, parse_cron, sets_timezone
+from runner.control.zones import LAST_MOMENT, zone
 from runner.protocol.suggest import nearest, shown
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ _MACROS: Final = {
 _RATE: Final = re.compile(r"rate\(\s*([0-9]{1,6})\s+(minute|hour|day)s?\s*\)", re.IGNORECASE)
 _AT: Final = re.compile(r"at\(\s*(\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d)?)\s*\)", re.IGNORECASE)
 _UNITS: Final = {"minute": 60, "hour": 3600, "day": 86_400}
+_LONGEST_RATE_S: Final = 36_525 * 86_400
+_FIRST_YEAR: Final = 1971
+_LAST_YEAR: Final = 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +73,6 @@ class At:
 
 
 @dataclass(frozen=True, slots=True)
-class Cron:
-    """Five fields."""
-
-    fields: str
-
-    def after(self, moment: float, zone: ZoneInfo) -> Iterator[float]:
-        from cronsim import CronSim  # noqa: PLC0415 - for those who look at a schedule
-
-        last = moment
-        for due in CronSim(self.fields, datetime.fromtimestamp(moment, zone)):
-            # Two times that a change of the clock leaves out become one; and it may look back into an hour that
-            # came twice.
-            if (unix := due.timestamp()) > last:
-                last = unix
-                yield unix
-
-    def words(self) -> str:
-        from cronsim import CronSim  # noqa: PLC0415
-
-        return CronSim(self.fields, datetime.now(UTC)).explain()
-
-
-@dataclass(frozen=True, slots=True)
 class Schedule:
     """A schedule in its timezone; ``text`` is as it was written."""
 
@@ -102,17 +82,17 @@ class Schedule:
 
     def due(self, after: float, until: float) -> list[float]:
         """The fire times (unix seconds) in (``after``, ``until``], in order."""
-        return list(_until(self.rule.after(after, _zone(self.timezone)), until))
+        return list(_until(self.rule.after(after, zone(self.timezone)), min(until, LAST_MOMENT)))
 
     def coming(self, after: float, count: int) -> list[float]:
         """The next ``count`` fire times after a moment; fewer where there are no more."""
-        times = self.rule.after(after, _zone(self.timezone))
+        times = _until(self.rule.after(after, zone(self.timezone)), LAST_MOMENT)
         return [due for due, _ in zip(times, range(count), strict=False)]
 
     def words(self) -> str:
         """The schedule in words, as far as it has some."""
-        zone = "" if isinstance(self.rule, Rate) else f" ({self.timezone})"
-        return f"{self.rule.words()}{zone}"
+        where = "" if isinstance(self.rule, Rate) else f" ({self.timezone})"
+        return f"{self.rule.words()}{where}"
 
 
 @functools.lru_cache(maxsize=20_000)
@@ -138,7 +118,7 @@ def _comes(schedule: Schedule) -> bool:
 def parse_timezone(text: str) -> str:
     """A name of the tz database; ValueError where there is none of the name."""
     try:
-        return str(_zone(text).key)
+        return str(zone(text).key)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         near = nearest(text, available_timezones())
         question = f', did you mean "{near}"?' if near else ""
@@ -149,11 +129,13 @@ def parse_timezone(text: str) -> str:
 
 def local(moment: float, timezone: str) -> datetime:
     """A moment as the clock there shows it."""
-    return datetime.fromtimestamp(moment, _zone(timezone))
+    return datetime.fromtimestamp(moment, zone(timezone))
 
 
 def _parse(said: str) -> Cron | AwsCron | Rate | At:
     lower = said.lower()
+    if wrong := sets_timezone(said):
+        raise ValueError(wrong)
     if lower.startswith("@"):
         if lower not in _MACROS:
             raise ValueError(f"{shown(said)} is not a schedule; one of {', '.join(_MACROS)}, or {_HELP}")
@@ -166,27 +148,20 @@ def _parse(said: str) -> Cron | AwsCron | Rate | At:
         if not said.endswith(")"):
             raise ValueError(f"{shown(said)} has no closing bracket; {_HELP}")
         return parse_aws_cron(said[len("cron(") : -1])
+    return _bare_fields(said)
+
+
+def _bare_fields(said: str) -> Cron | AwsCron:
     match len(said.split()):
         case 5:
-            return _cron(said)
+            return parse_cron(said, _HELP)
+        case 6 if "?" not in said:
+            raise ValueError(has_seconds(said))
         case 6:
             return parse_aws_cron(said)
         case count:
             fields = "1 field" if count == 1 else f"{count} fields"
             raise ValueError(f"{shown(said)} is not a schedule: it has {fields}; {_HELP}")
-
-
-def _cron(said: str) -> Cron:
-    from cronsim import CronSim, CronSimError  # noqa: PLC0415
-
-    if "?" in said:
-        raise ValueError(f'{shown(said)} has a "?", which belongs to six fields; give "*" instead, or cron(…)')
-    try:
-        CronSim(said, datetime(2000, 1, 1, tzinfo=UTC))
-    except CronSimError as error:
-        wrong = str(error)[:1].lower() + str(error)[1:]
-        raise ValueError(f"{shown(said)} is not a schedule: {wrong}; {_HELP}") from None
-    return Cron(said)
 
 
 def _rate(said: str) -> Rate:
@@ -196,6 +171,8 @@ def _rate(said: str) -> Rate:
             f'{shown(said)} is not a rate; give one such as "rate(5 minutes)", "rate(1 hour)", "rate(2 days)"'
         )
     number, unit = int(match[1]), match[2].lower()
+    if number * _UNITS[unit] > _LONGEST_RATE_S:
+        raise ValueError(f"{shown(said)} is longer than a hundred years; nothing that far away can be shown")
     return Rate(number * _UNITS[unit], f"{number} {unit}{'s' if number > 1 else ''}")
 
 
@@ -209,6 +186,10 @@ def _at(said: str) -> At:
         raise ValueError(
             f'{shown(said)} is not a time; give local time without an offset, such as "at(2030-01-31T06:00:00)"'
         )
+    if not _FIRST_YEAR <= when.year < _LAST_YEAR:
+        raise ValueError(
+            f"{shown(said)} cannot be shown in every timezone; give a year of {_FIRST_YEAR} to {_LAST_YEAR - 1}"
+        )
     return At(when)
 
 
@@ -217,8 +198,3 @@ def _until(times: Iterator[float], until: float) -> Iterator[float]:
         if due > until:
             return
         yield due
-
-
-@functools.lru_cache(maxsize=512)
-def _zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)

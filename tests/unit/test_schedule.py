@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.control.schedule import parse_schedule, parse_timezone
+from runner.control.schedule import local, parse_schedule, parse_timezone
 
 BERLIN = "Europe/Berlin"
 
@@ -82,6 +82,13 @@ def test_the_day_that_is_an_hour_long(schedule: str, expected: list[str]) -> Non
         ("cron(0 8 29 2 ? 2028)", ["02-29"]),
         ("@monthly", ["01-01", "02-01"]),
         ("0 8 * * mon", ["01-05", "01-12"]),
+        # EventBridge's ranges go on behind the last value.
+        ("cron(0 7 ? * MON-SUN *)", ["01-01", "01-02", "01-03", "01-04", "01-05"]),
+        ("cron(0 7 ? * FRI-MON *)", ["01-02", "01-03", "01-04", "01-05", "01-09"]),
+        ("cron(0 7 ? * SAT-TUE/2 *)", ["01-03", "01-05", "01-10"]),
+        ("cron(0 9 1 NOV-FEB ? *)", ["01-01", "02-01", "11-01", "12-01"]),
+        ("cron(0 9 30-2 * ? *)", ["01-01", "01-02", "01-30", "01-31", "02-01"]),
+        ("cron(0 9 LW * ? *)", ["01-30", "02-27", "03-31"]),  # the last Monday to Friday
     ],
 )
 def test_days(schedule: str, expected: list[str]) -> None:
@@ -111,7 +118,7 @@ def test_a_single_time_is_local_and_comes_once() -> None:
         ("cron(0 3 ? * ? *)", 'both day fields are "?"'),
         ("cron(0 3 ? * 0 *)", 'day-of-week "0"'),
         ("cron(0 3 ? * 8 *)", "1 to 7 or SUN to SAT"),
-        ("cron(0 3 ? * FRI-MON *)", "from the smaller to the larger"),
+        ("cron(0 3 * * ? 2031-2030)", "from the smaller to the larger"),
         ("cron(0 3 ? * 3#1,6#3 *)", "one day with #"),
         ("cron(0 3 L-3 * ? *)", "L stands alone"),
         ("cron(0 3 32 * ? *)", "1 to 31"),
@@ -123,6 +130,15 @@ def test_a_single_time_is_local_and_comes_once() -> None:
         ("rate(5 fortnights)", "not a rate"),
         ("at(tomorrow)", "not a time"),
         ("at(2026-13-01T00:00:00)", "not a time"),
+        # What cannot be shown somewhere in the world.
+        ("at(9999-12-31T23:59:59)", "1971 to 9998"),
+        ("at(0001-01-01T00:00:00)", "1971 to 9998"),
+        ("rate(999999 days)", "a hundred years"),
+        # Other crons' lines.
+        ("0 30 2 * * *", 'leave it out ("30 2 * * *")'),
+        ("*/10 * * * * *", "nothing here is finer than a minute"),
+        ("CRON_TZ=Europe/Berlin 0 3 * * *", 'give "0 3 * * *" as the schedule, and timezone = "Europe/Berlin"'),
+        ("TZ=UTC @daily", 'timezone = "UTC"'),
     ],
 )
 def test_what_is_not_a_schedule_is_refused_with_the_reason(schedule: str, says: str) -> None:
@@ -162,3 +178,31 @@ def test_how_time_is_cut_into_windows_changes_nothing(schedule: str, start: floa
     moments = sorted({start + cut * 60 for cut in cuts})
     pieces = [due for a, b in pairwise(moments) for due in parsed.due(a, b)]
     assert pieces == parsed.due(moments[0], moments[-1])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        ("0 0 1-31 * 1", "At 00:00 every day"),  # one of the two day fields is enough, and all days are in one
+        ("0 0 5 * 0-6", "At 00:00 every day"),
+        ("0 0 * * 1-7", "At 00:00 every day"),
+        ("0 0 */1 * 1", "At 00:00 on Monday"),  # a field that begins with * does not suffice alone
+        ("0-59 * * * *", "Every minute"),
+        ("0 0-23 * * *", "At the start of every hour"),
+        ("0 3 1 1-12 *", "At 03:00 on the first day of every month"),
+        ("0 3 * * 1-5", "At 03:00 on Monday through Friday"),
+    ],
+)
+def test_words_are_made_by_the_rule_of_the_firing(schedule: str, words: str) -> None:
+    assert parse_schedule(schedule).words() == f"{words} (UTC)"
+
+
+@pytest.mark.parametrize(
+    "schedule", ["rate(36525 days)", "at(9998-12-31T23:59:59)", "cron(0 0 1 1 ? 2199)", "0 0 29 2 *"]
+)
+@pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Kiritimati", "UTC"])
+def test_what_is_a_schedule_can_be_shown_as_far_as_it_comes(schedule: str, zone: str) -> None:
+    parsed = parse_schedule(schedule, zone)
+    for after in (0.0, unix("2026-01-01T00:00:00"), unix("9998-01-01T00:00:00"), unix("9999-12-29T00:00:00")):
+        assert all(local(moment, zone).year <= 9999 for moment in parsed.coming(after, 3))
+    assert parsed.due(unix("9990-01-01T00:00:00"), 4e12) == parsed.coming(unix("9990-01-01T00:00:00"), 1000)
