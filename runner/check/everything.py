@@ -16,6 +16,7 @@ from runner.agent.load import HostGauge
 from runner.check import accounts, disk, jobs, process, sinks, supervisor, unit
 from runner.check.aws import check_aws, crashed
 from runner.check.finding import Finding, failed, ok
+from runner.control.zones import database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -43,7 +44,8 @@ def versions() -> Finding:
     """What runs here."""
     return ok(
         "version",
-        f"cron-runner {runner.__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
+        f"cron-runner {runner.__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},"
+        f" {database()}",
     )
 
 

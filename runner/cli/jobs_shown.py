@@ -111,6 +111,7 @@ def show(args: argparse.Namespace) -> int:
 def upcoming(args: argparse.Namespace) -> int:
     """The next fire times of one job, in words."""
     from runner.control.definition import run_id_at  # noqa: PLC0415
+    from runner.control.zones import database  # noqa: PLC0415
     from runner.protocol.units import format_time  # noqa: PLC0415
 
     job, group = _job(args)
@@ -119,7 +120,8 @@ def upcoming(args: argparse.Namespace) -> int:
     times = coming(job, group, now, max(1, args.count))
     if args.json:
         said = [{"at": format_time(at), "run_id": run_id_at(job.name, at)} for at in times]
-        say(json.dumps({"job": job.name, "group": job.group, "enabled": job.enabled, "next": said}, indent=2))
+        found = {"job": job.name, "group": job.group, "enabled": job.enabled, "next": said}
+        say(json.dumps({**found, "tz_database": database().version}, indent=2))
         return 0
     if schedule is None:
         say(f"{job.name} has no schedule; `cron-runner jobs trigger {job.name}` runs it")
@@ -130,6 +132,8 @@ def upcoming(args: argparse.Namespace) -> int:
     elif not times:
         say("never again")
     say(*(f"  {fleet.when(at, job.timezone, now)}" for at in times))
+    if times:
+        say(f"by the {database()}")
     return 0
 
 

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -150,18 +151,42 @@ def _content(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     if path.suffix not in (".yaml", ".yml"):
         raise ValueError("is neither .toml nor .yaml; name it for what it is")
-    import yaml  # noqa: PLC0415 - for those who have YAML
-
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
+    content = _yaml(text)
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ValueError("is no mapping; give jobs: and below it a name and its fields")  # noqa: TRY004 - of a file
     _only_text_keys(content)
     return content
+
+
+def _yaml(text: str) -> object:
+    import yaml  # noqa: PLC0415 - for those who have YAML
+
+    class Loader(yaml.SafeLoader):
+        """As strict as TOML: YAML 1.2 (3.2.1.1) wants the keys of a mapping unique, and PyYAML takes the last one."""
+
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            # Here, before merges are written out: what a merge brings may be said again.
+            seen: dict[object, Any] = {}
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
+                    first = seen.setdefault((key.tag, key.value), key)
+                    if first is not key:
+                        lines = f"in lines {first.start_mark.line + 1} and {key.start_mark.line + 1}"
+                        raise ValueError(f"{shown(key.value)} stands twice, {lines}; keep one")
+            return node
+
+    try:
+        return yaml.load(text, Loader)  # noqa: S506 - a safe loader's child
+    except yaml.YAMLError as error:
+        said = " ".join(str(error).split())
+        mark = getattr(error, "problem_mark", None)
+        line = text.splitlines()[mark.line] if mark is not None and mark.line < len(text.splitlines()) else ""
+        if re.search(r":\s+\*[/\s]", line):
+            said += '; a value that begins with * stands in quotes, as schedule: "*/30 * * * *"'
+        raise ValueError(said) from None
 
 
 def _only_text_keys(value: object) -> None:

@@ -36,7 +36,7 @@ class Database:
     name: str
 
     def __str__(self) -> str:
-        return f"tz database {self.version or 'of an unknown version'} ({self.name})"
+        return f"tz database {self.version or 'of an unknown version'} of {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _of_system() -> Database:
                 continue
             if match is not None:
                 return Database(match[1], "", directory)
-    return Database("", "", "the system's")
+    return Database("", "", "the system")
 
 
 def _of_package() -> Database | None:

@@ -27,8 +27,8 @@ MAY_IMPORT = {
     "agent": {"protocol", "errors", "config", "aws", "sinks", "log", "log_shipping", "__version__"},
     # Runs in Lambda and on operators' machines: it knows no agent, and reads no host's configuration.
     "control": {"protocol", "errors", "aws", "__version__"},
-    # Looks at what the agent would use, and reads env files just as the supervisor will.
-    "check": {"protocol", "errors", "config", "aws", "sinks", "agent", "supervisor", "__version__"},
+    # Looks at what the agent would use, reads env files just as the supervisor will, and names the tz database.
+    "check": {"protocol", "errors", "config", "aws", "sinks", "agent", "supervisor", "control", "__version__"},
     "cli": {
         *("protocol", "errors", "config", "aws", "sinks", "agent", "check", "control"),
         *("log", "log_shipping", "__version__"),

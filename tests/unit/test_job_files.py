@@ -121,6 +121,35 @@ group = "web"
         assert said in text, text
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("jobs:\n  a: {group: web}\n  b: {group: web}\n  a: {group: db}\n", '"a" stands twice, in lines 2 and 4'),
+        ("jobs:\n  a: {group: web}\njobs:\n  b: {group: web}\n", '"jobs" stands twice, in lines 1 and 3'),
+        (
+            "jobs:\n  a:\n    group: web\n    env: {A: x}\n    env:\n      B: y\n",
+            '"env" stands twice, in lines 4 and 5',
+        ),
+        ("jobs:\n  a:\n    group: web\n    env:\n      A: x\n      A: y\n", '"A" stands twice, in lines 5 and 6'),
+        ('jobs:\n  a: &x\n    group: web\n    "group": db\n', '"group" stands twice, in lines 3 and 4'),
+        ("jobs:\n  a:\n    group: web\n    schedule: */30 * * * *\n", 'stands in quotes, as schedule: "*/30 * * * *"'),
+        ("jobs:\n  a:\n    group: web\n    schedule: * * * * *\n", "stands in quotes"),
+    ],
+)
+def test_a_yaml_file_is_read_as_strictly_as_a_toml_file(text: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(JobFilesInvalid) as caught:
+        read_files([write(tmp_path, "jobs.yaml", text)])
+    assert says in str(caught.value)
+
+
+def test_anchors_and_merges_of_yaml_are_no_repetition(tmp_path: Path) -> None:
+    text = "defaults: &d {group: web, timeout: 5m}\njobs:\n  a: &a {<<: *d, timeout: 6m}\n  b: {<<: *d, command: x}\n"
+    assert {job.name: job.message["timeout"] for job in read_files([write(tmp_path, "j.yaml", text)]).jobs} == {
+        "a": "6m",
+        "b": "5m",
+    }
+
+
 def test_a_job_that_is_there_twice_or_too_long_for_its_runs_is_refused(tmp_path: Path) -> None:
     long = f'[jobs.{"n" * 120}]\ngroup = "web"\nschedule = "@daily"\n'
     path = write(tmp_path, "a.toml", f'[jobs.x]\ngroup = "web"\n{long}')
