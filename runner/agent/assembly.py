@@ -86,6 +86,7 @@ async def assemble(
         owner=owner,
         tied=owner != "agent",
     )
+    database.remembered = services.remembered
     return Parts(services, session, queue, DeadLetters(session, config.queue.dead_letter_url))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runner.agent.adoption import note_of
 from runner.agent.supervision_types import StartSpec
 from runner.protocol.outcome import Ending, RuleFacts, Verdict, decide, lost
 from runner.sinks import Tag
@@ -31,7 +32,7 @@ def tag_of(execution: Execution, config: Config, source: Source) -> Tag:
     )
 
 
-def spec_of(execution: Execution, config: Config, env: Mapping[str, str], *, tied: bool) -> StartSpec:
+def spec_of(execution: Execution, config: Config, env: Mapping[str, str], tag: Tag, *, tied: bool) -> StartSpec:
     """What the supervisor starts; `env` is what the agent adds to the job's environment (`environment_of`)."""
     job = execution.job
     return StartSpec(
@@ -56,6 +57,7 @@ def spec_of(execution: Execution, config: Config, env: Mapping[str, str], *, tie
         leftovers=config.run.leftovers,
         redact=config.output.redact,
         tied=tied,
+        note="" if tied else note_of(execution, tag),
     )
 
 

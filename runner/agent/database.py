@@ -3,7 +3,8 @@
 Writers on the event loop hand in statements and await the commit that holds them. The thread takes everything that
 is waiting into one transaction, so a hundred runs that change state together cost one commit, and one flush to disk,
 which is a second thread's (flush.py). A full disk is waited out: nothing that was handed in is dropped, and
-`blocked_since` says since when.
+`blocked_since` says since when. A journal that is damaged, or not there any more, is put aside (journal_file.py): a new
+one is begun with what `remembered` gives, and then with all that was handed in and is not settled yet.
 
 Not every fact needs a flush, nor at once; `When` says what one needs. Each class is committed in its own order.
 """
@@ -11,19 +12,21 @@ Not every fact needs a flush, nor at once; `When` says what one needs. Each clas
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import structlog
 
 from runner.agent.flush import Flusher
+from runner.agent.journal_file import JournalLost, begin_anew, is_damage, open_or_put_aside, same
 from runner.agent.rows import Statement, execute
-from runner.agent.schema import JournalTooNew, migrate
+from runner.agent.schema import JournalTooNew
 from runner.errors import JournalError
 
 if TYPE_CHECKING:
@@ -49,9 +52,9 @@ GATHER_S = 0.02
 LAZY_S = 0.25
 
 RETRY_S = 1.0
+REMEMBER_S = 30.0
 # A full or failing disk is waited out; every other error is a fault of the one piece of work that met it.
 _BLOCKED = "nothing new is received until it can be written; make room, or mend the disk"
-_PUT_ASIDE = "it is damaged; a new one was begun, which knows nothing of the runs and unsent events in the old one"
 _WAITED_OUT = (
     "SQLITE_FULL",
     "SQLITE_IOERR",
@@ -62,53 +65,12 @@ _WAITED_OUT = (
 )
 
 
-def open_connection(path: Path) -> sqlite3.Connection:
-    """Open and migrate a journal file. Raises sqlite3.DatabaseError or JournalTooNew."""
-    # The journal holds environments of jobs. SQLite gives the files beside it the mode of this one.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        # A commit survives a crash; what makes it survive a power cut is in flush.py.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA cache_size = -2048")
-        # Some builds write zeros over every page that is freed, a write each, in a file that its owner alone can read.
-        connection.execute("PRAGMA secure_delete = FAST")
-        migrate(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def open_or_put_aside(path: Path, now: float) -> sqlite3.Connection:
-    """Open the journal; a file that is no journal is renamed beside it, and a new one is begun.
-
-    Raises JournalError when the directory cannot be written or the journal is from a later version.
-    """
-    try:
-        return open_connection(path)
-    except JournalTooNew as error:
-        raise JournalError(
-            f"cannot open the journal {path}: it was written by a later cron-runner ({error}); "
-            "install that version again, or move the file away"
-        ) from error
-    except (sqlite3.OperationalError, OSError) as error:
-        raise JournalError(
-            f"cannot open the journal {path}: {error}; check that {path.parent} exists and can be written"
-        ) from error
-    except sqlite3.DatabaseError as error:
-        aside = path.with_name(f"{path.name}.corrupt-{int(now)}")
-        for suffix in ("", "-wal", "-shm"):
-            part = path.with_name(path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-        log.error("journal_put_aside", path=str(path), aside=str(aside), error=str(error), detail=_PUT_ASIDE)
-        return open_connection(path)
-
-
 class Database:
-    """The journal's connection and its thread. Made and used on one event loop."""
+    """The journal's connection and its thread. Made and used on one event loop.
+
+    `remembered` is called on it when a new journal is begun: statements that write all that this process answers for.
+    `begun` counts the journals that were begun in the place of one that was damaged.
+    """
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         self.path = path
@@ -117,6 +79,13 @@ class Database:
         self.commits = 0
         self._progress = time.monotonic()
         self._connection = open_or_put_aside(path, now())
+        self._file = path.stat()
+        self.remembered: Callable[[], list[Statement]] = list
+        self.begun = 0
+        self._begun_in_a_row = 0
+        self._ending = False  # a flush that is done now is one of a journal that is put aside
+        self._unflushed: list[list[_Item]] = []  # to be written to the journal that is begun next
+        self._waiting: deque[tuple[list[_Item], _Settle]] = deque()  # of the journal's thread
         self._loop = asyncio.get_running_loop()
         # Gathered on the event loop, and handed to the thread as one: waking it is what costs.
         self._gathered: dict[When, list[_Item]] = {"durable": [], "now": [], "lazy": [], "told": []}
@@ -169,7 +138,11 @@ class Database:
 
     def touch(self) -> None:
         """Make the thread go round, so that `progress` says whether it can."""
-        self._queue.put(([(lambda _: None, self._loop.create_future())], "now"))
+        self._queue.put(([(self._look, self._loop.create_future())], "now"))
+
+    def _look(self, _: sqlite3.Connection) -> None:
+        if not same(self.path, self._file):
+            raise JournalLost("the file was removed or replaced")
 
     async def close(self, within: float = 5.0) -> None:
         """Commit what is queued, then close the file. Gives up after `within` seconds of a blocked disk."""
@@ -202,22 +175,68 @@ class Database:
                     handed = self._queue.get_nowait()
                 except queue.Empty:
                     break
-            for batch, then in (
-                (written, self._settle),
-                (read, self._settle_when_all_is_flushed),
-                (flushed, self._settle_when_flushed),
-            ):
-                if batch:
-                    self._commit_or_wait(batch, then)
+            if self._flusher.damaged is not None:
+                self._begin_anew(self._flusher.damaged)
+            self._waiting.append((written, self._settle))
+            self._waiting.append((read, self._settle_when_all_is_flushed))
+            self._waiting.append((flushed, self._settle_when_flushed))
+            while self._waiting:
+                self._commit_or_wait(*self._waiting.popleft())
             self._progress = time.monotonic()
         self._flusher.end()
-        self._connection.close()
+        with contextlib.suppress(sqlite3.DatabaseError):  # a last checkpoint meets damage: the next start sees to it
+            self._connection.close()
+
+    def _begin_anew(self, error: BaseException) -> None:
+        """Put the journal aside; the new one gets what is known, before what is still to be written."""
+        self._ending = True
+        self._flusher.end()
+        self._ending = False
+        with contextlib.suppress(sqlite3.DatabaseError):
+            self._connection.close()
+        while True:
+            self._begun_in_a_row += 1
+            if self._begun_in_a_row > 1 and self._closing.wait(RETRY_S):
+                return  # what waits is told that nothing can be written
+            try:
+                self._connection = begin_anew(self.path, self._file, error)
+                self._file = self.path.stat()
+                self._flusher = Flusher(self.path, self._closing)
+            except (sqlite3.Error, OSError, JournalTooNew) as why:
+                self._blocked(why)
+            else:
+                break
+        self.begun += 1
+        batches, self._unflushed = self._unflushed, []
+        known = self._ask_memory()
+        batches.insert(0, [(tuple(known), self._loop.create_future())])
+        self._waiting.extendleft((batch, self._settle_when_flushed) for batch in reversed(batches))
+
+    def _ask_memory(self) -> list[Statement]:
+        answer: queue.SimpleQueue[list[Statement]] = queue.SimpleQueue()
+
+        def tell() -> None:
+            known: list[Statement] = []
+            try:
+                known = self.remembered()
+            finally:
+                answer.put(known)
+
+        try:
+            self._loop.call_soon_threadsafe(tell)
+            return answer.get(timeout=REMEMBER_S)
+        except (RuntimeError, queue.Empty):  # the loop has ended, or stands still
+            return []
 
     def _commit_or_wait(self, batch: list[_Item], settle: _Settle) -> None:
-        while True:
+        while batch:
             try:
                 results = self._commit(batch)
             except sqlite3.Error as error:
+                if is_damage(error, self._connection):
+                    self._waiting.appendleft((batch, settle))
+                    self._begin_anew(error)
+                    return
                 if not str(getattr(error, "sqlite_errorname", "")).startswith(_WAITED_OUT):
                     self._isolate(batch, error, settle)
                     return
@@ -229,6 +248,7 @@ class Database:
                 self._isolate(batch, error, settle)
                 return
             else:
+                self._begun_in_a_row = 0
                 if self._blocked_since is not None:
                     log.warning("journal_writable_again", seconds=round(time.monotonic() - self._blocked_since, 1))
                     self._blocked_since = None
@@ -267,10 +287,9 @@ class Database:
         if len(batch) == 1:
             self._settle(batch, [error])
             return
-        for item in batch:
-            self._commit_or_wait([item], settle)
+        self._waiting.extendleft(([item], settle) for item in reversed(batch))
 
-    def _blocked(self, error: sqlite3.Error) -> None:
+    def _blocked(self, error: Exception) -> None:
         self._progress = time.monotonic()
         if self._blocked_since is None:
             self._blocked_since = time.monotonic()
@@ -282,6 +301,10 @@ class Database:
 
     def _settle_when_flushed(self, batch: list[_Item], results: list[Any]) -> None:
         def flushed(error: JournalError | None) -> None:
+            if self._ending or self._flusher.damaged is not None:
+                self._unflushed.append(batch)
+                self._queue.put(([], "now"))  # the journal's thread looks why
+                return
             self._settle(batch, results if error is None else [error] * len(batch))
 
         self._flusher.flush(flushed)

@@ -83,6 +83,7 @@ class Execution:
     reason: str | None = None
     log_stream: str | None = None
     weight: int = 0  # bytes of memory of the message that it came from
+    spec: str = ""  # a job that is not large, as the journal has it, once it has
 
     @property
     def key(self) -> str:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from runner.agent.journal_file import is_damage
 from runner.errors import JournalError
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ _BLOCKED = "nothing new is received until what is written can be flushed; mend t
 
 
 class Flusher:
-    """`closing`, once set: a flush that fails is given up. The log has to be there already."""
+    """`closing`, once set: a flush that fails is given up. The log has to be there already.
+
+    `damaged`: a flush met damage. Who asked for it, and for later ones, is told as if it were done, and has to look.
+    """
 
     def __init__(self, path: Path, closing: threading.Event) -> None:
         self._path = path
@@ -55,6 +59,7 @@ class Flusher:
         self.busy_since: float | None = None  # time.monotonic(); waiting for a failing disk begins anew at each try
         self.failing_since: float | None = None  # time.monotonic()
         self.failing_by = ""
+        self.damaged: sqlite3.Error | None = None  # then nothing of this journal is flushed any more
         # A daemon thread, as the journal's.
         self._thread = threading.Thread(target=self._serve, name="journal-flush", daemon=True)
         self._thread.start()
@@ -96,6 +101,8 @@ class Flusher:
 
     def _flush(self) -> JournalError | None:
         """None when it is done; an error where it was given up."""
+        if self.damaged is not None:
+            return None
         try:
             os.fdatasync(self._log)
         except OSError as error:
@@ -106,6 +113,9 @@ class Flusher:
             try:
                 _empty_log(self._path)
             except sqlite3.Error as error:
+                if is_damage(error):
+                    self.damaged = error
+                    return None
                 self._failed(error)
                 if self._closing.wait(RETRY_S):
                     return JournalError(f"cannot flush the journal: {error}")

@@ -112,7 +112,7 @@ class Followed:
         self.masks = Masks(self.secrets)
         self._streams: dict[str, str] = {}  # its own, by sink
         self._whole: bytes | None = None
-        self._rules = rules
+        self.rules = rules
         self.watch = Watch(rules)
         self._watched = 0
         self._watched_committed = 0
@@ -129,7 +129,7 @@ class Followed:
         for entry in committed:
             if entry.sink == LOCAL:
                 self._watched = self._watched_committed = entry.offset
-                self.watch = Watch(self._rules, entry.state)
+                self.watch = Watch(self.rules, entry.state)
             elif (reader := self.readers.get(entry.sink)) is not None:
                 reader.offset = entry.offset
                 reader.mid = int(entry.state.get("mid", BETWEEN))
@@ -137,6 +137,18 @@ class Followed:
                 reader.refused = int(entry.state.get("refused", 0))
                 reader.condensed = int(entry.state.get("condensed", 0))
                 reader.shared = str(entry.state.get("shared", ""))
+
+    def pass_over_given_back(self) -> None:
+        """Read nothing that was given back to the disk: that is shipped, whatever the journal knows. Raises OSError."""
+        for reader in self.readers.values():
+            if (offset := self._data_at(reader.offset)) > reader.offset:
+                reader.offset, reader.mid = offset, False
+        self._watched = self._watched_committed = self._data_at(self._watched)
+
+    def _data_at(self, offset: int) -> int:
+        # The hole that a cap made begins at the head's end, and is told as dropped.
+        data = spool.first_data(self.path, offset)
+        return min(data, self.tag.head_bytes) if offset <= self.tag.head_bytes else data
 
     def grow(self, size: int, now: float) -> bool:
         if size <= self.size or self.ended is not None:
@@ -241,6 +253,10 @@ class Followed:
     def watched(self) -> Committed:
         """Where the local reader stands; committed along with the sinks' offsets."""
         return Committed(self.key, LOCAL, self._watched, self.watch.state)
+
+    def places(self) -> list[Committed]:
+        """Where all its readers stand."""
+        return [*(reader.committed(self.key) for reader in self.readers.values()), self.watched()]
 
     def committed(self, entries: Iterable[Committed]) -> None:
         for entry in entries:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.admission import MOST_MESSAGES
+from runner.agent.execution import MessageState
 from runner.agent.held import Door
 from runner.agent.lease import Lease
 from runner.aws.backoff import retrying
@@ -256,6 +257,17 @@ class Intake:
         """The run is active here: its lease goes on with the newest receipt."""
         services, execution = self._services, run.execution
         visibility = services.config.queue.visibility
+        if execution.lease is None and execution.message is MessageState.NONE:
+            # Adopted, and nobody knew its message: this is it.
+            execution.message_id, execution.sent_at = message.message_id, message.sent_at
+            execution.message, execution.delivery = MessageState.LEASED, message.delivery
+            execution.lease = self._lease(message, execution.run_id)
+            execution.lease.execution = execution.id
+            services.keeper.hold(execution.lease)
+            services.commit(execution)
+            services.journal.renewed([execution.lease])
+            log.info("message_redelivered", run_id=execution.run_id, delivery=message.delivery)
+            return
         if execution.lease is None or message.message_id != execution.lease.message_id:
             # Taken over earlier, yet the message is back; or a second message of the run, whose own is still held.
             # Two that took turns as its message would wear out their deliveries. Either way this one may go.

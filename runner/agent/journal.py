@@ -7,6 +7,7 @@ not survive a power cut says so where it is written (`runner.agent.database.When
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ RETENTION_S = 16 * DAY_S
 # Delivered final events are kept to answer late redeliveries; beyond this many bytes the oldest lose their text only.
 KEPT_EVENT_BYTES = 512 * 1024 * 1024
 PRUNE_ROWS = 5_000
+# A job in JSON that is no longer than this is put together once: the supervisor is given it too.
+SPEC_BYTES = 8 * 1024
 # For the ends of some hundred runs, with their events, while nothing new is accepted.
 RESERVE_BYTES = 6 * 1024 * 1024
 
@@ -40,6 +43,7 @@ _ACCEPTED = insert(
     "execution run_id job owner state attempt sequence spec message_id receipt delivery sent_at message lease_taken "
     "lease_until boot_id supervisor pid accepted_at started_at ended_at outcome reason exit_code",
     key="execution",
+    conflict="ON CONFLICT (execution) DO NOTHING",
 )
 _STANDS = update(
     "runs",
@@ -60,9 +64,10 @@ _EVENT = insert(
 _USUAL = {name: value for name, value in Job("", "", (), ()).to_json().items() if name not in _NEEDED}
 
 
-def _told(job: Job) -> dict[str, object]:
+def described(job: Job) -> str:
     """The job without what it would be anyway: most of a row that is written again at each change of its state."""
-    return {name: value for name, value in job.to_json().items() if name not in _USUAL or _USUAL[name] != value}
+    told = {name: value for name, value in job.to_json().items() if name not in _USUAL or _USUAL[name] != value}
+    return _ENCODER.encode(told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,40 @@ class Unsent:
     body: str
 
 
+def _row(execution: Execution) -> tuple[Any, ...]:
+    """All of its row."""
+    lease, verdict = execution.lease, execution.verdict
+    spec = execution.spec or described(execution.job)
+    if len(spec) <= SPEC_BYTES:
+        execution.spec = spec
+    return (
+        execution.id,
+        execution.run_id,
+        execution.job.job,
+        execution.owner,
+        execution.state,
+        execution.attempt,
+        execution.sequence,
+        spec,
+        execution.message_id,
+        lease.receipt if lease else None,
+        execution.delivery,
+        execution.sent_at,
+        execution.message,
+        lease.taken if lease else 0.0,
+        lease.until if lease else 0.0,
+        execution.boot_id,
+        execution.supervisor,
+        execution.pid,
+        execution.accepted_at,
+        execution.started_at,
+        execution.ended_at,
+        execution.outcome,
+        execution.reason,
+        verdict.exit_code if verdict else None,
+    )
+
+
 class Journal:
     """Domain statements over the database. `owner` tells the agent's rows from those of a run-once beside it."""
 
@@ -120,36 +159,21 @@ class Journal:
 
     def accept(self, execution: Execution, *events: Event, terminal: bool = False) -> asyncio.Future[None]:
         """Write a new execution, with the events of what happened to it at once (skipped, rejected)."""
-        lease = execution.lease
-        values = (
-            execution.id,
-            execution.run_id,
-            execution.job.job,
-            execution.owner,
-            execution.state,
-            execution.attempt,
-            execution.sequence,
-            _ENCODER.encode(_told(execution.job)),
-            execution.message_id,
-            lease.receipt if lease else None,
-            execution.delivery,
-            execution.sent_at,
-            execution.message,
-            lease.taken if lease else 0.0,
-            lease.until if lease else 0.0,
-            execution.boot_id,
-            execution.supervisor,
-            execution.pid,
-            execution.accepted_at,
-            execution.started_at,
-            execution.ended_at,
-            execution.outcome,
-            execution.reason,
-            None,
-        )
+        statement = _ACCEPTED, _row(execution)
         # Without an event nothing is told yet: what a power cut takes, process and row, the queue still has.
         when: When = "durable" if events else "now"
-        return self.database.write((_ACCEPTED, values), *self._events(execution, events, terminal=terminal), when=when)
+        return self.database.write(statement, *self._events(execution, events, terminal=terminal), when=when)
+
+    def whole(self, executions: Iterable[Execution], events: Iterable[Unsent]) -> list[Statement]:
+        """All that is to be known of these, for a journal that begins anew."""
+        return [
+            *((_ACCEPTED, _row(execution)) for execution in executions),
+            *(
+                # Which of them are terminal is in the lost journal: a kept one more does no harm.
+                (_EVENT, (event.id, event.execution, event.subject, self.owner, 1, time.time(), event.body))
+                for event in events
+            ),
+        ]
 
     def save(self, execution: Execution, *events: Event, terminal: bool = False) -> asyncio.Future[None]:
         """Write how an execution stands now, together with the events that tell it."""
@@ -226,6 +250,12 @@ class Journal:
             f"FROM every_run WHERE run_id IN ({marks}) AND (outcome IS NULL OR outcome != 'rejected') GROUP BY run_id"
         )
         return self._rows(sql, run_ids, when="now")
+
+    def of(self, executions: Sequence[str]) -> asyncio.Future[list[RunRow]]:
+        """The rows of these executions, of any owner."""
+        marks = ", ".join("?" * len(executions))
+        sql = f"SELECT {_COLUMNS} FROM every_run WHERE execution IN ({marks})"  # noqa: S608 - question marks
+        return self._rows(sql, executions, when="now")
 
     def recent(self, limit: int) -> asyncio.Future[list[RunRow]]:
         """The executions of any owner that ended last, the newest first."""

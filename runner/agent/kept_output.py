@@ -5,8 +5,6 @@ Only reads: it may be used beside a running agent, by whoever may read the state
 
 from __future__ import annotations
 
-import errno
-import os
 import sqlite3
 import time
 from contextlib import closing
@@ -68,7 +66,7 @@ class KeptOutput:
             return False
         try:
             files = [spool.path_of(self._state / "spool", row.tag) for row in known.attempts]
-            return bool(files) and all(_first_data(path, 0) == 0 for path in files)
+            return bool(files) and all(spool.first_data(path, 0) == 0 for path in files)
         except OSError:
             return False
 
@@ -109,7 +107,7 @@ class AttemptOutput:
             if advance is None:
                 return
             # Looked at after the read: what was given back to the disk meanwhile reads as zeros.
-            data = reader.offset if followed.at_gap(reader.offset) else _first_data(followed.path, reader.offset)
+            data = reader.offset if followed.at_gap(reader.offset) else spool.first_data(followed.path, reader.offset)
             if data > reader.offset:
                 reader.offset, reader.mid = min(data, followed.limit(reader.offset)[0]), False
                 continue
@@ -132,16 +130,3 @@ def _known(journal: sqlite3.Connection, run_id: str) -> Known | None:
     ).fetchall()
     attempts = sorted((row_of(described, record) for described, record in rows), key=lambda row: row.tag.attempt)
     return Known(job, state == "ended", attempts)
-
-
-def _first_data(path: Path, offset: int) -> int:
-    """Where there is data from this offset on; `offset` itself at the end of the file. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.lseek(descriptor, offset, os.SEEK_DATA)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return offset
-        raise
-    finally:
-        os.close(descriptor)

@@ -23,7 +23,7 @@ from runner.errors import AwsUnavailable
 from runner.protocol.shorten import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 log = structlog.get_logger()
 
@@ -62,6 +62,7 @@ class Outbox:
         self._refused: dict[str, int] = {}
         self._overtaken: set[str] = set()
         self._sending = 0
+        self._flying: list[Unsent] = []
         self._hurried = False
         self.failing_since: float | None = None
         self.failing_by = ""
@@ -142,6 +143,11 @@ class Outbox:
             await asyncio.sleep(0.05)
         return False
 
+    @property
+    def undelivered(self) -> Iterable[Unsent]:
+        """What is on its way."""
+        return (*self._flying, *self._window)
+
     def rescan(self) -> None:
         """Older events than those already read have become ours."""
         self._behind = True
@@ -163,7 +169,7 @@ class Outbox:
         """Send full batches; what is left over goes when it has waited for more."""
         count = len(self._window)
         events = [self._window.popleft() for _ in range(count - count % BATCH_ENTRIES or count)]
-        self._sending = len(events)
+        self._sending, self._flying = len(events), events
         try:
             if self._queue is None:
                 for event in events:
@@ -174,7 +180,7 @@ class Outbox:
                 for batch in batches(turn, lambda entry: len(entry.body)):
                     await self._send(self._in_order(batch, events), events)
         finally:
-            self._sending = 0
+            self._sending, self._flying = 0, []
             self._overtaken.clear()
 
     def _in_order(self, batch: Sequence[Outgoing], events: Sequence[Unsent]) -> list[Outgoing]:

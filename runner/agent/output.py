@@ -117,6 +117,12 @@ class Shipper:
         committed = await self._offsets.load(tag.key)
         followed = self._follow(tag, path, secrets, rules)
         followed.restore(committed)
+        try:
+            followed.pass_over_given_back()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            _unreadable(followed, error)
         followed.grow(spool.size_of(path), asyncio.get_running_loop().time())
         if end is not None:
             followed.end(end)
@@ -214,6 +220,11 @@ class Shipper:
                 await self._watch_grown()
                 await self._kept.keep(self._names)
         self._tasks = None
+
+    @property
+    def followed(self) -> Iterable[Followed]:
+        """All output that some sink may still get more of."""
+        return self._runs.values()
 
     def _names(self) -> set[str]:
         return {followed.path.name for followed in self._runs.values()}

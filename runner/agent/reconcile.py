@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from runner.agent.adoption import adopted, spool_of
 from runner.agent.execution import Execution, MessageState, State
 from runner.agent.lease import Lease, boottime
 from runner.agent.run import HANDED_BACK, Run
@@ -22,12 +23,17 @@ from runner.protocol.job import Job
 from runner.protocol.outcome import Outcome, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from runner.agent.journal import RunRow
     from runner.agent.services import Services
     from runner.agent.spools import SpoolRow
+    from runner.agent.supervision_types import Known
 
 log = structlog.get_logger()
 
+_ADOPTED = "the supervisor has this run and the journal does not; it goes on, and its end is told"
+ASKED_AT_ONCE = 500
 OUTCOMES = frozenset(str(outcome) for outcome in Outcome)
 
 
@@ -58,6 +64,15 @@ def _start_ticks(pid: int) -> str:
     return stat.rpartition(")")[2].split()[19]
 
 
+def _latest(keys: Iterable[str]) -> dict[str, int]:
+    """The last attempt of each execution among these keys."""
+    found: dict[str, int] = {}
+    for key in keys:
+        execution, _, attempt = key.rpartition("/")
+        found[execution] = max(found.get(execution, 0), int(attempt) if attempt.isdigit() else 0)
+    return found
+
+
 class Reconciler:
     """Used when the agent is connected to the supervisor: `run` once, before anything is received."""
 
@@ -67,23 +82,78 @@ class Reconciler:
 
     async def run(self) -> None:
         services = self._services
+        begun = services.journal.database.begun
         rows = await services.journal.unfinished()
         spools = {row.tag.key: row for row in await services.spools.unsettled(services.owner)}
         known = set(services.link.known_keys())
+        attempts = _latest(known)
         for row in rows:
             execution = self._execution(row)
+            if attempts.get(execution.id, 0) > execution.attempt:
+                # The journal has lost its latest pages: further than the supervisor's knowledge nobody was.
+                execution.attempt, execution.state = attempts[execution.id], State.ACCEPTED
             known.discard(execution.key)
             if row.state == State.ENDED:
                 # Told and committed; only what its message is owed is still to be done.
                 services.spawn(self._forget_message(execution), f"forget {row.run_id}")
                 continue
-            await self._resume(Run(services, execution), row, spools.pop(execution.key, None))
+            await self._resume(Run(services, execution), spools.pop(execution.key, None))
         for spool in spools.values():
             await self._ship_rest(spool)
-        if known:
-            # Ended and committed, but the agent died before it said so to the supervisor.
-            log.info("supervisor_told", runs=len(known))
-            services.link.acknowledge(sorted(known))
+        if services.journal.database.begun != begun:
+            # The journal was put aside while it was read, and the new one began with what was taken over by then.
+            await services.journal.database.write(*services.remembered())
+        await self._compare([there for key in sorted(known) if (there := services.link.knows(key)) is not None])
+
+    async def _compare(self, known: Sequence[Known]) -> None:
+        """What the supervisor has beside what the journal has as unfinished.
+
+        Mostly ends that are in the journal, of which it was not told any more. Of the others this journal knows
+        nothing: the one that did was lost, or is damaged. What lives is never forgotten, whatever the journal says.
+        """
+        services = self._services
+        rows: dict[str, RunRow] = {}
+        executions = [there.key.rpartition("/")[0] for there in known]
+        for start in range(0, len(executions), ASKED_AT_ONCE):
+            for row in await services.journal.of(executions[start : start + ASKED_AT_ONCE]):
+                rows[row.execution] = row
+        done = []
+        # What lives comes last: it has the run id, where an earlier execution of the run is still to be told.
+        for there in sorted(known, key=lambda there: (there.exit is None, there.key)):
+            found = rows.get(there.key.rpartition("/")[0])
+            if found is not None and (there.exit is not None or found.state != State.ENDED):
+                done.append(there.key)
+            else:
+                await self._adopt(there, found)
+        if done:
+            log.info("supervisor_told", runs=len(done))
+            services.link.acknowledge(done)
+
+    async def _adopt(self, there: Known, row: RunRow | None) -> None:
+        """Answer for a run that only the supervisor knows of, or that the journal takes for ended while it lives."""
+        services = self._services
+        if row is None:
+            execution = adopted(there, services.config, services.source, services.instance())
+        else:
+            execution = self._execution(row)
+            execution.state, execution.attempt = State.ACCEPTED, int(there.key.rpartition("/")[2])
+        execution.owner = services.owner
+        log.warning(
+            "run_adopted",
+            run_id=execution.run_id,
+            job=execution.job.job,
+            alive=there.exit is None,
+            detail=_ADOPTED,
+        )
+        run = Run(services, execution)
+        spool = spool_of(there, execution, run.tag(), run.secrets())
+        if row is None:
+            await services.journal.accept(execution)
+        await services.spools.opened(spool.tag, spool.secrets, spool.rules)
+        await self._resume(run, spool)
+        if every := services.config.results.heartbeat:
+            # As many as can have been sent.
+            execution.sequence += 1 + int(max(0.0, services.now() - there.started_at) / every)
 
     async def adopt(self, owner: str) -> None:
         """Answer for a process that is gone. Its job was tied to it, so it has ended, and nobody knows how."""
@@ -149,10 +219,10 @@ class Reconciler:
             reason=row.reason,
         )
 
-    async def _resume(self, run: Run, row: RunRow, spool: SpoolRow | None) -> None:
+    async def _resume(self, run: Run, spool: SpoolRow | None) -> None:
         services, execution = self._services, run.execution
         there = services.link.knows(execution.key)
-        reachable = row.supervisor == services.instance() and row.boot_id == services.source.host.boot_id
+        reachable = execution.supervisor == services.instance() and execution.boot_id == services.source.host.boot_id
         if execution.state is State.ACCEPTED and there is None and reachable:
             # Never started: the supervisor is the one that would have been told, and was not.
             if execution.lease is not None and execution.lease.until <= self._now:
@@ -160,7 +230,7 @@ class Reconciler:
                 return
             services.roster.add(run)
             self._keep(execution)
-            run.task = services.spawn(run.execute(), f"run {row.run_id}")
+            run.task = services.spawn(run.execute(), f"run {execution.run_id}")
             return
         untold = execution.state is State.ACCEPTED
         if untold:
@@ -173,10 +243,16 @@ class Reconciler:
                 services.shipper.learn(execution.key, there.secrets)
                 if untold and not (there.exit and there.exit.start_error):
                     run.say_started(there.as_started())
-        log.info("run_resumed", run_id=row.run_id, job=row.job, state=execution.state, known=there is not None)
+        log.info(
+            "run_resumed",
+            run_id=execution.run_id,
+            job=execution.job.job,
+            state=execution.state,
+            known=there is not None,
+        )
         services.roster.add(run)
         self._keep(execution)
-        run.task = services.spawn(run.resume(), f"run {row.run_id}")
+        run.task = services.spawn(run.resume(), f"run {execution.run_id}")
 
     async def _follow(self, run: Run, spool: SpoolRow | None) -> None:
         """Let the shipper go on with the output of an attempt that may still write."""

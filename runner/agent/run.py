@@ -152,7 +152,7 @@ class Run:
         execution.started_at = services.now()
         try:
             self._live = True
-            spec = spec_of(execution, services.config, self._environment()[0], tied=services.tied)
+            spec = spec_of(execution, services.config, self._environment()[0], tag, tied=services.tied)
             started = await services.link.start(spec, spool_fd, self._stopping)
         except Lost:
             return None

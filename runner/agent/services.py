@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runner.agent.pausing import Pausing
     from runner.agent.reload import Reload
     from runner.agent.roster import Roster
+    from runner.agent.rows import Statement
     from runner.agent.spools import Spools
     from runner.aws.sqs import Received
     from runner.config import Config
@@ -74,6 +75,12 @@ class Services:
         if events:
             committed.add_done_callback(lambda _: self.outbox.committed(len(events)))
         return committed
+
+    def remembered(self) -> list[Statement]:
+        """All that this process answers for: what a journal begins with that is begun in the place of a lost one."""
+        self.outbox.rescan()  # the new one counts its events from one
+        statements = self.journal.whole((run.execution for run in self.roster.all()), self.outbox.undelivered)
+        return statements + self.spools.whole(self.shipper.followed)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self.tasks.create_task(work, name=name)

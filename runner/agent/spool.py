@@ -93,6 +93,19 @@ def size_of(path: Path) -> int:
         return 0
 
 
+def first_data(path: Path, offset: int) -> int:
+    """Where there is data from this offset on; `offset` itself at the end of the file. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return offset
+        raise
+    finally:
+        os.close(descriptor)
+
+
 def punch(path: Path, start: int, end: int) -> int:
     """Give the disk back the whole blocks in [start, end); returns up to where. Raises OSError.
 

@@ -13,9 +13,10 @@ from runner.sinks import Tag
 if TYPE_CHECKING:
     import asyncio
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from runner.agent.database import Database
+    from runner.agent.follow import Followed
     from runner.agent.rows import Statement
 
 
@@ -90,6 +91,16 @@ class Spools:
     def removed(self, keys: Sequence[str]) -> asyncio.Future[None]:
         return self._database.write(*((_REMOVED, (key,)) for key in keys))
 
+    def whole(self, outputs: Iterable[Followed]) -> list[Statement]:
+        """All that is to be known of these, for a journal that begins anew."""
+        statements: list[Statement] = []
+        for output in outputs:
+            statements.append((_OPENED, (output.key, _described(output.tag, sorted(output.secrets), output.rules))))
+            if output.ended is not None:
+                statements.append((_ENDED, (output.key, json.dumps(output.ended.to_json()))))
+            statements += [_place(entry) for entry in output.places()]
+        return statements
+
     def unsettled(self, owner: str) -> asyncio.Future[list[SpoolRow]]:
         """Those to go on with, but for the runs of others: a run-once beside us ships its own."""
         sql = (
@@ -111,9 +122,11 @@ class Spools:
         return self._database.call(work)
 
     def commit(self, entries: Sequence[Committed]) -> asyncio.Future[None]:
-        return self._database.write(
-            *((_OFFSET, (entry.key, entry.sink, entry.offset, json.dumps(dict(entry.state)))) for entry in entries)
-        )
+        return self._database.write(*(_place(entry) for entry in entries))
+
+
+def _place(entry: Committed) -> Statement:
+    return _OFFSET, (entry.key, entry.sink, entry.offset, json.dumps(dict(entry.state)))
 
 
 def _described(tag: Tag, secrets: Sequence[str], rules: Rules) -> str:

@@ -84,7 +84,8 @@ class StartSpec:
     of ``env_files``, and wins over both. ``user`` "" is the supervisor's default. Durations are seconds, None is no
     limit. ``limits`` has any of ``memory`` (bytes), ``cpu`` (cores), ``pids``. ``redact`` are globs of variable
     names whose values in ``env_files`` are wanted back as ``Started.secrets``. A ``tied`` run is stopped, and its
-    record dropped, when this client's connection closes.
+    record dropped, when this client's connection closes. ``note`` is given back with `Known`, unread: what an agent
+    that has lost its journal needs to answer for the run.
     """
 
     key: str
@@ -108,6 +109,7 @@ class StartSpec:
     leftovers: str = "kill"
     redact: tuple[str, ...] = ()
     tied: bool = False
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {name: getattr(self, name) for name in _names(StartSpec)}
@@ -147,7 +149,7 @@ class Known:
     """A run that the supervisor has: alive (``exit`` is None), or ended and not yet acknowledged.
 
     ``pid`` and ``start_ticks`` (field 22 of ``/proc/PID/stat``) name the process, ``start_ticks`` only while it lives;
-    ``bytes`` is the logical size of its spool file so far.
+    ``bytes`` is the logical size of its spool file so far. ``note`` is that of its start; "" from an older supervisor.
     """
 
     key: str
@@ -161,6 +163,7 @@ class Known:
     bytes: int = 0
     secrets: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    note: str = ""
     exit: ExitRecord | None = None
 
     @classmethod

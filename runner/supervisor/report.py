@@ -29,10 +29,13 @@ def started(run: Run) -> dict[str, Any]:
 
 def facts(run: Run) -> dict[str, Any]:
     """The same, for somebody who did not start it."""
-    return {
+    said: dict[str, Any] = {
         **started(run), "job": run.job, "run_id": run.run_id, "start_ticks": run.start_ticks,
         "bytes": run.capture.offset,
     }  # fmt: skip
+    if run.note:
+        said["note"] = run.note
+    return said
 
 
 def exit_record(run: Run, gap: tuple[int, int] | None) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class StartRequest:
 
     __slots__ = (
         "argv", "cwd", "env", "env_files", "grace", "group", "job", "keep_leftovers", "key", "limits", "max_bytes",
-        "nice", "no_output_timeout", "redact", "run_id", "stdin", "stop_signal", "tied", "timeout", "umask", "user",
+        "nice", "no_output_timeout", "note", "redact", "run_id", "stdin", "stop_signal", "tied", "timeout", "umask",
+        "user",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any]) -> None:
@@ -62,6 +63,7 @@ class StartRequest:
         self.limits = _limits(data)
         self.keep_leftovers = _one_of(data, "leftovers", "kill", ("kill", "keep")) == "keep"
         self.redact = texts(data, "redact")
+        self.note = text(data, "note", "")
         self.tied = data.get("tied") is True
 
 

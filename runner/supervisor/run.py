@@ -69,6 +69,7 @@ class Run:
         "last_output",
         "leftovers",
         "no_output_timeout",
+        "note",
         "on_failure",
         "owner",
         "pid",
@@ -95,6 +96,7 @@ class Run:
         self.grace, self.stop_signal = request.grace, STOP_SIGNALS[request.stop_signal]
         self.keep = request.keep_leftovers
         self.tied = False
+        self.note = request.note  # the client's own words on it, for its successor
         self.announced = False  # whether its start has been answered, so that its end is news
         self.on_failure: Callable[[Run], None] | None = None
         self.place, self.capture = place, capture

@@ -10,41 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from executions import JOB, NOW, event, execution
 
 from runner.agent import database as database_module
 from runner.agent.database import Database
 from runner.agent.execution import Execution, MessageState, State
 from runner.agent.journal import DAY_S, RETENTION_S, Journal
-from runner.agent.lease import Lease
 from runner.errors import JournalError
-from runner.protocol.event import Event
 from runner.protocol.job import Job, Limits, Retries, Success
 from runner.protocol.outcome import Outcome, Verdict
 
-NOW = 1_800_000_000.0
 V1 = Path(__file__).parent.parent / "contract" / "journals" / "v1.sql"
-JOB = Job(job="backup", run_id="b-1", argv=("true",), command="true", labels={"team": "ops"})
-
-
-def execution(run_id: str = "b-1", **changes: object) -> Execution:
-    lease = Lease("m-1", run_id, "receipt", 1, 100.0, 220.0, 120.0)
-    made = Execution(
-        job=replace(JOB, run_id=run_id),
-        message_id="m-1",
-        delivery=1,
-        sent_at=NOW - 5,
-        accepted_at=NOW,
-        boot_id="boot",
-        message=MessageState.LEASED,
-        lease=lease,
-    )
-    for name, value in changes.items():
-        setattr(made, name, value)
-    return made
-
-
-def event(id_: str = "e/1/finished", body: str = '{"a":1}') -> Event:
-    return Event(id=id_, type="cron-runner.run.finished", body=body, subject="b-1")
 
 
 def end(run: Execution, outcome: Outcome = Outcome.SUCCEEDED) -> None:
@@ -88,7 +64,7 @@ async def test_a_faulty_write_fails_alone(tmp_path: Path) -> None:
         journal.accept(execution("r-1")),
         database.write(("INSERT INTO nowhere VALUES (1)", ())),
         journal.accept(run),
-        journal.accept(run),
+        database.write(("INSERT INTO spools VALUES (NULL, '', NULL)", ())),
     ]
     results = await asyncio.gather(*written, return_exceptions=True)
     assert results[0] is None

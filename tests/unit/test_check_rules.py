@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.agent.admission import HostLoad, terms
-from runner.agent.database import open_connection
+from runner.agent.journal_file import open_connection
 from runner.agent.supervision_types import Hello
 from runner.aws.identity import Credentials, Identity
 from runner.aws.messages import QueueFacts, Redrive
