@@ -169,5 +169,5 @@ def _judge_journal(path: Path, size: int, connection: sqlite3.Connection) -> Fin
 
 
 def _broken(path: Path, why: str) -> Finding:
-    remedy = "the agent puts the file aside as soon as it reads there, and begins a new one; restart it to have it do so"
+    remedy = "the agent puts the file aside as soon as it reads there, and begins a new one: restart it for that"
     return failed("journal", f"{path} is damaged: {why}", remedy)
