@@ -20,7 +20,7 @@ from runner.control.schedule import parse_schedule
 from runner.control.zones import changes, zone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from zoneinfo import ZoneInfo
 
 _RANGES: Final = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
@@ -124,14 +124,10 @@ def _shown(minutes: list[int]) -> list[str]:
     return [f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%dT%H:%MZ}" for minute in minutes[:4]]
 
 
-def changing(first: int, last: int) -> list[tuple[str, int]]:
-    """Each change of each zone's clock in these years: (zone, unix seconds)."""
-    return list(_changing(first, last))
-
-
-def _changing(first: int, last: int) -> Iterator[tuple[str, int]]:
+def changing(names: Iterable[str], first: int, last: int) -> Iterator[tuple[str, int]]:
+    """Each change of these zones' clocks in these years: (zone, unix seconds)."""
     end = datetime(last + 1, 1, 1, tzinfo=UTC).timestamp()
-    for name in sorted(available_timezones()):
+    for name in names:
         for change in changes(zone(name), datetime(first, 1, 1, tzinfo=UTC).timestamp()):
             if change.at >= end:
                 break
@@ -147,7 +143,7 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=4, help="lines tried at each change of each zone")
     args = parser.parse_args()
     draw = random.Random(args.seed)
-    places = changing(args.first, args.first + args.years - 1)
+    places = list(changing(sorted(available_timezones()), args.first, args.first + args.years - 1))
     found = [said for name, at in places for _ in range(args.each) if (said := difference(random_line(draw), name, at))]
     sys.stdout.write("".join(f"{said}\n" for said in found))
     count = len(places) * args.each
