@@ -67,6 +67,9 @@ class Link:
         except SupervisorUnavailable:
             await supervision.close()
             raise
+        except StartRefused as error:  # for want of descriptors or memory: it passes
+            await supervision.close()
+            raise SupervisorUnavailable(str(error)) from error
         if self.hello is not None and hello.instance != self.hello.instance:
             log.error(
                 "supervisor_replaced", was=self.hello.instance, now=hello.instance, pid=hello.pid, detail=_REPLACED
@@ -230,7 +233,7 @@ class Link:
             return {}
         try:
             return await self._supervision.usage()
-        except SupervisorUnavailable:
+        except (SupervisorUnavailable, StartRefused):
             return {}
 
 

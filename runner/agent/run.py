@@ -300,6 +300,7 @@ class Run:
             outcome=verdict.outcome,
             reason=execution.reason,
             will_retry=will_retry,
+            **({"faults": list(record.faults)} if record is not None and record.faults else {}),
         )
         return accepted
 

@@ -14,6 +14,8 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 import runner
 from runner.agent.supervision_launch import Finder
 from runner.agent.supervision_types import ExitRecord, Hello, Known, Started, StartSpec, Usage
@@ -34,6 +36,8 @@ __all__ = [
     "Usage",
 ]
 
+log = structlog.get_logger()
+
 # Named, as `Supervision.list` hides the builtin in its class.
 Arguments = list[str]
 Bytes = list[bytes]
@@ -44,6 +48,7 @@ LINGER = 60.0
 _ANSWER_WITHIN = 60.0
 _FDS_PER_MESSAGE = 200  # the kernel takes 253 (SCM_MAX_FD)
 _PIECE = 256 << 10
+_DROPPED = "processes that the run was to leave behind print after its end: such output is counted, and not kept"
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -259,6 +264,9 @@ class Supervision:
             self._on_exit(ExitRecord.from_json(frame["record"]))
         elif notice == "output":
             self._on_output(frame["sizes"])
+        elif notice == "leftover_output":
+            said = {name: frame.get(name) for name in ("job", "run_id", "bytes")}
+            log.warning("leftover_output_dropped", **said, detail=_DROPPED)
         elif notice is None:
             answer = self._waiting.pop(frame.get("id", 0), None)
             if answer is None or answer.done():

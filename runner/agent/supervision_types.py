@@ -37,6 +37,7 @@ class ExitRecord:
     the wall clock does not reach it. ``bytes_total`` is all that the job wrote = ``bytes_written`` (the logical size
     of the spool file) + ``disk_full_dropped``; ``gap`` is the [start, end) of the file that was given up for
     ``max_bytes`` and now is a hole; ``bytes_dropped`` = the gap's length + ``disk_full_dropped``.
+    ``faults`` says in words what the system refused on the way: the run ended all the same.
     """
 
     key: str
@@ -60,6 +61,7 @@ class ExitRecord:
     bytes_dropped: int = 0
     gap: tuple[int, int] | None = None
     disk_full_dropped: int = 0
+    faults: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -70,6 +72,7 @@ class ExitRecord:
         if known.get("gap") is not None:
             start, end = known["gap"]
             known["gap"] = (int(start), int(end))
+        known["faults"] = tuple(known.get("faults") or ())
         return cls(**known)
 
     def to_json(self) -> dict[str, Any]:

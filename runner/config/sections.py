@@ -199,7 +199,8 @@ class Run:
     leftovers: Literal["kill", "keep"] = setting(
         "kill",
         one_of("kill", "keep"),
-        "What happens to processes that a job leaves behind when its main process has ended.",
+        "What happens to processes that a job leaves behind when its main process has ended. What those that are kept"
+        " print later is counted, and not kept.",
     )
 
 

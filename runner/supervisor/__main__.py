@@ -17,10 +17,12 @@ import sys
 
 from runner import __version__
 from runner.supervisor import command, handover, notify, options, users
-from runner.supervisor.loop import now
+from runner.supervisor.failing import say
+from runner.supervisor.loop import guarded, now
 from runner.supervisor.placement import Placement, identity_of
 from runner.supervisor.policy import NOTHING_INHERITED, Policy, PolicyError
 from runner.supervisor.server import Supervisor
+from runner.supervisor.wire import close_all
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
@@ -52,10 +54,10 @@ def main(arguments: list[str] | None = None) -> None:
         policy = Policy(chosen.config, os.environ, inherited=inherited)
     except options.UsageError as error:
         sys.stderr.write(options.USAGE)
-        _say(str(error))
+        say(str(error))
         sys.exit(EX_USAGE)
     except PolicyError as error:
-        _say(str(error))
+        say(str(error))
         sys.exit(EX_CONFIG)
     sys.exit(Program(chosen, policy).run(state))
 
@@ -74,14 +76,9 @@ def _try_out(chosen: options.Options) -> int:
         if placement.cgroups is None and any(run["cgroup"] for run in inherited.supervisor["runs"]):
             raise LookupError(f"runs are in cgroups; {'; '.join(placement.warnings)}")  # noqa: TRY301 - as the others
     except Exception as error:  # noqa: BLE001 - whatever it is, it would end the one who asks and orphan its jobs
-        _say(f"cannot take over the state of {chosen.socket}: {type(error).__name__}: {error}")
+        say(f"cannot take over the state of {chosen.socket}: {type(error).__name__}: {error}")
         return EX_TEMPFAIL if isinstance(error, MemoryError | OSError) else EX_SOFTWARE
     return EX_OK
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"cron-runner-supervisor: {text}\n")
-    sys.stderr.flush()
 
 
 class Inherited:
@@ -117,7 +114,7 @@ class Program:
             pass
         if state is None:
             if not self._take_lock():
-                _say(f"cannot serve {self._path}: another supervisor does; stop that one first")
+                say(f"cannot serve {self._path}: another supervisor does; stop that one first")
                 return EX_TEMPFAIL
             listener, instance = self._listen(), os.urandom(8).hex()
         else:
@@ -136,7 +133,10 @@ class Program:
         command.descriptors.raise_()
         supervisor.records.load()
         spare = {run.place.path for run in supervisor.runs.values() if hasattr(run.place, "path")}
-        supervisor.placement.clear(spare, taken_over=state is not None)
+        if state is None:
+            supervisor.placement.clear(spare, taken_over=False)
+        else:  # the jobs that go on under us are more than what could not be cleared
+            guarded(lambda: supervisor.placement.clear(spare, taken_over=True))
         if self._options.agent and not self._agent:
             self._start_agent()
         if self._agent:
@@ -194,7 +194,7 @@ class Program:
         try:
             self._start_agent()
         except OSError as error:
-            _say(f"cannot start the agent: {error}; trying again")
+            say(f"cannot start the agent: {error}; trying again")
             self._supervisor.loop.at(now() + _AGENT_AGAIN, self._start_agent_again)
 
     def _on_signal(self, number: int) -> None:
@@ -218,7 +218,7 @@ class Program:
             elif os.waitstatus_to_exitcode(status) == EX_TEMPFAIL:
                 self._replace_later("see above")
             else:
-                _say("cannot replace myself: the new code does not start (see above); going on with the old")
+                say("cannot replace myself: the new code does not start (see above); going on with the old")
                 self._again_after = _REPLACE_AGAIN
                 self._asked = min(self._asked - 1, 1)
                 if self._asked:  # meanwhile: it may have been mended since
@@ -227,7 +227,7 @@ class Program:
             self._agent = 0
             code = os.waitstatus_to_exitcode(status)
             if not self._ending and (code < 0 or (code > 0 and self._supervisor.runs)):
-                _say(f"the agent ended with status {code}; starting it again, its jobs go on")
+                say(f"the agent ended with status {code}; starting it again, its jobs go on")
                 self._supervisor.loop.at(now() + _AGENT_AGAIN, self._start_agent_again)
                 return
             self._status = code if code >= 0 else 128 - code
@@ -243,7 +243,7 @@ class Program:
             try:
                 self._probe = handover.probe(fd)
             finally:
-                os.close(fd)
+                close_all([fd])
         except OSError as error:
             self._replace_later(str(error))
         else:
@@ -252,7 +252,7 @@ class Program:
     def _replace_later(self, why: str) -> None:
         """What is in the way may pass, as a lack of memory does: whoever asked for new code is not to ask again."""
         if self._again_after == _REPLACE_AGAIN:
-            _say(f"cannot replace myself now: {why}; going on with the old code, and trying again")
+            say(f"cannot replace myself now: {why}; going on with the old code, and trying again")
         self._later = self._supervisor.loop.at(now() + self._again_after, self._try_new_code)
         self._again_after = min(self._again_after * 2, _REPLACE_AGAIN_MOST)
 
@@ -274,7 +274,7 @@ class Program:
             handover.replace(kept[-1])
         except OSError as error:
             handover.inherit(kept, False)
-            os.close(kept[-1])
+            close_all(kept[-1:])
             self._replace_later(str(error))
 
     def _state(self) -> dict[str, Any]:

@@ -6,35 +6,40 @@ Killing needs no controllers; limits and exact accounts do.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
+from collections import deque
 
 from runner.supervisor import processes
 from runner.supervisor.delegation import write
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from runner.supervisor.delegation import Delegation
 
 _CPU_PERIOD = 100_000  # microseconds, the kernel's default
 _CLEAR_WITHIN = 5.0
+_SWEPT_AT_ONCE = 100
 
 
 class CgroupPlace:
     """One run's cgroup."""
 
-    __slots__ = ("_account", "_delegation", "_oom", "_removed", "main", "path")
+    __slots__ = ("_account", "_delegation", "_leave", "_oom", "_removed", "home", "main", "path")
 
-    def __init__(self, delegation: Delegation, path: str) -> None:
-        self._delegation = delegation
+    def __init__(self, delegation: Delegation, path: str, leave: Callable[[str], None] = lambda _path: None) -> None:
+        """``leave`` is told at the end of the run if the cgroup could not be removed."""
+        self._delegation, self._leave = delegation, leave
         self._account: dict[str, float | int] = {}
         self._oom = False
         self._removed = False
         self.path = path
         self.main = 0
+        self.home: Callable[[], None] | None = None  # while the supervisor could not step back out of it
 
     def started(self, pid: int) -> None:
         self.main = pid
@@ -72,32 +77,40 @@ class CgroupPlace:
         return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def gone(self) -> bool:
-        """Whether no process is left; then the cgroup has been removed too."""
+        """Whether no process is left; then the cgroup has been removed too, as far as it can be."""
         if self.main:
             return False
+        if self._removed:
+            return True
+        self._step_out()
         if "memory" in self._delegation.controllers:
             if _populated(self.path):
                 return False
             self._read_account()
         self._removed = _remove(self.path)
-        return self._removed
+        return self._removed or not _populated(self.path)
 
     def kill(self) -> None:
+        self._step_out()  # or we would be killed with it
         try:
             write(self.path, "cgroup.kill", "1")
         except FileNotFoundError:  # Linux before 5.14, or the cgroup has gone
             with contextlib.suppress(OSError):
                 write(self.path, "cgroup.freeze", "1")
-            for item in self._members():
-                processes.send(item, signal.SIGKILL)
-            with contextlib.suppress(OSError):
-                write(self.path, "cgroup.freeze", "0")
+            try:
+                processes.send(self._members(), signal.SIGKILL)
+            finally:
+                with contextlib.suppress(OSError):
+                    write(self.path, "cgroup.freeze", "0")
+
+    def _step_out(self) -> None:
+        if self.home is not None:
+            self.home()
+            self.home = None
 
     def signal(self, number: int) -> int:
         members = self._members()
-        for item in members:
-            processes.send(item, number)
-            processes.send(item, signal.SIGCONT)
+        processes.send(members, number, signal.SIGCONT)
         return len(members)
 
     def count(self) -> int:
@@ -105,13 +118,13 @@ class CgroupPlace:
 
     def _members(self) -> list[processes.Process]:
         """The living processes. Pid 0 is one of another pid namespace: it can only be killed with the cgroup."""
-        pids = {int(pid) for path in _tree(self.path) for pid in _content(path, "cgroup.procs").split()}
+        pids = {int(pid) for path in _tree(self.path) for pid in _known(path, "cgroup.procs").split()}
         found = (processes.process(pid) for pid in pids if pid and pid != os.getpid())
         return [item for item in found if item is not None and item.alive]
 
     def usage(self, _seen: object = None) -> Mapping[str, float | int]:
         total = processes.usage(self._members())
-        cpu = _table(self.path, "cpu.stat")
+        cpu = _table(_content(self.path, "cpu.stat"))
         if "user_usec" in cpu:  # also what has ended; without the cpu controller too
             total["cpu_user_s"], total["cpu_system_s"] = cpu["user_usec"] / 1e6, cpu["system_usec"] / 1e6
         memory = _content(self.path, "memory.current")
@@ -120,9 +133,9 @@ class CgroupPlace:
         return total
 
     def _read_account(self) -> None:
-        cpu = _table(self.path, "cpu.stat")
+        cpu = _table(_content(self.path, "cpu.stat"))
         peak = _content(self.path, "memory.peak")
-        self._oom = _table(self.path, "memory.events").get("oom_kill", 0) > 0
+        self._oom = _table(_content(self.path, "memory.events")).get("oom_kill", 0) > 0
         if "user_usec" in cpu:
             self._account["cpu_user_s"] = cpu["user_usec"] / 1e6
             self._account["cpu_system_s"] = cpu["system_usec"] / 1e6
@@ -136,38 +149,54 @@ class CgroupPlace:
         return self._oom
 
     def remove(self) -> None:
-        if not self._removed:  # with leftovers that are kept, or without a process
-            _remove(self.path)
+        if self._removed:
+            return
+        with contextlib.suppress(OSError):  # then it is `CgroupPlacement.sweep` that takes it away
+            self._removed = _remove(self.path)
+        if not self._removed:  # with leftovers that are kept
+            self._leave(self.path)
+
+
+def _known(path: str, name: str) -> bytes:
+    """A file of a cgroup that may have gone: then nothing. Raises OSError where it cannot be read at this moment."""
+    try:
+        return processes.read(f"{path}/{name}")
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):  # the last: a threaded cgroup
+            return b""
+        raise
 
 
 def _content(path: str, name: str) -> bytes:
+    """The same for what is only told: nothing where it cannot be read."""
     try:
         return processes.read(f"{path}/{name}")
     except OSError:
         return b""
 
 
-def _table(path: str, name: str) -> dict[str, int]:
+def _table(content: bytes) -> dict[str, int]:
     """A flat keyed file: ``name value`` lines."""
-    pairs = (line.split() for line in _content(path, name).decode("ascii").splitlines())
+    pairs = (line.split() for line in content.decode("ascii").splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
 
 
 def _populated(path: str) -> bool:
-    return _table(path, "cgroup.events").get("populated", 0) != 0
+    return _table(_known(path, "cgroup.events")).get("populated", 0) != 0
 
 
 def _tree(path: str) -> list[str]:
-    """The cgroup and those below it, parents first."""
+    """The cgroup and those below it, parents first. Raises OSError where it cannot be seen at this moment."""
     found = [path]
     for parent in found:
-        with contextlib.suppress(OSError), os.scandir(parent) as entries:
+        with contextlib.suppress(FileNotFoundError), os.scandir(parent) as entries:
             found += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
     return found
 
 
 def _remove(path: str) -> bool:
-    """Remove the cgroup and those that a job made in it; false while there is a process in one of them."""
+    """Remove the cgroup and those that a job made in it; false while there is a process in one of them, or it cannot
+    be removed for another reason. Raises OSError where neither can be known."""
     try:
         os.rmdir(path)  # noqa: PTH106 - no pathlib here
     except FileNotFoundError:
@@ -178,7 +207,11 @@ def _remove(path: str) -> bool:
         for directory in reversed(_tree(path)):
             with contextlib.suppress(OSError):
                 os.rmdir(directory)  # noqa: PTH106 - as above
-        return not os.path.isdir(path)  # noqa: PTH112 - as above
+        try:
+            os.stat(path)  # noqa: PTH116 - as above
+        except FileNotFoundError:
+            return True
+        return False
     return True
 
 
@@ -190,7 +223,7 @@ class CgroupPlacement:
     def __init__(self, delegation: Delegation) -> None:
         self.delegation = delegation
         self.made = 0
-        self._kept: list[str] = []
+        self._left: deque[str] = deque()  # cgroups of runs that have ended, with something in them or not removable
 
     @property
     def controllers(self) -> tuple[str, ...]:
@@ -198,7 +231,6 @@ class CgroupPlacement:
 
     def make(self, *, keep: bool) -> CgroupPlace:
         """A cgroup for one run. Raises OSError. What is meant to be left behind is left by `clear` too."""
-        self._kept = [path for path in self._kept if not _remove(path)]
         while True:
             self.made += 1
             path = f"{self.delegation.base}/{'keep' if keep else 'run'}-{os.getpid()}-{self.made}"
@@ -206,33 +238,54 @@ class CgroupPlacement:
                 os.mkdir(path)  # noqa: PTH102 - no pathlib here
             except FileExistsError:  # kept leftovers of one before us with our pid, which is always 1 in a container
                 continue
-            break
-        if keep:
-            self._kept.append(path)
-        return CgroupPlace(self.delegation, path)
+            return self.adopt(path)
 
     def adopt(self, path: str) -> CgroupPlace:
         """A run's cgroup from before self-replacement."""
-        return CgroupPlace(self.delegation, path)
+        return CgroupPlace(self.delegation, path, self._left.append)
+
+    @property
+    def left(self) -> int:
+        """How many cgroups are to be taken away when they are empty."""
+        return len(self._left)
+
+    def sweep(self) -> None:
+        """Look at some of those that were left, and take away what is empty."""
+        for _ in range(min(len(self._left), _SWEPT_AT_ONCE)):
+            path = self._left.popleft()
+            try:
+                removed = _remove(path)
+            except OSError:
+                removed = False
+            if not removed:
+                self._left.append(path)
 
     def clear(self, spare: set[str]) -> None:
         """Kill the runs of a supervisor that died: nobody answers for them any more, and they may be run again."""
         with os.scandir(self.delegation.base) as entries:
             old = [entry.path for entry in entries if entry.is_dir() and entry.name.startswith(("run-", "keep-"))]
         old = [path for path in old if path not in spare]
-        for path in old:
-            if "/keep-" in path:
-                _remove(path)
-            else:
-                CgroupPlace(self.delegation, path).kill()
+        self._left += [path for path in old if "/keep-" in path]
+        old = [path for path in old if "/run-" in path]
         until = time.monotonic() + _CLEAR_WITHIN
-        while not all(_remove(path) for path in old if "/run-" in path) and time.monotonic() < until:
+        while (old := [path for path in old if not self._cleared(path)]) and time.monotonic() < until:
             time.sleep(0.01)
+        self._left += old
+
+    def _cleared(self, path: str) -> bool:
+        try:
+            if _remove(path):
+                return True
+            self.adopt(path).kill()
+        except OSError:
+            return False
+        return False
 
     def close(self) -> None:
         """At the supervisor's end."""
         if self.delegation.temporary:
-            for path in self._kept:
-                _remove(path)
+            for path in self._left:
+                with contextlib.suppress(OSError):
+                    _remove(path)
             with contextlib.suppress(OSError):
                 os.rmdir(self.delegation.base)  # noqa: PTH106 - no pathlib here

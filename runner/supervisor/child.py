@@ -118,7 +118,10 @@ def read_report(data: bytes) -> tuple[list[str], SpawnError | None]:
     """What the child said before it was the job: the secrets of its environment files, and why it failed."""
     secrets: list[str] = []
     for line in data.splitlines():
-        said = json.loads(line)
+        try:
+            said = json.loads(line)
+        except ValueError:  # it was killed while it wrote
+            continue
         secrets += said.get("secrets", [])
         if "error" in said:
             return secrets, SpawnError(*said["error"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 from runner.supervisor.loop import READ, WRITE, Loop, now
 from runner.supervisor.users import peer_allowed
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_CLIENTS = 64
 _ACCEPT_AGAIN = 1.0
+_FLUSH_AGAIN = 0.05
 _PAUSE_AT = 1 << 20  # bytes a client has not read, at which no more of its requests are read
 # A start takes most of a millisecond, and they come in dozens. After so long the loop has its turn: deadlines, ends,
 # and the answers that there are already, on which the agent works while we go on.
@@ -59,10 +61,15 @@ class Clients:
             self._loop.unwatch(self._listener.fileno())
             self._loop.at(now() + _ACCEPT_AGAIN, self._listen)
             return
-        client = Connection(sock)
+        try:
+            client = Connection(sock)
+        except OSError:  # who it is cannot be known now: it connects again
+            with contextlib.suppress(OSError):
+                sock.close()
+            return
         if len(self._connected) >= MOST_CLIENTS or not peer_allowed(client.peer_uid, client.peer_gids):
             client.send({"ok": False, "code": "refused", "error": "cannot talk to this user; see the supervisor's log"})
-            with contextlib.suppress(Hangup):
+            with contextlib.suppress(Hangup, OSError):
                 client.flush()
             client.close()
             return
@@ -82,7 +89,7 @@ class Clients:
             self.drop(client)
         except ProtocolError as error:
             self.tell(client, {"ok": False, "code": "protocol", "error": str(error)})
-            with contextlib.suppress(Hangup):
+            with contextlib.suppress(Hangup, OSError):
                 client.flush()
             self.drop(client)
         else:
@@ -131,14 +138,24 @@ class Clients:
         dirty, self._dirty = self._dirty, {}
         for fd, client in dirty.items():
             try:
-                client.flush()
-            except Hangup:
-                if client.requests:
-                    self._dirty[fd] = client  # dropped after them
-                else:
-                    self.drop(client)
-                continue
-            wanted = READ if not client.pending else WRITE if client.pending > _PAUSE_AT else READ | WRITE
-            if wanted != client.wanted:
-                self._loop.change(fd, wanted)
-                client.wanted = wanted
+                self._flush(fd, client)
+            except OSError:  # a lack that passes
+                self._loop.at(now() + _FLUSH_AGAIN, partial(self._dirty_again, client))
+
+    def _dirty_again(self, client: Connection) -> None:
+        if client.sock.fileno() >= 0:
+            self._dirty[client.sock.fileno()] = client
+
+    def _flush(self, fd: int, client: Connection) -> None:
+        try:
+            client.flush()
+        except Hangup:
+            if client.requests:
+                self._dirty[fd] = client  # dropped after them
+            else:
+                self.drop(client)
+            return
+        wanted = READ if not client.pending else WRITE if client.pending > _PAUSE_AT else READ | WRITE
+        if wanted != client.wanted:
+            self._loop.change(fd, wanted)
+            client.wanted = wanted

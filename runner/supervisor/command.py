@@ -7,6 +7,8 @@ import os
 import resource
 import signal
 
+from runner.supervisor.wire import close_all
+
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,9 +93,7 @@ class Command:
 
     def close(self) -> None:
         """Close the ends that were made for the child."""
-        for fd in (self.output, self.stdin, self.cgroup):
-            if fd is not None:
-                os.close(fd)
+        close_all([fd for fd in (self.output, self.stdin, self.cgroup) if fd is not None])
 
     def environment(self) -> dict[bytes, bytes]:
         return {encoded(name): encoded(value) for name, value in (self.env | dict(self.overrides)).items()}

@@ -18,6 +18,7 @@ from runner.supervisor.capture import Capture
 from runner.supervisor.placement import cgroup_path
 from runner.supervisor.request import STOP_SIGNALS, StartRequest
 from runner.supervisor.run import Run
+from runner.supervisor.wire import close_all
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _RUN_FIELDS = (
     "pid", "user", "warnings", "secrets", "started_at", "started_boottime", "start_error",
     "wait_status", "usage", "ended_at", "cause", "cause_detail", "leftovers", "last_output", "kill_at", "killing",
-    "asked", "announced",
+    "asked", "announced", "faults",
 )  # fmt: skip
 _SIGNAL_NAMES = {number: name for name, number in STOP_SIGNALS.items()}
 
@@ -45,13 +46,14 @@ def dump_run(run: Run) -> dict[str, Any]:
             "note": run.note,
         },
         "owner": run.owner, "cgroup": cgroup_path(run.place), "main": run.place.main, "tied": run.tied,
-        "capture": run.capture.state(), "facts": {name: getattr(run, name) for name in _RUN_FIELDS},
+        "capture": run.capture.state(), "ring": run.capture.ring,
+        "facts": {name: getattr(run, name) for name in _RUN_FIELDS},
     }  # fmt: skip
 
 
 def load_run(state: dict[str, Any], host: Any, placement: Placement) -> Run:
     """The run again. Nothing is done to the world, and with None for ``host`` (a `Host`) nothing can be."""
-    capture = Capture.restored(state["capture"])
+    capture = Capture.restored(state["capture"], state.get("ring"))
     request = StartRequest(state["request"])
     place = placement.restore(request.key, state["cgroup"])
     run = Run(request, state["owner"], host, place, capture)
@@ -71,6 +73,7 @@ class Estate:
         self.made = int(state["made"])
         self.nofile = int(state["nofile"])
         self.discarded: list[int] = [int(fd) for fd in state["discarded"]]
+        self.remnants: list[tuple[int, dict[str, Any]]] = [(fd, entry) for fd, entry in state.get("remnants", ())]
         self.records: list[tuple[str, dict[str, Any]]] = [(owner, entry) for owner, entry in state["records"]]
         self.ties: list[tuple[str, str]] = [(key, owner) for key, owner in state.get("ties", ())]
         self.runs = [load_run(dumped, host, placement) for dumped in state["runs"]]
@@ -96,7 +99,7 @@ def save(state: dict[str, Any]) -> int:
             data = data[os.write(fd, data) :]
         os.lseek(fd, 0, os.SEEK_SET)
     except OSError:
-        os.close(fd)
+        close_all([fd])
         raise
     return fd
 

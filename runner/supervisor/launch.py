@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -11,6 +12,7 @@ from runner.supervisor.capture import Capture
 from runner.supervisor.cgroup import CgroupPlace
 from runner.supervisor.child import read_report
 from runner.supervisor.command import Command
+from runner.supervisor.failing import persistently
 from runner.supervisor.loop import READ, now
 from runner.supervisor.mounts import Mounts
 from runner.supervisor.request import HOME_MARK, MARK, BadRequest, StartRequest
@@ -63,12 +65,17 @@ class Launcher:
             raise
         run = Run(request, owner, self._host, place, Capture(ours, fds.pop(), request.max_bytes))
         run.user, run.warnings = identity.name, warnings
-        command = self._command(request, identity, gid, theirs)
+        command = Command(request.argv, request.cwd, theirs)
         command.stdin = stdin
+        try:
+            self._describe(command, request, identity, gid)
+        except OSError:
+            command.close()
+            run.withdraw()
+            raise
         return run, command
 
-    def _command(self, request: StartRequest, identity: Identity, gid: int, output: int) -> Command:
-        command = Command(request.argv, request.cwd, output)
+    def _describe(self, command: Command, request: StartRequest, identity: Identity, gid: int) -> None:
         command.env = dict(identity.environment)
         # What may stay behind must not be killed by the next supervisor.
         home = {} if request.keep_leftovers else {HOME_MARK: self._identity}
@@ -78,8 +85,7 @@ class Launcher:
         command.processes = self._placement.process_limit(request.limits, identity.uid)
         if identity.uid != os.geteuid() or gid != os.getegid():
             command.uid, command.gid, command.groups = identity.uid, gid, identity.groups
-            os.fchown(output, identity.uid, gid)  # so that the job may open /dev/stdout
-        return command
+            os.fchown(command.output, identity.uid, gid)  # so that the job may open /dev/stdout
 
     def launch(self, run: Run, command: Command, *, limited: bool, started: Callable[[Run], None]) -> None:
         """Make the process. ``started`` is called once it is the job, at once or later; not if it could not be.
@@ -113,15 +119,21 @@ class Launcher:
         return True
 
     def _on_report(self, pid: int) -> None:
-        run, report, data, started = self._pending[pid]
         try:
-            while piece := os.read(report, 65536):
-                data += piece
+            self._read_report(pid)
         except BlockingIOError:
             return
+        self._reported(pid)
+
+    def _read_report(self, pid: int) -> None:
+        _run, report, data, _started = self._pending[pid]
+        while piece := os.read(report, 65536):
+            data += piece
+
+    def _reported(self, pid: int) -> None:
+        run, report, data, started = self._pending.pop(pid)
         self._host.loop.unwatch(report)
-        os.close(report)
-        del self._pending[pid]
+        close_all([report])
         run.secrets, error = read_report(bytes(data))
         if error is not None:
             run.start_error = (error.number, str(error))
@@ -131,7 +143,9 @@ class Launcher:
     def exited(self, pid: int) -> None:
         """The main process was reaped: if it was not the job yet, its report is complete now."""
         if pid in self._pending:
-            self._on_report(pid)
+            with contextlib.suppress(OSError):
+                persistently(lambda: self._read_report(pid))
+            self._reported(pid)
 
 
 def _check_spool(fd: int) -> None:
@@ -144,7 +158,11 @@ def _check_spool(fd: int) -> None:
 def _text_file(text: str) -> int:
     fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
     data = text.encode("utf-8", "surrogateescape")
-    while data:
-        data = data[os.write(fd, data) :]
-    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:
+        close_all([fd])
+        raise
     return fd

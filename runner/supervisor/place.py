@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from runner.supervisor.processes import Snapshot
 
     class Place(Protocol):
-        """One run's cgroup, or its session and what descends from it."""
+        """One run's cgroup, or its session and what descends from it.
+
+        `gone`, `kill`, `signal`, `count` and `usage` raise OSError where they cannot do or know it at this moment.
+        """
 
         main: int
         """Pid of the main process, 0 once it has been reaped."""

@@ -106,8 +106,17 @@ class Placement:
             left = [item for item in processes.everything().values() if processes.marked(item.pid, mark)]
             if not left:
                 return
-            for item in left:
-                processes.send(item, 9)
+            processes.send(left, 9)
+
+    @property
+    def left(self) -> int:
+        """How many cgroups ended runs have left, to be looked at by `sweep`."""
+        return self.cgroups.left if self.cgroups else 0
+
+    def sweep(self) -> None:
+        """Take away what ended runs have left, as far as it is empty."""
+        if self.cgroups is not None:
+            self.cgroups.sweep()
 
     def close(self) -> None:
         if self.cgroups is not None:

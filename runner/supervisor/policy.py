@@ -7,15 +7,14 @@ jobs as nobody but itself.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
 import signal
 import stat
-import sys
 import time
 
+from runner.supervisor.failing import say
 from runner.supervisor.loop import now
 from runner.supervisor.request import BadRequest
 from runner.supervisor.users import Users
@@ -66,7 +65,7 @@ class Policy:
         if fault is not None:
             if inherited is None:
                 raise PolicyError(fault)
-            _say(self.warnings[0])
+            say(self.warnings[0])
 
     @property
     def default(self) -> str:
@@ -105,7 +104,7 @@ class Policy:
             before = self._fault
             fault = self._read(seen, _RUNNING_S)
             if fault != before:
-                _say(self.warnings[0] if fault else f"{self._path} is in force again")
+                say(self.warnings[0] if fault else f"{self._path} is in force again")
 
     def _read(self, seen: tuple[int, ...], patience: float) -> str | None:
         """The fault, if any. ``seen`` was looked at before: a change while it is read is seen by the next look."""
@@ -131,12 +130,6 @@ class Policy:
     def state(self) -> dict[str, Any]:
         """For the successor in this process, which may find the file broken."""
         return {"user": self._user, "allowed": list(self._allowed), "had_file": self._had_file}
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # whoever read it may be gone; the jobs are not
-        sys.stderr.write(f"cron-runner-supervisor: {text}\n")
-        sys.stderr.flush()
 
 
 def _look(path: str | None) -> tuple[int, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import signal
+
+from runner.supervisor.wire import close_all
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+_GONE = (errno.ENOENT, errno.ESRCH)
+_HIDDEN = (errno.EACCES, errno.EPERM)  # by hidepid, or another user's: not for us to see
 _LOOKS = 4  # a parent may also be one that we are not shown: then looking again is no help
 _CHILDREN = f"/proc/self/task/{os.getpid()}/children"
 
@@ -47,16 +51,21 @@ def read(path: str) -> bytes:
         while piece := os.read(fd, 65536):
             data += piece
     finally:
-        os.close(fd)
+        close_all([fd])
     return data
 
 
 def process(pid: int) -> Process | None:
-    """The process, a zombie too; None if there is none."""
+    """The process, a zombie too; None if there is none. Raises OSError where that cannot be known at this moment: what
+    is taken for gone is not killed."""
     try:
         return Process(pid, read(f"/proc/{pid}/stat"))
-    except (OSError, ValueError):
+    except ValueError:
         return None
+    except OSError as error:
+        if error.errno in _GONE or error.errno in _HIDDEN:
+            return None
+        raise
 
 
 def start_ticks(pid: int) -> int:
@@ -90,7 +99,7 @@ def own_children() -> set[int]:
     """Pids of this process's children, zombies included: its own and, to a subreaper, every orphan below it."""
     try:
         return {int(pid) for pid in read(_CHILDREN).split()}
-    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
         me = os.getpid()
         return {item.pid for item in everything().values() if item.parent == me}
 
@@ -121,23 +130,41 @@ class Snapshot:
 
 
 def marked(pid: int, mark: bytes) -> bool:
-    """Whether the process was started with ``NAME=VALUE`` in its environment, as far as it may be read."""
+    """Whether the process was started with ``NAME=VALUE`` in its environment, as far as it may be read. Raises OSError
+    where it cannot be at this moment."""
     try:
         environ = read(f"/proc/{pid}/environ")
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in _GONE or error.errno in _HIDDEN:
+            return False
+        raise
     return environ.startswith(mark + b"\0") or b"\0" + mark + b"\0" in environ
 
 
-def send(target: Process, number: int) -> None:
-    """Signal exactly this process: through a pidfd, after its start time was compared, so never a successor."""
-    with contextlib.suppress(OSError):
-        fd = os.pidfd_open(target.pid)
+def send(targets: Iterable[Process], *numbers: int) -> None:
+    """Signal exactly these processes: each through a pidfd, after its start time was compared, so never a successor.
+
+    Raises the first OSError by which one was not reached that is there; the others have had theirs all the same.
+    """
+    failed: OSError | None = None
+    for target in targets:
         try:
-            if start_ticks(target.pid) == target.start:
+            _send(target, numbers)
+        except OSError as error:
+            if error.errno not in _GONE and error.errno not in _HIDDEN:
+                failed = failed or error
+    if failed is not None:
+        raise failed
+
+
+def _send(target: Process, numbers: Iterable[int]) -> None:
+    fd = os.pidfd_open(target.pid)
+    try:
+        if start_ticks(target.pid) == target.start:
+            for number in numbers:
                 signal.pidfd_send_signal(fd, number)
-        finally:
-            os.close(fd)
+    finally:
+        close_all([fd])
 
 
 def usage(members: Iterable[Process]) -> dict[str, float | int]:

@@ -8,9 +8,13 @@ were acknowledged, which the agent knows and acknowledges again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+
+from runner.supervisor.failing import persistently, say
+from runner.supervisor.wire import close_all
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
@@ -72,7 +76,7 @@ class Records:
 
     def spill_all(self) -> None:
         """Before the supervisor ends: what the disk takes is found by the next one."""
-        if self._fd >= 0:
+        if self._fd >= 0 and self._spilled:
             self._rewrite()
         for key, (owner, entry) in list(self._memory.items()):
             if self._spill(owner, entry):
@@ -87,8 +91,15 @@ class Records:
             self._open(os.O_RDWR)
         except OSError:
             return
-        oldest = time.time() - KEEP
-        with os.fdopen(os.dup(self._fd), "rb") as file:
+        try:
+            self._load(time.time() - KEEP)
+        except OSError as error:  # the jobs that go on under us have no part in it
+            say(f"cannot read all of {self._path}: {error}; some runs that have ended will count as lost")
+            return
+        self._shrink()
+
+    def _load(self, oldest: float) -> None:
+        with open(self._path, "rb") as file:  # noqa: PTH123 - pathlib would cost most of a megabyte
             offset = 0
             for line in file:
                 try:
@@ -99,11 +110,15 @@ class Records:
                 except (ValueError, KeyError, TypeError):
                     pass
                 offset += len(line)
-        self._shrink()
 
     def _open(self, flags: int) -> None:
-        self._fd = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        self._size = os.fstat(self._fd).st_size
+        fd = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            self._size = os.fstat(fd).st_size
+        except OSError:
+            close_all([fd])
+            raise
+        self._fd = fd
 
     def _spill(self, owner: str, entry: dict[str, Any]) -> bool:
         line = json.dumps({"owner": owner, "entry": entry}).encode() + b"\n"
@@ -122,26 +137,37 @@ class Records:
         return True
 
     def _read(self, offset: int, length: int) -> dict[str, Any] | None:
+        """None for what is no record any more. Raises OSError where it cannot be read at this moment."""
+        data = persistently(lambda: os.pread(self._fd, length, offset))
         try:
-            entry: dict[str, Any] = json.loads(os.pread(self._fd, length, offset))["entry"]
-        except (OSError, ValueError, KeyError):
+            entry: dict[str, Any] = json.loads(data)["entry"]
+        except (ValueError, KeyError):
             return None
         return entry
 
     def _shrink(self) -> None:
         """Take the file away when nothing in it is wanted, and rewrite it when little is."""
         if not self._spilled:
-            os.close(self._fd)
+            self._drop(self._fd)
             self._fd = -1
-            os.unlink(self._path)  # noqa: PTH108 - pathlib would cost most of a megabyte
-            return
-        if self._size > max(_COMPACT_FROM, self._wanted * 4):
+        elif self._size > max(_COMPACT_FROM, self._wanted * 4):
             self._rewrite()
 
+    def _drop(self, fd: int) -> None:
+        """The file is wanted no more. One that cannot be taken away is emptied, and is at worst acknowledged again."""
+        try:
+            os.unlink(self._path)  # noqa: PTH108 - pathlib would cost most of a megabyte
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, 0)
+        close_all([fd])
+
     def _rewrite(self) -> None:
-        entries = [(owner, self._read(offset, length)) for owner, offset, length in self._spilled.values()]
-        os.close(self._fd)
-        os.unlink(self._path)  # noqa: PTH108 - as above
+        try:
+            entries = [(owner, self._read(offset, length)) for owner, offset, length in self._spilled.values()]
+        except OSError:  # then it stays as it is
+            return
+        self._drop(self._fd)
         self._fd, self._spilled, self._wanted = -1, {}, 0
         for owner, entry in entries:
             if entry is not None:

@@ -38,10 +38,10 @@ def facts(run: Run) -> dict[str, Any]:
     return said
 
 
-def exit_record(run: Run, gap: tuple[int, int] | None) -> dict[str, Any]:
+def exit_record(run: Run) -> dict[str, Any]:
     """How it ended. What is missing is none, zero or false."""
     duration = max(run.ended_at - run.started_boottime, 0.0)
-    offset, refused = run.capture.offset, run.capture.refused
+    offset, refused, gap = run.capture.offset, run.capture.refused, run.capture.gap
     record: dict[str, Any] = {
         "key": run.key, "pid": run.pid, "wait_status": run.wait_status, "started_at": run.started_at,
         "finished_at": run.started_at + duration, "duration_s": duration, "cpu_user_s": run.usage[0],
@@ -59,6 +59,8 @@ def exit_record(run: Run, gap: tuple[int, int] | None) -> dict[str, Any]:
     if gap or refused:
         lost = gap[1] - gap[0] if gap else 0
         record["gap"], record["disk_full_dropped"], record["bytes_dropped"] = gap, refused, refused + lost
+    if run.faults:
+        record["faults"] = run.faults
     if run.place.oom():
         record["oom"] = True
     record.update(run.place.account())

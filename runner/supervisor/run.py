@@ -5,6 +5,10 @@
 
 Every stop (timeout, silence, a request) takes the one path of `Run.stop`. What the main process leaves behind is
 stopped in the same way before the run has ended.
+
+Any call of the system may fail at any moment, for want of a descriptor or of memory. So the next look is armed before
+anything is tried, and what was not done is done at that look; and each step of the end is made whatever became of the
+one before it. What failed is said once, and is in the run's record.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import signal
 import time
 
 from runner.supervisor import processes
+from runner.supervisor.failing import persistently, say
 from runner.supervisor.loop import now
 from runner.supervisor.report import exit_record
 from runner.supervisor.request import STOP_SIGNALS
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
     class Host(Protocol):
         loop: Loop
 
-        def discard(self, pipe: int) -> None: ...
+        def discard(self, run: Run, pipe: int) -> None: ...
         def began(self, run: Run) -> None: ...
         def grew(self, run: Run) -> None: ...
         def ended(self, run: Run) -> None: ...
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
 
 _SETTLE = 0.005  # a signalled pipeline needs a moment to be gone before its members count as left behind
 _PROBE_MOST = 0.1
+_MOST_FAULTS = 8  # kept of one run
 _REST = 16 << 20  # of the pipe's rest, at the end: a pipe holds at most 1 MiB, but what is left may go on writing
 
 
@@ -48,45 +54,11 @@ class Run:
     """The facts of one run and what is waited for. All its methods are called from the loop's thread."""
 
     __slots__ = (
-        "_deadline",
-        "_host",
-        "_kill_timer",
-        "_probe",
-        "_probe_delay",
-        "_silence",
-        "announced",
-        "asked",
-        "capture",
-        "cause",
-        "cause_detail",
-        "ended_at",
-        "grace",
-        "job",
-        "keep",
-        "key",
-        "kill_at",
-        "killing",
-        "last_output",
-        "leftovers",
-        "no_output_timeout",
-        "note",
-        "on_failure",
-        "owner",
-        "pid",
-        "place",
-        "record",
-        "run_id",
-        "secrets",
-        "start_error",
-        "started_at",
-        "started_boottime",
-        "stop_signal",
-        "tied",
-        "timeout",
-        "usage",
-        "user",
-        "wait_status",
-        "warnings",
+        "_deadline", "_host", "_kill_timer", "_probe", "_probe_delay", "_silence", "announced", "asked", "capture",
+        "cause", "cause_detail", "ended_at", "faults", "grace", "job", "keep", "key", "kill_at", "killing",
+        "last_output", "leftovers", "no_output_timeout", "note", "on_failure", "owner", "pid", "place", "record",
+        "run_id", "secrets", "start_error", "started_at", "started_boottime", "stop_signal", "tied", "timeout", "usage", "user",
+        "wait_status", "warnings",
     )  # fmt: skip
 
     def __init__(self, request: StartRequest, owner: str, host: Host, place: Place, capture: Capture) -> None:
@@ -117,6 +89,7 @@ class Run:
         self.last_output = self.started_boottime
         self.kill_at: float | None = None
         self.killing = False
+        self.faults: list[str] = []  # what failed on the way, in words
         self.asked = False  # those left behind have had their stop signal
         self._deadline: Timer | None = None
         self._silence: Timer | None = None
@@ -147,15 +120,19 @@ class Run:
             self._silence = loop.at(self.last_output + self.no_output_timeout, self._on_silence)
         if self.kill_at is not None:
             self._kill_timer = loop.at(self.kill_at, self._kill)
-        if self.wait_status is not None:
+        if self.wait_status is not None or self.killing:
             self._probe = loop.at(0, self._look)
+
+    def _fault(self, what: str, error: Exception) -> None:
+        """It goes on without. Said once, and kept for the record."""
+        text = f"{what}: {error}"
+        if text not in self.faults and len(self.faults) < _MOST_FAULTS:
+            self.faults.append(text)
+            say(f"run {self.key}: cannot {text}")
 
     def _on_output(self, _events: int) -> None:
         before = self.capture.offset
-        try:
-            open_still = self.capture.take()
-        except OSError:  # the spool file cannot be written at all: nothing to do but let the job go on
-            open_still = False
+        open_still = self.capture.take()  # where the pipe cannot be read now, the loop comes back to it
         if self.capture.offset != before:
             self.last_output = now()
             self._host.grew(self)
@@ -193,6 +170,9 @@ class Run:
             self.cause, self.cause_detail = cause, detail
             if grace > 0:
                 self._signal_group(self.stop_signal)
+        if self.killing:
+            self._look_again(0.0)
+            return
         if self.kill_at is not None and self.kill_at <= kill_at:
             return
         self.kill_at = kill_at
@@ -216,8 +196,16 @@ class Run:
         """Kill everything, and again until nothing is left: what is being killed may be forking."""
         self._kill_timer = None
         self.killing = True
-        self.place.kill()
         self._look_again()
+        self._kill_now()
+
+    def _kill_now(self) -> None:
+        try:
+            self.place.kill()
+        except OSError as error:
+            self._fault("kill it at once", error)
+            if self.place.main:  # which needs no descriptor
+                self._signal_group(signal.SIGKILL)
 
     def main_ended(self, status: int, usage: struct_rusage) -> None:
         """The main process was reaped. The run's result is fixed; what it leaves behind is not yet."""
@@ -226,57 +214,76 @@ class Run:
         self.place.main = 0
         self._host.loop.cancel(self._deadline)
         self._host.loop.cancel(self._silence)
-        self._take_rest()
-        if self.keep and self.cause is None:
-            self.leftovers = 0 if self.place.gone() else self.place.count()
-            self._finish()
-        elif self.place.gone():
-            self._finish()
-        else:
-            self._look_again()
+        self._look_again()
+        self._guarded("read the rest of its output", self._take_rest)
+        # A signalled pipeline needs a moment to be gone: only the next look asks what is left to go.
+        self._guarded("look after what is left of it", self._end_if_gone)
 
-    def _look_again(self) -> None:
+    def _look_again(self, delay: float | None = None) -> None:
         self._host.loop.cancel(self._probe)
-        self._probe = self._host.loop.at(now() + self._probe_delay, self._look)
+        self._probe = self._host.loop.at(now() + (self._probe_delay if delay is None else delay), self._look)
         self._probe_delay = min(self._probe_delay * 2, _PROBE_MOST)
 
     def _look(self) -> None:
-        """After the main process's end: is anything left? Ask it to go once, kill it when the grace is over."""
-        self._probe = None
-        if self.killing:
-            self.place.kill()
-        if self.wait_status is not None and self.place.gone():
-            self._finish()
-            return
-        if self.wait_status is not None and not self.killing and not self.asked:
-            self.asked = True
-            self.leftovers = self.place.signal(self.stop_signal)
-            if self.kill_at is None:
-                self.kill_at = now() + self.grace
-                self._kill_timer = self._host.loop.at(self.kill_at, self._kill)
+        """Is anything left? Kill it, if it is time; after the main process's end ask it to go once, before."""
         self._look_again()
+        if self.killing:
+            self._kill_now()
+        if not self.place.main:
+            self._guarded("look after what is left of it", self._end_or_ask)
+
+    def _end_or_ask(self) -> None:
+        if self._end_if_gone() or self.killing or self.asked:
+            return
+        if self.kill_at is None:
+            self.kill_at = now() + self.grace
+            self._kill_timer = self._host.loop.at(self.kill_at, self._kill)
+        self.leftovers = self.place.signal(self.stop_signal)
+        self.asked = True
+
+    def _end_if_gone(self) -> bool:
+        gone = self.place.gone()
+        if self.keep and self.cause is None:
+            self.leftovers = 0 if gone else self.place.count()
+        elif not gone:
+            return False
+        self._finish()
+        return True
+
+    def _guarded(self, what: str, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run is to end
+            self._fault(what, error)
 
     def _take_rest(self) -> None:
-        if self.capture.pipe >= 0:
-            try:
-                open_still = self.capture.take(_REST)
-            except OSError:
-                open_still = False
-            if not open_still:
-                self._close_pipe()
+        open_still = self.capture.pipe < 0 or persistently(lambda: self.capture.take(_REST))
+        if not open_still:
+            self._close_pipe()
 
     def _finish(self) -> None:
+        """Nothing is left, or what is may stay. A ring is laid out piece by piece, in turns with the loop's others."""
+        self._guarded("read the rest of its output", self._take_rest)
+        kept = self.leftovers > 0 and self.keep and self.cause is None
+        if self.capture.pipe >= 0:
+            self._host.loop.unwatch(self.capture.pipe)
+            if kept:
+                self._host.discard(self, self.capture.give_pipe())
+            self.capture.close_pipe()
+        if not self.capture.settle():
+            self._look_again(0.0)
+            return
         for timer in (self._kill_timer, self._probe):
             self._host.loop.cancel(timer)
-        self._take_rest()
-        if self.leftovers and self.keep and self.cause is None and self.capture.pipe >= 0:
-            self._host.loop.unwatch(self.capture.pipe)
-            self._host.discard(self.capture.give_pipe())
-        self._close_pipe()
-        gap = self.capture.finish()
-        self.record = exit_record(self, gap)
+        self._guarded("close its output", self.capture.finish)
         self.place.remove()
+        self.record = exit_record(self)
         self._host.ended(self)
+
+    def withdraw(self) -> None:
+        """It was never started: what was made for it goes."""
+        self._guarded("close its output", self.capture.finish)
+        self.place.remove()
 
     def failed(self, number: int, text: str) -> None:
         """The command could not be executed."""
@@ -285,4 +292,5 @@ class Run:
         self.place.main = 0
         self._host.loop.cancel(self._deadline)
         self._host.loop.cancel(self._silence)
+        self._look_again()
         self._finish()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import heapq
 import os
 import signal
+from functools import partial
 
 from runner import __version__
 from runner.supervisor import command, handover, notify, processes
 from runner.supervisor import request as requests
 from runner.supervisor.clients import Clients
 from runner.supervisor.command import SpawnError
+from runner.supervisor.failing import say
+from runner.supervisor.growth import Growth
 from runner.supervisor.launch import Launcher
-from runner.supervisor.loop import READ, Loop, now
+from runner.supervisor.loop import READ, Loop, guarded, now
 from runner.supervisor.placement import Placement, identity_of
 from runner.supervisor.records import Records
 from runner.supervisor.remnants import Remnants
@@ -26,6 +30,7 @@ TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from resource import struct_rusage
     from typing import Any
 
     from runner.supervisor.options import Options
@@ -35,8 +40,9 @@ if TYPE_CHECKING:
 
     Operation = Callable[[Connection, dict[str, Any], list[int]], dict[str, Any] | None]
 
-OUTPUT_EVERY = 0.25
 _KILLED_WITHIN = 30.0  # after the longest grace
+_REAP_AGAIN = 0.05
+_SWEEP_EVERY = 30.0
 _PAGE = 500  # runs in one answer to list
 
 
@@ -58,10 +64,11 @@ class Supervisor:
         self._launcher = Launcher(self, users, self.placement, identity)
         self._linger = options.linger
         self._idle_since: float | None = None
-        self._grown: dict[str, Run] = {}
-        self._remnants = Remnants(self.loop)
+        self._growth = Growth(self.loop, self.clients)
+        self.grew = self._growth.add
+        self._remnants = Remnants(self.loop, self.clients)
         self.discard = self._remnants.add
-        self._last_output = 0.0
+        self._sweeping = False
         self._boot_id = processes.boot_id()
         self.stopping = False
         self.on_signal: Callable[[int], None] = lambda _number: None
@@ -83,6 +90,7 @@ class Supervisor:
     def serve(self) -> None:
         """Until stopped and nothing runs any more, or idle for longer than ``--linger``."""
         self._reap()
+        self._sweep_later()
         gc.freeze()  # no collection touches what is here to stay, and so no forked child copies it for that
         while not self._done():
             self.loop.turn()
@@ -111,10 +119,7 @@ class Supervisor:
 
     def _on_signals(self, numbers: bytes) -> None:
         for number in sorted(set(numbers)):
-            if number == signal.SIGCHLD:
-                self._reap()
-            else:
-                self.on_signal(number)
+            guarded(self._reap if number == signal.SIGCHLD else partial(self.on_signal, number))
 
     def _reap(self) -> None:
         """Collect every child that has ended: main processes, and orphans that became ours."""
@@ -123,19 +128,24 @@ class Supervisor:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
+            except OSError:  # no signal comes again for those that are left
+                self.loop.at(now() + _REAP_AGAIN, self._reap)
+                return
             if pid == 0:
                 return
-            if pid not in self.mains:
-                continue
-            run = self.mains.pop(pid)
-            if run is None:
-                self.on_child(pid, status)
-                continue
-            self._launcher.exited(pid)
-            if run.start_error is not None:
-                run.failed(*run.start_error)
-            else:
-                run.main_ended(status, usage)
+            if pid in self.mains:
+                run = self.mains.pop(pid)
+                guarded(partial(self._reaped, pid, run, status, usage))
+
+    def _reaped(self, pid: int, run: Run | None, status: int, usage: struct_rusage) -> None:
+        if run is None:
+            self.on_child(pid, status)
+            return
+        self._launcher.exited(pid)
+        if run.start_error is not None:
+            run.failed(*run.start_error)
+        else:
+            run.main_ended(status, usage)
 
     # -- requests
 
@@ -193,6 +203,8 @@ class Supervisor:
         number = message.get("id")
 
         def tell(run: Run) -> None:
+            if run.announced:
+                return
             run.announced = True
             self.clients.tell(client, {"id": number, "ok": True, **started(run)})
 
@@ -201,6 +213,10 @@ class Supervisor:
             self._launcher.launch(run, prepared, limited=bool(request.limits), started=tell)
         except SpawnError as error:
             run.failed(error.number, str(error))
+        except OSError:  # before there was a process: it is as if nothing had been asked
+            del self.runs[run.key]
+            run.withdraw()
+            raise
         return None
 
     def _known(self, owner: str, key: str) -> dict[str, Any] | None:
@@ -225,8 +241,16 @@ class Supervisor:
         alive = [key for key, run in self.runs.items() if run.owner == client.owner]
         keys = (key for key in (*alive, *self.records.keys(client.owner)) if key > after)
         page = heapq.nsmallest(_PAGE, keys)
-        found = [self._known(client.owner, key) for key in page]
+        found = [self._found(client.owner, key) for key in page]
         return {"runs": [item for item in found if item], "after": page[-1] if len(page) == _PAGE else None}
+
+    def _found(self, owner: str, key: str) -> dict[str, Any] | None:
+        """For `_list`: one record that the disk does not give back must not hide all others."""
+        try:
+            return self._known(owner, key)
+        except OSError as error:
+            say(f"run {key}: cannot read its record: {error}; it will count as lost")
+            return None
 
     def _ack(self, client: Connection, message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
         for key in requests.texts(message, "keys"):
@@ -237,7 +261,12 @@ class Supervisor:
     def _usage(self, client: Connection, _message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
         # Without cgroups one look at all processes has to do for all runs: each look costs as many reads.
         seen = processes.Snapshot() if self.placement.name == "session" and self.runs else None
-        return {"usage": {key: run.place.usage(seen) for key, run in self.runs.items() if run.owner == client.owner}}
+        used = {}
+        for key, run in self.runs.items():
+            if run.owner == client.owner:
+                with contextlib.suppress(OSError):  # not to be known at this moment
+                    used[key] = run.place.usage(seen)
+        return {"usage": used}
 
     def _end_tied(self, owner: str, key: str) -> None:
         run = self.runs.get(key)
@@ -252,31 +281,27 @@ class Supervisor:
         """Its main process exists."""
         self.mains[run.pid] = run
 
-    def grew(self, run: Run) -> None:
-        """Its file has grown: said at most every `OUTPUT_EVERY` seconds, for all runs together."""
-        if not self._grown:
-            self.loop.at(max(now(), self._last_output + OUTPUT_EVERY), self._tell_output)
-        self._grown[run.key] = run
-
-    def _tell_output(self) -> None:
-        self._last_output = now()
-        by_owner: dict[str, dict[str, int]] = {}
-        for run in self._grown.values():
-            by_owner.setdefault(run.owner, {})[run.key] = run.capture.offset
-        self._grown = {}
-        for owner, sizes in by_owner.items():
-            self.clients.notify(owner, {"notice": "output", "sizes": sizes})
-
     def ended(self, run: Run) -> None:
         """Its record is complete: keep it, then say so."""
-        del self.runs[run.key]
-        self._grown.pop(run.key, None)
+        self._growth.drop(run)
         if not run.tied or run.key in self._ties:
             self.records.keep(run.owner, facts(run), attended=self.clients.attended(run.owner))
+        del self.runs[run.key]
+        self._sweep_later()
         if run.announced:
             self.clients.notify(run.owner, {"notice": "exited", "key": run.key, "record": run.record})
         elif run.on_failure is not None:
             run.on_failure(run)
+
+    def _sweep_later(self) -> None:
+        if not self._sweeping and self.placement.left:
+            self._sweeping = True
+            self.loop.at(now() + _SWEEP_EVERY, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        self.placement.sweep()
+        self._sweep_later()
 
     # -- self-replacement
 
@@ -285,6 +310,7 @@ class Supervisor:
         return {
             "runs": [handover.dump_run(run) for run in self.runs.values()],
             "records": self.records.in_memory(), "discarded": self._remnants.pipes(),
+            "remnants": self._remnants.state(),
             "nofile": command.descriptors.given, "made": self.placement.made, "ties": self._ties.state(),
         }  # fmt: skip
 
@@ -303,8 +329,7 @@ class Supervisor:
         self.placement.made = estate.made
         command.descriptors.given = estate.nofile
         handover.inherit(estate.descriptors(), False)
-        for fd in estate.discarded:
-            self._remnants.add(fd)
+        self._remnants.restore(estate.discarded, estate.remnants)
         for owner, entry in estate.records:
             self.records.keep(owner, entry, attended=True)
         for run in estate.runs:

@@ -68,16 +68,12 @@ class SessionPlace:
                 os.killpg(self.main, signal.SIGKILL)
             with contextlib.suppress(OSError):
                 os.kill(self.main, signal.SIGKILL)
-        for item in self.members():
-            if item.pid != self.main:
-                processes.send(item, signal.SIGKILL)
+        processes.send((item for item in self.members() if item.pid != self.main), signal.SIGKILL)
 
     def signal(self, number: int) -> int:
         """Send a signal to all that are found, and SIGCONT so that a stopped one hears it; how many there were."""
         found = self.members()
-        for item in found:
-            processes.send(item, number)
-            processes.send(item, signal.SIGCONT)
+        processes.send(found, number, signal.SIGCONT)
         return len(found)
 
     def count(self) -> int:

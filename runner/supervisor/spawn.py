@@ -42,6 +42,12 @@ from runner.supervisor.command import (
     explain_cwd,
     explain_exec,
 )
+from runner.supervisor.failing import persistently, say
+from runner.supervisor.wire import close_all
+
+TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SIGNALS = signal.valid_signals()
 _NOTHING = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -75,11 +81,19 @@ def spawn_here(command: Command) -> int:
     except OSError as error:
         raise explain_exec(error, command.name, paths) from error
     finally:
-        descriptors.raise_()
         if umask is not None:
             os.umask(umask)
+        _put_back(descriptors.raise_)
         if moved:
-            os.chdir("/")
+            _put_back(lambda: os.chdir("/"))
+
+
+def _put_back(step: Callable[[], None]) -> None:
+    """There may be a process by now, which an error would leave without anybody who knows its pid."""
+    try:
+        persistently(step)
+    except OSError as error:
+        say(f"cannot put back what was changed for a start: {error}")
 
 
 def spawn_forked(command: Command) -> tuple[int, int]:
@@ -89,19 +103,19 @@ def spawn_forked(command: Command) -> tuple[int, int]:
     not even a process could be made.
     """
     environment = command.environment()
-    report, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    os.set_blocking(theirs, True)
+    report, theirs = os.pipe2(os.O_CLOEXEC)
     # No signal may reach the child while it still has the supervisor's handlers.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
+        os.set_blocking(report, False)
         pid, placed = _fork(command)
         if pid == 0:
             become(command, environment, theirs, placed=placed)
     except OSError as error:
-        os.close(report)
+        close_all([report])
         raise SpawnError(error.errno or errno.EAGAIN, f"cannot start a process: {error.strerror}") from error
     finally:
-        os.close(theirs)
+        close_all([theirs])
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid, report
 

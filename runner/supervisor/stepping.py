@@ -49,11 +49,21 @@ class Stepping:
             place.enter()
         except OSError:
             return None
+        place.home = self._step_back
         try:
             return spawn.spawn_here(command)
         finally:
-            os.write(self._home, b"0")
-            self._moved = now()
+            try:
+                self._step_back()
+            except OSError:
+                pass  # the place does it again, before anything in it is killed
+            else:
+                place.home = None
+
+    def _step_back(self) -> None:
+        """Out of the cgroup of a run. Raises OSError."""
+        os.write(self._home, b"0")
+        self._moved = now()
 
     def _keep(self) -> None:
         """Move at least every `_EVERY` seconds, until `_WITHIN` after the last start."""
@@ -62,8 +72,7 @@ class Stepping:
             return
         if now() - self._moved >= _EVERY:
             try:
-                os.write(self._home, b"0")
+                self._step_back()
             except OSError:  # then runs are forked into their cgroups
                 return
-            self._moved = now()
         self._timer = self._loop.at(self._moved + _EVERY, self._keep)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -27,6 +28,9 @@ _SO_PEERGROUPS = 59  # unix(7); Python has no name for it
 _READ = 256 << 10
 _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * 4)
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+_HANGUPS = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT, errno.EBADF})
 
 
 class ProtocolError(Exception):
@@ -98,7 +102,8 @@ class Connection:
     def receive(self) -> None:
         """Put the complete frames that have arrived, each with its descriptors, into ``requests``.
 
-        Raises Hangup and ProtocolError, and InterruptedError where nothing has arrived.
+        Raises Hangup and ProtocolError, InterruptedError where nothing has arrived, and OSError where it can be tried
+        again.
         """
         data = self._read()
         if not data:
@@ -123,7 +128,9 @@ class Connection:
         except BlockingIOError as error:  # a wakeup without data
             raise InterruptedError from error
         except OSError as error:
-            raise Hangup from error
+            if error.errno in _HANGUPS:
+                raise Hangup from error
+            raise  # a lack that passes is no reason to stop the client's tied runs
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds = array.array("i")
@@ -150,14 +157,17 @@ class Connection:
         return len(self._outbox)
 
     def flush(self) -> None:
-        """Send what the socket takes now. Raises Hangup, also for a peer that does not read for too long."""
+        """Send what the socket takes now. Raises Hangup, also for a peer that does not read for too long, and OSError
+        where it can be tried again."""
         while self._outbox:
             try:
                 sent = self.sock.send(self._outbox, socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 break
             except OSError as error:
-                raise Hangup from error
+                if error.errno in _HANGUPS:
+                    raise Hangup from error
+                raise
             del self._outbox[:sent]
         if len(self._outbox) > MAX_OUTBOX:
             raise Hangup
@@ -166,4 +176,5 @@ class Connection:
         close_all([*self._fds, *(fd for _message, fds in self.requests for fd in fds)])
         self._fds = []
         self.requests.clear()
-        self.sock.close()
+        with contextlib.suppress(OSError):  # the number is free all the same
+            self.sock.close()

@@ -273,20 +273,6 @@ def test_timers_ring_in_order_and_not_when_cancelled() -> None:
     assert len(loop._timers) < 200, "what was cancelled does not pile up"  # noqa: SLF001
 
 
-def test_one_fault_does_not_end_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = Loop()
-    faults: list[object] = []
-    monkeypatch.setattr(sys, "excepthook", lambda *fault: faults.append(fault))
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        loop.watch(ours.fileno(), 1, lambda _events: 1 / 0)  # type: ignore[func-returns-value, arg-type]
-        theirs.send(b"x")
-        for _ in range(150):
-            loop.at(now(), lambda: None)
-            loop.turn()
-    assert 100 < len(faults) < 110, "what fails for ever is not listened to any more"
-
-
 def test_a_user_that_is_not_root_is_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     found = Policy("/nonexistent", {"CRON_RUNNER_RUN__USER": "root"})
