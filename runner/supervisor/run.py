@@ -57,8 +57,8 @@ class Run:
         "_deadline", "_host", "_kill_timer", "_probe", "_probe_delay", "_silence", "announced", "asked", "capture",
         "cause", "cause_detail", "ended_at", "faults", "grace", "job", "keep", "key", "kill_at", "killing",
         "last_output", "leftovers", "no_output_timeout", "note", "on_failure", "owner", "pid", "place", "record",
-        "run_id", "secrets", "start_error", "started_at", "started_boottime", "stop_signal", "tied", "timeout", "usage", "user",
-        "wait_status", "warnings",
+        "run_id", "secrets", "start_error", "started_at", "started_boottime", "stop_signal", "tied", "timeout",
+        "usage", "user", "wait_status", "warnings",
     )  # fmt: skip
 
     def __init__(self, request: StartRequest, owner: str, host: Host, place: Place, capture: Capture) -> None:

@@ -103,7 +103,7 @@ OTHER_VERSIONS = {
     "a part of the state that is not there": ("handover", 'state["made"]', 'state["mode"]'),
     "a fact of a run that is not there": ("handover", 'state["main"]', 'state["mine"]'),
     "a run that it refuses": ("request", "_MAX_KEY = 256", "_MAX_KEY = 3"),
-    "a capture of another shape": ("capture", "def restored(cls, state", "def restored(cls, state, more"),
+    "a capture of another shape": ("capture", "def restored(cls, state", "def restored(cls, state, more, most"),
     "a part of the process that is not there": ("__main__", 'state["instance"]', 'state["instances"]'),
     "an option that it does not know": ("options", '"--socket", "--config"', '"--sock", "--config"'),
     "code that does not load": ("session", "from __future__", "from __past__"),
