@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from runner.aws.exchange import Answer, Exchange
 from runner.aws.put_body import prepared_body
+from runner.protocol.jsontext import few_values
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,6 +37,24 @@ HOT: Final = frozenset(
         *("GetQueueAttributes", "GetQueueUrl", "CreateLogGroup", "PutRetentionPolicy"),
     )
 )
+
+
+# AWS answers these with nothing but the status; to all others an empty body is no answer.
+_SILENT: Final = frozenset(("CreateLogStream", "CreateLogGroup", "PutRetentionPolicy"))
+_MOST_VALUES: Final = 10_000  # of an answer: bodies are one each, and a value costs many times its bytes
+
+
+def read_answer(body: bytes) -> dict[str, Any]:
+    """The JSON object that an answer is; raises ValueError or TypeError where it is none."""
+    text = body.decode("utf-8")
+    if not few_values(text, _MOST_VALUES):
+        msg = f"it has more than {_MOST_VALUES} values"
+        raise ValueError(msg)
+    said = json.loads(text)
+    if not isinstance(said, dict):
+        msg = f"it begins with {body[:40]!r}"
+        raise TypeError(msg)
+    return said
 
 
 class Direct:
@@ -113,12 +132,9 @@ class Direct:
         may_block, freeze = getattr(self._credentials, "refresh_needed", None), self._credentials.get_frozen_credentials
         frozen = await self._aside(freeze) if may_block is not None and may_block() else freeze()
         answer = await self._exchange(self._request(operation, body, frozen))
-        if answer.status >= 300:
+        if answer.status // 100 != 2:
             raise self._refusal(operation, answer)
-        said = json.loads(answer.body or b"{}")
-        if not isinstance(said, dict):
-            msg = f"it begins with {answer.body[:40]!r}"
-            raise TypeError(msg)
+        said = read_answer(answer.body) if answer.body or operation not in _SILENT else {}
         said["ResponseMetadata"] = {"HTTPStatusCode": answer.status, "HTTPHeaders": answer.headers}
         return said
 

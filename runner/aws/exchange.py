@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 import weakref
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -20,8 +22,18 @@ if TYPE_CHECKING:
     from urllib3 import HTTPConnectionPool
 
 _PIECE: Final = 65_536
+# What comes over the network is not trusted in size: ten messages of 1 MiB, every character escaped, are below it.
+LARGEST_BODY: Final = 32 << 20
 _LONGEST_HEAD: Final = 65_536
+_LONGEST_CHUNK_LINE: Final = 1024
+_MOST_CHUNKS: Final = 65_536  # of one byte each they would cost a hundred times the body
+_MOST_INTERIM: Final = 8
+_MOST_AT_ONCE: Final = 16  # pieces that are read before others have their turn
 _LATER: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+_STATUS: Final = re.compile(r"[1-5][0-9]{2}")
+_LENGTH: Final = re.compile(r"[0-9a-fA-F]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +191,15 @@ class _Line:
     def listen(self) -> None:
         """There is something to read, or may be."""
         try:
-            while True:  # of TLS there may be more than the kernel knows of
+            for _ in range(_MOST_AT_ONCE):
                 piece = self._sock.recv(_PIECE)
                 if self._answer is None:
                     break
                 self._heard = self._loop.time()
                 self._reading.send(piece)
+            else:
+                self._loop.call_soon(self._listen_on)  # of TLS there may be more than the kernel knows of
+                return
         except _LATER:
             return
         except StopIteration as end:
@@ -196,6 +211,10 @@ class _Line:
         except (OSError, ValueError) as error:
             self._settle(error)
         self.close()
+
+    def _listen_on(self) -> None:
+        if self.usable:
+            self.listen()
 
     def _send(self) -> None:
         try:
@@ -251,23 +270,23 @@ def _pool(url: str, session: BotocoreSession, *, connect: float) -> HTTPConnecti
 
 def _reading() -> Generator[None, bytes, tuple[Answer, bool]]:
     """Is sent the pieces of an answer, b"" at the connection's end. Returns the answer, and whether the connection can
-    be used again; raises OSError where it ends within."""
+    be used again; raises OSError where it ends within, or is not what HTTP allows."""
     received = bytearray()
-    while (end := received.find(b"\r\n\r\n")) < 0:
-        received += _more((yield))
-        if len(received) > _LONGEST_HEAD:
-            raise ConnectionError("the answer's head has no end")
-    first, *rest = received[:end].decode("latin-1").split("\r\n")
-    del received[: end + 4]
-    words = first.split(" ", 2)
-    if not words[0].startswith("HTTP/1.") or len(words) < 2 or not words[1].isdigit():
-        raise ConnectionError(f"what answered does not speak HTTP: {first[:40]!r}")
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
-    keep = words[0] != "HTTP/1.0" and headers.get("connection", "").lower() != "close"
-    if headers.get("transfer-encoding", "").lower() == "chunked":
+    for _ in range(_MOST_INTERIM):
+        protocol, status, headers = yield from _reading_head(received)
+        if status == HTTPStatus.SWITCHING_PROTOCOLS:
+            raise ConnectionError("what answered does not speak HTTP any more")
+        if status // 100 != 1:
+            break
+    else:
+        raise ConnectionError("the answer has too many interim ones before it")
+    keep = protocol != "HTTP/1.0" and headers.get("connection", "").lower() != "close"
+    if status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        body = b""
+    elif headers.get("transfer-encoding", "").lower() == "chunked":
         body = yield from _reading_chunks(received)
     elif "content-length" in headers:
-        length = int(headers["content-length"])
+        length = _size(headers["content-length"], 10)
         while len(received) < length:
             received += _more((yield))
         body = bytes(received[:length])
@@ -275,22 +294,50 @@ def _reading() -> Generator[None, bytes, tuple[Answer, bool]]:
     else:
         while piece := (yield):
             received += piece
+            _size(str(len(received)), 10)
         body, keep = bytes(received), False
-    return Answer(int(words[1]), headers, body), keep and not received
+    return Answer(status, headers, body), keep and not received
+
+
+def _reading_head(received: bytearray) -> Generator[None, bytes, tuple[str, int, dict[str, str]]]:
+    while (end := received.find(b"\r\n\r\n")) < 0:
+        if len(received) > _LONGEST_HEAD:
+            raise ConnectionError("the answer's head has no end")
+        received += _more((yield))
+    first, *rest = received[:end].decode("latin-1").split("\r\n")
+    del received[: end + 4]
+    words = first.split(" ", 2)
+    if not words[0].startswith("HTTP/1.") or len(words) < 2 or not _STATUS.fullmatch(words[1]):
+        raise ConnectionError(f"what answered does not speak HTTP: {first[:40]!r}")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
+    return words[0], int(words[1]), headers
 
 
 def _reading_chunks(received: bytearray) -> Generator[None, bytes, bytes]:
     body = bytearray()
-    while True:
-        while (end := received.find(b"\r\n")) < 0:
+    for _ in range(_MOST_CHUNKS):
+        while (end := received.find(b"\r\n", 0, _LONGEST_CHUNK_LINE)) < 0:
+            if len(received) > _LONGEST_CHUNK_LINE:
+                raise ConnectionError("the line before a chunk of the answer has no end")
             received += _more((yield))
-        size = int(received[:end].partition(b";")[0], 16)
+        size = _size(received[:end].partition(b";")[0].strip().decode("latin-1"), 16, LARGEST_BODY - len(body))
         while len(received) < end + 2 + size + 2:
             received += _more((yield))
         body += received[end + 2 : end + 2 + size]
         del received[: end + 2 + size + 2]
         if not size:
             return bytes(body)
+    raise ConnectionError(f"the answer comes in more than {_MOST_CHUNKS} chunks")
+
+
+def _size(text: str, base: int, most: int = LARGEST_BODY) -> int:
+    """What a length in an answer says; Python's int() would also take a sign, underscores and other scripts' digits."""
+    if not _LENGTH.fullmatch(text):
+        raise ConnectionError(f"the answer's length is no number: {text[:40]!r}")
+    size = int(text, base)
+    if size > most:
+        raise ConnectionError(f"the answer is larger than {LARGEST_BODY} bytes")
+    return size
 
 
 def _more(piece: bytes) -> bytes:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_TOKENLESS = 4
+"""So many answers in a row without a token are how AWS answers now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
@@ -66,6 +69,7 @@ class Logs:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._tokenless = 0  # answers in a row
 
     async def put_events(self, group: str, stream: str, events: Sequence[tuple[int, str]]) -> Rejected | None:
         """Put (unix milliseconds, text) events, in order of time; None where every one was accepted.
@@ -74,11 +78,31 @@ class Logs:
         behind.
         """
         try:
-            return await self._call("PutLogEvents", lambda logs: _put(logs, group, stream, events), _read_rejected)
+            return await self._call(
+                "PutLogEvents",
+                lambda logs: _put(logs, group, stream, events),
+                lambda answer: self._read_put(answer, len(events)),
+            )
         except AwsUnavailable as error:
             if error.code == "DataAlreadyAcceptedException":
                 return None
             raise
+
+    def _read_put(self, answer: Mapping[str, Any], events: int) -> Rejected | None:
+        """Raises where it is not AWS that says that it has them: whoever is in between may say 200 to anything."""
+        if info := answer.get("rejectedLogEventsInfo"):
+            return _read_rejected(info, events)
+        if isinstance(answer.get("nextSequenceToken"), str):
+            self._tokenless = 0
+            return None
+        # AWS calls the token deprecated, and was seen to leave it out (kislyuk/watchtower#134). Until it does so again
+        # and again it may as well be somebody else; and AWS always names the request.
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        self._tokenless = self._tokenless + 1 if headers.get("x-amzn-requestid") else 0
+        if self._tokenless < _TOKENLESS:
+            msg = "it does not say that the events were taken"
+            raise ValueError(msg)
+        return None
 
     async def create_stream(self, group: str, stream: str) -> bool:
         """Make a stream; False where it was there already."""
@@ -167,14 +191,20 @@ def _nothing(_answer: Mapping[str, Any]) -> None:
     """Reads an answer that has nothing to say."""
 
 
-def _read_rejected(answer: Mapping[str, Any]) -> Rejected | None:
-    info = answer.get("rejectedLogEventsInfo")
-    if not info:
-        return None
+def _read_rejected(info: Mapping[str, Any], events: int) -> Rejected:
+    """Raises where an index is none: of `events` nobody would know then which ones AWS has."""
+
+    def index(name: str) -> int | None:
+        said = info.get(name)
+        if said is not None and (type(said) is not int or not 0 <= said <= events):
+            msg = f"{name} is {said!r}, of {events} events"
+            raise ValueError(msg)
+        return said
+
     return Rejected(
-        too_new_start=info.get("tooNewLogEventStartIndex"),
-        too_old_end=info.get("tooOldLogEventEndIndex"),
-        expired_end=info.get("expiredLogEventEndIndex"),
+        too_new_start=index("tooNewLogEventStartIndex"),
+        too_old_end=index("tooOldLogEventEndIndex"),
+        expired_end=index("expiredLogEventEndIndex"),
     )
 
 

@@ -139,17 +139,31 @@ def whole_seconds(seconds: float) -> int:
 
 
 def read_message(message: Any, asked_at: float, arrived_at: float) -> Received:
+    """Raises where it is not what SQS says it is: what is wrong here would go wrong anywhere else later."""
     attributes = message.get("Attributes", {})
+    message_id, receipt, body = message["MessageId"], message["ReceiptHandle"], message.get("Body", "")
+    group_id = attributes.get("MessageGroupId")
+    if not all(isinstance(text, str) for text in (message_id, receipt, body, group_id or "")) or not receipt:
+        msg = "a message's id, receipt, body or group is no text"
+        raise TypeError(msg)
     return Received(
-        message_id=message["MessageId"],
-        receipt=message["ReceiptHandle"],
-        body=message.get("Body", ""),
-        delivery=int(attributes.get("ApproximateReceiveCount", 1)),
-        sent_at=int(attributes.get("SentTimestamp", 0)) / 1000,
-        group_id=attributes.get("MessageGroupId"),
+        message_id=message_id,
+        receipt=receipt,
+        body=body,
+        delivery=_whole(attributes.get("ApproximateReceiveCount", 1), 1, 2**31),
+        sent_at=_whole(attributes.get("SentTimestamp", 0), 0, 2**43) / 1000,
+        group_id=group_id,
         asked_at=asked_at,
         arrived_at=arrived_at,
     )
+
+
+def _whole(said: Any, least: int, most: int) -> int:
+    number = int(said)
+    if not least <= number <= most:
+        msg = f"{number} is outside {least} to {most}"
+        raise ValueError(msg)
+    return number
 
 
 def wire_entry(index: int, entry: Outgoing) -> dict[str, object]:
@@ -164,8 +178,8 @@ def wire_entry(index: int, entry: Outgoing) -> dict[str, object]:
 
 
 def read_failed(entry: Any) -> Failed:
-    code = plain_code(entry.get("Code", ""))
-    detail = entry.get("Message") or ""
+    code = plain_code(str(entry.get("Code", "")))
+    detail = str(entry.get("Message") or "")
     # An expired receipt is told by its text alone: "…ReceiptHandle is invalid. Reason: The receipt handle has
     # expired", "…Reason: Message does not exist or is not available for visibility timeout change". The same code
     # stands for a visibility beyond the 12 hours, which leaves the lease as it is.

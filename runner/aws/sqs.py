@@ -190,18 +190,23 @@ class Queue:
     async def _receive(self, max_messages: int, wait_s: float, visibility_s: float) -> list[Received]:
         url = await self.url("receive")
         wait = min(LONGEST_WAIT, max(0, round(wait_s)))
+        most = min(BATCH_ENTRIES, max(1, max_messages))
         asked_at = time.clock_gettime(time.CLOCK_BOOTTIME)
 
         def read(answer: Mapping[str, Any]) -> list[Received]:
             arrived_at = time.clock_gettime(time.CLOCK_BOOTTIME)
-            return [read_message(message, asked_at, arrived_at) for message in answer.get("Messages", ())]
+            messages = answer.get("Messages") or ()
+            if len(messages) > most:
+                msg = f"{len(messages)} messages, {most} were asked for"
+                raise ValueError(msg)
+            return [read_message(message, asked_at, arrived_at) for message in messages]
 
         return await self._call(
             "receive",
             "ReceiveMessage",
             lambda sqs: sqs.receive_message(
                 QueueUrl=url,
-                MaxNumberOfMessages=min(BATCH_ENTRIES, max(1, max_messages)),
+                MaxNumberOfMessages=most,
                 WaitTimeSeconds=wait,
                 VisibilityTimeout=whole_seconds(visibility_s),
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId"],
@@ -232,17 +237,20 @@ class Queue:
         purpose: Purpose,
         action: str,
         do: Callable[[SQSClient, str], Mapping[str, Any]],
-        entries: Sequence[object],
+        entries: Sequence[Mapping[str, Any]],
     ) -> list[Failed]:
         if not entries:
             return []
         url = await self.url(purpose)
+        expected = sorted(int(entry["Id"]) for entry in entries)
 
         def read(answer: Mapping[str, Any]) -> list[Failed]:
-            failed = [read_failed(entry) for entry in answer.get("Failed", ())]
+            failed = [read_failed(entry) for entry in answer.get("Failed") or ()]
             # AWS names every entry. One that it does not name was not taken, whatever the status says.
-            if (named := len(failed) + len(answer.get("Successful", ()))) != len(entries):
-                msg = f"{named} of {len(entries)} entries are answered for"
+            named = [failure.index for failure in failed]
+            named += [int(entry["Id"]) for entry in answer.get("Successful") or ()]
+            if sorted(named) != expected:
+                msg = f"entries {named} of {len(entries)} are answered for"
                 raise ValueError(msg)
             return failed
 

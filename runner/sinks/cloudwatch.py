@@ -40,6 +40,8 @@ RETENTION_AGAIN_S = 30.0
 RETENTION_CAP_S = 3600.0
 CLOCK_REFUSED_MS = 2 * 3600 * 1000
 """An event further in the future than this is refused as too new."""
+_RESTAMPED = 20
+"""So often the stamps go back, twice as far each time: to before there was any cloud."""
 _DROPPED = "CloudWatch never takes these lines: they count as dropped"
 _TOO_OLD = "CloudWatch takes no lines older than 14 days or the group's retention: they count as dropped"
 _TOO_NEW = "this host's clock is ahead, and the lines are stamped anew; enable chrony or systemd-timesyncd"
@@ -248,11 +250,13 @@ class CloudWatch:
     async def _restamped(self, stream: str, events: list[tuple[int, str]]) -> int:
         """The host's clock is ahead by an unknown time: go back by two hours more until CloudWatch takes the stamps."""
         back = CLOCK_REFUSED_MS
-        while events:
+        for _ in range(_RESTAMPED):
+            if not events:
+                return 0
             rejected = await self._put_or_make(stream, [(ms - back, text) for ms, text in events])
             if rejected is None or rejected.too_new_start is None:
                 old = max(rejected.too_old_end or 0, rejected.expired_end or 0) if rejected else 0
                 return sum(len(text.encode()) for _, text in events[:old])
             events = events[rejected.too_new_start :]
             back *= 2
-        return 0
+        raise AwsUnavailable("PutLogEvents", "BadAnswer", f"events of {back // 7_200_000} hours ago are called too new")

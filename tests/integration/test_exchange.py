@@ -153,6 +153,85 @@ async def test_a_broken_answer_is_a_broken_connection(server: Scripted, exchange
     assert (await exchange(REQUEST)).body == b"{}"
 
 
+def chunks(*lines: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join(lines)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 629145600\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1_0\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nContent-Length: \u00b2\r\n\r\n{}".encode("latin-1"),
+        b"HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000,
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 50_000,
+        b"HTTP/1.1 2\xb20 OK\r\n\r\n",
+        b"HTTP/1.1 0200 OK\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 100,
+        chunks(b"1" * 100_000),
+        chunks(b"2;" + b"x" * 100_000),
+        chunks(b"-2\r\n{}\r\n0\r\n\r\n"),
+        chunks(b"0x2\r\n{}\r\n0\r\n\r\n"),
+        chunks(b"\r\n{}\r\n0\r\n\r\n"),
+        chunks(b"25800000\r\n{}"),
+        chunks(b"1FFFFFF\r\n", b"x" * 0x1FFFFFF, b"\r\n", b"2\r\n"),
+        chunks(b"1\r\nx\r\n" * 70_000),
+    ],
+    ids=lambda answer: repr(answer[:90][17:]),
+)
+async def test_an_answer_beyond_all_bounds_is_a_broken_connection(
+    server: Scripted, exchange: Exchange, answer: bytes
+) -> None:
+    server.answers = [(answer, False), (body(b"{}"), False)]
+    with pytest.raises(ConnectionClosedError):
+        await exchange(REQUEST)
+    assert (await exchange(REQUEST)).body == b"{}"
+
+
+async def test_an_answer_without_length_has_a_bound_too(server: Scripted, exchange: Exchange) -> None:
+    server.answers = [(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * ((32 << 20) + 1), False), (body(b"{}"), False)]
+    with pytest.raises(ConnectionClosedError):
+        await exchange(REQUEST)
+    assert (await exchange(REQUEST)).body == b"{}"
+
+
+async def test_what_comes_before_the_answer_is_not_the_answer(server: Scripted, exchange: Exchange) -> None:
+    before = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    server.answers = [(before + body(b"{1}"), False), (body(b"{2}"), False)]
+    assert [(await exchange(REQUEST)).body for _ in range(2)] == [b"{1}", b"{2}"]
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+async def test_an_answer_that_has_no_body_is_not_waited_for(
+    server: Scripted, exchange: Exchange, status: bytes
+) -> None:
+    server.answers = [(b"HTTP/1.1 " + status + b"\r\n\r\n", False), (body(b"{}"), False)]
+    assert (await exchange(REQUEST)).body == b""
+    assert (await exchange(REQUEST)).body == b"{}"
+
+
+async def test_a_large_answer_lets_others_have_their_turn(server: Scripted, exchange: Exchange) -> None:
+    large = body(b'"' + b"x" * (30 << 20) + b'"')
+    server.answers = [(large, False)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    other = asyncio.create_task(others())
+    answer = await exchange(REQUEST)
+    other.cancel()
+    assert len(answer.body) == (30 << 20) + 2
+    assert turns > 20
+
+
 async def test_silence_is_a_timeout(server: Scripted) -> None:
     server.answers = [(b"HTTP/1.1 200 OK\r\n", False), (b"", False)]
     exchange = exchange_with(server.url, read=0.3)

@@ -157,6 +157,7 @@ class StrictLogsServer:
                 self.violations.extend(found)
                 return 400, {"__type": "InvalidParameterException", "message": ", ".join(found)}
             self.events[stream].extend(events)
+            return 200, {"nextSequenceToken": "0"}
         return 200, {}
 
     def __enter__(self) -> Self:
