@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,31 +14,47 @@ from runner.agent.journal import RunRow, Unsent
 from runner.agent.lease import Lease
 from runner.agent.run import HANDED_BACK
 from runner.protocol.job import Job
-from runner.protocol.message import rejected_body
+from runner.protocol.message import InvalidMessage, rejected_body
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from runner.agent.admission import Skip
     from runner.agent.dead_letters import DeadLetters
     from runner.agent.services import Services
     from runner.aws.sqs import Received
     from runner.protocol.event import Event
-    from runner.protocol.message import InvalidMessage
 
 log = structlog.get_logger()
 
 # It was told; what is left to do is no hurry, and each delivery of it costs a receive.
 PUT_OFF_S = 900.0
 _PUT_OFF = "the dead-letter queue takes none, and too many wait for it; see why: they are received again"
+_WITHOUT_END = "its row says that it has ended, and nothing tells how; it is run again"
 
 
 class Answers:
-    """Each answer is in the journal before the message goes; the message is held meanwhile."""
+    """Each answer is in the journal before the message goes; the message is held meanwhile.
+
+    `answering` has the messages that are being answered, by their ids; `skipping` those of runs that are being skipped,
+    by run id. Both know of an answer from the moment it is asked for.
+    """
 
     def __init__(self, services: Services, dead_letters: DeadLetters) -> None:
         self._services = services
         self._dead_letters = dead_letters
-        self._rejecting: dict[str, Lease] = {}  # by message id
         self._put_off: list[Lease] = []
+        self.answering: dict[str, Lease] = {}
+        self.skipping: dict[str, tuple[Job, str]] = {}
+
+    def again(self, message: Received) -> bool:
+        """Whether a message is delivered again while it is being answered: then its newest receipt is the valid one."""
+        lease = self.answering.get(message.message_id)
+        if lease is None:
+            return False
+        lease.adopt(message, message.asked_at, self._services.config.queue.visibility)
+        self._services.keeper.hold(lease)
+        return True
 
     # -- already answered
 
@@ -50,7 +67,11 @@ class Answers:
         fresh = []
         for job, message in messages:
             row = known.get(job.run_id)
-            if row is None or _runs_again(row):
+            if row is None:
+                fresh.append((job, message))
+            elif row.message_id != message.message_id and not job.same_run(kept := Job.from_json(json.loads(row.spec))):
+                self._services.answer(message, self.refuse(job, message, kept), f"reject {message.message_id}")
+            elif _runs_again(row) or (row.state == State.ENDED and not await self._has_end(row)):
                 fresh.append((job, message))
             elif row.state != State.ENDED:
                 # A run-once beside us has it; its lease decides, so this delivery is left to time out.
@@ -59,45 +80,75 @@ class Answers:
                 self._services.answer(message, self._repeat(row, message), f"repeat {job.run_id}")
         return fresh
 
-    async def _repeat(self, row: RunRow, message: Received) -> None:
+    async def _has_end(self, row: RunRow) -> bool:
+        """Whether there is an end to answer with. Without one nothing was ever said of it, whatever else its row says,
+        and nothing would be: such a message is no repeat."""
+        if await self._services.journal.final_event(row.execution) is not None:
+            return True
+        log.error("run_without_end", run_id=row.run_id, execution=row.execution, detail=_WITHOUT_END)
+        return False
+
+    def _repeat(self, row: RunRow, message: Received) -> Coroutine[None, None, None]:
+        return self._guarded(self._repeated(row, message, self._begin(message)), message)
+
+    async def _repeated(self, row: RunRow, message: Received, lease: Lease) -> None:
         log.info("message_answered_before", run_id=row.run_id, outcome=row.outcome, delivery=message.delivery)
         recorded = await self._services.journal.final_event(row.execution)
         accepted = None
         if recorded is not None and recorded[1]:
             accepted = self._services.outbox.again(Unsent(0, recorded[0], row.execution, row.run_id, recorded[1]))
-        await self._delete_after(message, accepted)
+        await self._delete_after(accepted, lease)
+
+    # -- while it is answered
+
+    def _begin(self, message: Received, lease: Lease | None = None) -> Lease:
+        """Hold a message until it is answered."""
+        lease = lease or Lease.of(message, self._services.config.queue.visibility)
+        self.answering[message.message_id] = lease
+        self._services.keeper.hold(lease)
+        return lease
+
+    async def _guarded(self, answer: Coroutine[None, None, None], message: Received, run_id: str | None = None) -> None:
+        try:
+            await answer
+        finally:
+            self.answering.pop(message.message_id, None)
+            if run_id is not None:
+                self.skipping.pop(run_id, None)
 
     # -- skipped and rejected
 
-    async def skip(self, job: Job, message: Received, skip: Skip, lease: Lease | None = None) -> None:
+    def skip(self, job: Job, message: Received, skip: Skip, lease: Lease | None = None) -> Coroutine[None, None, None]:
         """Admission decided against the run: one skipped event, and the message goes. `lease`: of a held message."""
+        lease = self._begin(message, lease)
+        self.skipping[job.run_id] = job, message.message_id
+        return self._guarded(self._skip(job, message, skip, lease), message, job.run_id)
+
+    async def _skip(self, job: Job, message: Received, skip: Skip, lease: Lease) -> None:
         execution = self._ended(job, message, "skipped", skip.detail)
         event = skipped_event(self._services.source, execution, skip.reason, skip.detail, self._services.now())
         self._services.counts.skipped[skip.reason] += 1
         log.info("run_skipped", run_id=job.run_id, job=job.job, reason=skip.reason, detail=skip.detail)
-        await self._tell(execution, event, message, lease)
+        await self._tell(execution, event, lease)
 
-    async def reject(self, message: Received, error: InvalidMessage, lease: Lease | None = None) -> None:
+    def refuse(self, job: Job, message: Received, taken: Job) -> Coroutine[None, None, None]:
+        """Reject the message of another run than the one that has its run id here."""
+        return self.reject(message, taken_by_another(job, taken))
+
+    def reject(
+        self, message: Received, error: InvalidMessage, lease: Lease | None = None
+    ) -> Coroutine[None, None, None]:
         """The message can never be a run: one rejected event, the dead-letter queue, and deletion."""
-        answered = self._rejecting.get(message.message_id)
-        if answered is not None:
-            # Delivered again while its first delivery is being answered: it is deleted by the newest receipt.
-            answered.adopt(message, message.asked_at, self._services.config.queue.visibility)
-            self._services.keeper.hold(answered)
-            return
-        lease = self._rejecting[message.message_id] = self._held(message, "", lease)
-        try:
-            await self._reject(message, error, lease)
-        finally:
-            del self._rejecting[message.message_id]
+        return self._guarded(self._reject(message, error, self._begin(message, lease)), message)
 
     async def _reject(self, message: Received, error: InvalidMessage, lease: Lease) -> None:
         before = await self._services.journal.rejected(message.message_id) if message.delivery > 1 else []
         if before:
-            # Told already; only the rest is to be done again.
+            # In the journal already; only the rest is to be done again.
             lease.execution = before[0].execution
             if await self._buried(message, lease):
-                await self._delete_after(message, None, lease)
+                await self._services.outbox.delivered(before[0].execution)
+                await self._delete_after(None, lease)
             return
         job = unreadable(error, message.message_id)
         execution = self._ended(job, message, "rejected", error.detail)
@@ -113,7 +164,7 @@ class Answers:
         )
         self._services.counts.rejected[error.reason] += 1
         log.warning("message_rejected", message_id=message.message_id, reason=error.reason, detail=error.detail)
-        await self._tell(execution, event, message, lease, bury=True)
+        await self._tell(execution, event, lease, bury=message)
 
     async def delete(self, message: Received) -> None:
         """A message that needs no answer."""
@@ -141,16 +192,14 @@ class Answers:
             reason=reason,
         )
 
-    async def _tell(
-        self, execution: Execution, event: Event, message: Received, lease: Lease | None, *, bury: bool = False
-    ) -> None:
+    async def _tell(self, execution: Execution, event: Event, lease: Lease, *, bury: Received | None = None) -> None:
         services = self._services
-        lease = self._held(message, execution.id, lease)
+        lease.execution = execution.id
         accepted = services.outbox.accepted(event.id)
         await services.journal.accept(execution, event, terminal=True)
         services.outbox.committed()
-        if not bury or await self._buried(message, lease):
-            await self._delete_after(message, accepted, lease)
+        if bury is None or await self._buried(bury, lease):
+            await self._delete_after(accepted, lease)
 
     async def _buried(self, message: Received, lease: Lease) -> bool:
         """Whether its copy is where it goes. Else it is on the job queue again, and comes back in a while."""
@@ -165,17 +214,7 @@ class Answers:
             await self._services.keeper.release(leases, PUT_OFF_S)
         return False
 
-    def _held(self, message: Received, execution_id: str, lease: Lease | None = None) -> Lease:
-        visibility = self._services.config.queue.visibility
-        lease = lease or Lease.of(message, visibility)
-        lease.execution = execution_id
-        self._services.keeper.hold(lease)
-        return lease
-
-    async def _delete_after(
-        self, message: Received, accepted: asyncio.Future[None] | None, lease: Lease | None = None
-    ) -> None:
-        lease = lease or self._held(message, "")
+    async def _delete_after(self, accepted: asyncio.Future[None] | None, lease: Lease) -> None:
         if accepted is not None:
             await accepted
         await self._services.keeper.delete(lease.receipt)
@@ -191,6 +230,16 @@ def _runs_again(row: RunRow) -> bool:
     if row.message == MessageState.TAKEN_OVER:
         return False  # this host answers for it alone, and has; the deletion of its message came to nothing
     return row.state == State.ENDED and (row.outcome is None or row.outcome in HANDED_BACK)
+
+
+def taken_by_another(job: Job, taken: Job) -> InvalidMessage:
+    """The fault of a message whose run id is another run's: it is no run, and is told under its message's own id."""
+    other = f'job "{job.job}"' if job.job != taken.job else "another command"
+    detail = (
+        f'run_id: "{job.run_id}" is that of a run of job "{taken.job}" here, and this message names {other};'
+        " give each run an id of its own"
+    )
+    return InvalidMessage(detail, job=job.job, labels=job.labels, scheduled_at=job.scheduled_at)
 
 
 def unreadable(error: InvalidMessage, message_id: str) -> Job:

@@ -199,7 +199,7 @@ class Intake:
 
     async def _take(self, received: list[Received]) -> None:
         fresh: list[tuple[Job, Received]] = []
-        for message in received:
+        for message in [one for one in received if not self._answers.again(one)]:
             if len(message.body) > AT_ONCE:
                 await asyncio.sleep(0)  # reading it may take tens of milliseconds
             try:
@@ -217,20 +217,38 @@ class Intake:
             return
         for job, message in unanswered:
             # Two copies may have come in one batch.
-            if job.run_id in arrivals:
-                self._again(arrivals[job.run_id][2], message)
+            if (first := arrivals.get(job.run_id)) is not None:
+                if self._of_run(job, message, first[0], first[1].message_id):
+                    self._again(first[2], message)
             elif not self._here(job, message):
                 arrivals[job.run_id] = job, message, self._lease(message, job.run_id)
         self.door.enter(list(arrivals.values()))
 
     def _here(self, job: Job, message: Received) -> bool:
-        """Whether its run is active or waits here: then that one's lease goes on with the newest receipt."""
+        """Whether its run is active, waits, or is being skipped here: then that one's lease goes on with the newest
+        receipt."""
         run, held = self._services.roster.get(job.run_id), self.door.find(job.run_id)
+        skipped = self._answers.skipping.get(job.run_id)
         if run is not None:
-            self._adopt(run, message)
-        elif held is not None and self._again(held.ticket.lease, message):
-            held.delivery = message.delivery
-        return run is not None or held is not None
+            if self._of_run(job, message, run.execution.job, run.execution.message_id):
+                self._adopt(run, message)
+        elif held is not None:
+            lease = held.ticket.lease
+            if self._of_run(job, message, held.job, lease.message_id) and self._again(lease, message):
+                held.delivery = message.delivery
+        elif skipped is not None:
+            if self._of_run(job, message, *skipped):
+                self._services.answer(message, self._answers.delete(message), f"delete {message.message_id}")
+        else:
+            return False
+        return True
+
+    def _of_run(self, job: Job, message: Received, known: Job, its_message: str | None) -> bool:
+        """Whether a message is of the run that has its run id here; one that is not is rejected."""
+        if message.message_id == its_message or job.same_run(known):
+            return True
+        self._services.answer(message, self._answers.refuse(job, message, known), f"reject {message.message_id}")
+        return False
 
     def _again(self, lease: Lease, message: Received) -> bool:
         """One more message of a run that is not in the journal yet: whether it is the same one, delivered again."""

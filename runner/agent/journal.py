@@ -304,6 +304,13 @@ class Journal:
         values = (f"{execution_id}/", f"{execution_id}0")
         return self.database.call(lambda connection: connection.execute(sql, values).fetchone())
 
+    def was_sent(self, event_id: str) -> asyncio.Future[bool]:
+        """Whether the results queue has accepted this event, as far as that is marked."""
+        sql = "SELECT 1 FROM events WHERE id = ? AND sent_at IS NULL"
+        return self.database.call(
+            lambda connection: connection.execute(sql, (event_id,)).fetchone() is None, when="told"
+        )
+
     def unsent_count(self) -> asyncio.Future[int]:
         sql = "SELECT count(*) FROM events WHERE sent_at IS NULL AND owner = ?"
         return self.database.call(lambda connection: int(connection.execute(sql, (self.owner,)).fetchone()[0]))

@@ -112,6 +112,7 @@ class LeaseKeeper:
         self._clock = clock
         self._held: dict[int, Lease] = {}
         self._limited: set[int] = set()
+        self._deleting: set[str] = set()  # receipts whose deletion SQS has been asked for, and may have made
         self._deletions: list[tuple[str, asyncio.Future[None]]] = []
         self._wake_renewal = asyncio.Event()
         self._wake_deletion = asyncio.Event()
@@ -204,6 +205,10 @@ class LeaseKeeper:
                 self._on_limit(lease)
 
     def _lose(self, lease: Lease, why: str) -> None:
+        if lease.receipt in self._deleting:
+            # Nobody wants it any more: SQS has made the deletion whose answer was lost, or will make the next one.
+            self.drop(lease)
+            return
         lease.lost = True
         self.lost += 1
         self._on_lost(lease, why)
@@ -259,11 +264,14 @@ class LeaseKeeper:
                 await self._delete(batch)
 
     async def _delete(self, batch: list[tuple[str, asyncio.Future[None]]]) -> None:
+        self._deleting.update(receipt for receipt, _ in batch)
         async for attempt in retrying(on_failure=self._delete_failed):
             with attempt:
                 failures = {f.index: f for f in await self._queue.delete([receipt for receipt, _ in batch])}
         for index, (receipt, future) in enumerate(batch):
             failure = failures.get(index)
+            if failure is None or failure.gone:
+                self._deleting.discard(receipt)
             if failure is not None and not failure.gone:
                 self._deletions.append((receipt, future))
                 self._wake_deletion.set()

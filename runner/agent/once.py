@@ -20,7 +20,7 @@ from runner.agent.execution import Execution, MessageState
 from runner.agent.lease import Lease
 from runner.agent.own_paths import own_paths
 from runner.agent.reconcile import own_name
-from runner.agent.refusal import job_of, reject, tell_rejected
+from runner.agent.refusal import job_of, reject, settle, tell_rejected
 from runner.agent.stakes import Clear
 from runner.agent.told import Told, say
 from runner.errors import CronRunnerError, MessageRejected, explained
@@ -150,6 +150,8 @@ class Once:
             raise
         if not await answers.unanswered([(job, message)]):
             say(f"run {job.run_id} was taken by this host before: its message starts nothing")
+            if answers.answering:
+                await self._unless_leaving(settle(parts))  # it may be rejected: another run has its id
             await self._unless_leaving(_all_of(services))
             return None
         if self._leaving.is_set():

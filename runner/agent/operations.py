@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runner.agent.held import Door
+    from runner.agent.journal import RunRow
     from runner.agent.pausing import Pause
     from runner.agent.run import Run
     from runner.agent.services import Services
@@ -59,33 +60,45 @@ class Operations:
             return {"run_id": run_id, "state": "held", "job": held.job.job, "reason": held.reason}
         run = self._services.roster.get(run_id)
         if run is not None:
-            execution = run.execution
-            found = {
-                "run_id": run_id,
-                "state": state_of(run),
-                "job": execution.job.job,
-                "attempt": execution.attempt,
-                "grace_s": execution.job.grace,
-                "stop_signal": execution.job.stop_signal,
-            }
-            if not run.active:
-                found |= {"outcome": execution.outcome, "reason": execution.reason, "ended_at": _at(execution.ended_at)}
-            return found
+            return self._found(run)
         rows = await self._services.journal.latest([run_id])
-        if not rows:
-            return {"run_id": run_id, "state": "unknown"}
-        row = rows[0]
-        if row.state != State.ENDED:
+        return await self._recorded(rows[0]) if rows else {"run_id": run_id, "state": "unknown"}
+
+    async def _recorded(self, row: RunRow) -> dict[str, Any]:
+        """What the journal says of a run that was not here when it was asked."""
+        run_id = row.run_id
+        if row.state == State.ENDED:
+            return {
+                "run_id": run_id,
+                "state": "ended",
+                "job": row.job,
+                "attempt": row.attempt,
+                "outcome": row.outcome,
+                "reason": row.reason,
+                "ended_at": _at(row.ended_at),
+            }
+        if row.owner != self._services.owner:
             return {"run_id": run_id, "state": "elsewhere", "job": row.job, "owner": row.owner}
-        return {
-            "run_id": run_id,
-            "state": "ended",
-            "job": row.job,
-            "attempt": row.attempt,
-            "outcome": row.outcome,
-            "reason": row.reason,
-            "ended_at": _at(row.ended_at),
+        # Ours: either it is being taken over from an agent before us, or it came while the journal was asked.
+        await self._services.reconciled.wait()
+        run = self._services.roster.get(run_id)
+        if run is not None:
+            return self._found(run)
+        return {"run_id": run_id, "state": _STATES[State(row.state)], "job": row.job, "attempt": row.attempt}
+
+    def _found(self, run: Run) -> dict[str, Any]:
+        execution = run.execution
+        found = {
+            "run_id": execution.run_id,
+            "state": state_of(run),
+            "job": execution.job.job,
+            "attempt": execution.attempt,
+            "grace_s": execution.job.grace,
+            "stop_signal": execution.job.stop_signal,
         }
+        if not run.active:
+            found |= {"outcome": execution.outcome, "reason": execution.reason, "ended_at": _at(execution.ended_at)}
+        return found
 
     async def foresee(self, job: Job) -> dict[str, Any]:
         """What would become of a job that came now: `decision` is admitted, held, skipped, never or known (its run is

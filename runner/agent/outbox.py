@@ -56,9 +56,11 @@ class Outbox:
         self._behind = False
         self._window: deque[Unsent] = deque()
         self._wake = asyncio.Event()
+        self._wake.set()  # what an agent before us has left is sent without a word from anybody
         self._fresh = 0  # committed since the journal was last read
         self._enough = asyncio.Event()
         self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._marking: set[str] = set()  # accepted, and not marked so in the journal yet
         self._refused: dict[str, int] = {}
         self._overtaken: set[str] = set()
         self._sending = 0
@@ -88,6 +90,19 @@ class Outbox:
             else:
                 self._waiting[event_id] = future
         return future
+
+    async def delivered(self, execution: str) -> None:
+        """Wait for the acceptance of an end that the journal has, as `accepted` does, whoever recorded it and whether
+        it is on its way already."""
+        final = await self._journal.final_event(execution)
+        if final is None:
+            return
+        event_id = final[0]
+        # From here on the outbox tells us; what it did before is marked, or is about to be.
+        future, marking = self.accepted(event_id), event_id in self._marking
+        if marking or await self._journal.was_sent(event_id):
+            self._taken(event_id)
+        await future
 
     def hurry(self) -> None:
         """The agent is stopping: nobody waits for acceptance any more."""
@@ -259,12 +274,17 @@ class Outbox:
     def _done(self, ids: Sequence[str]) -> None:
         if not ids:
             return
-        self._journal.sent(ids, self._now())
+        self._marking.update(ids)
+        marked = self._journal.sent(ids, self._now())
+        marked.add_done_callback(lambda _: self._marking.difference_update(ids))
         for id_ in ids:
             self._refused.pop(id_, None)
-            future = self._waiting.pop(id_, None)
-            if future is not None and not future.done():
-                future.set_result(None)
+            self._taken(id_)
+
+    def _taken(self, event_id: str) -> None:
+        future = self._waiting.pop(event_id, None)
+        if future is not None and not future.done():
+            future.set_result(None)
 
     def _shortened(self, event: Unsent, code: str) -> Unsent | None:
         """The queue will never take this body: a shorter one; None, loudly, where the shortest was too long."""

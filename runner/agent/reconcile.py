@@ -92,7 +92,8 @@ class Reconciler:
             if attempts.get(execution.id, 0) > execution.attempt:
                 # The journal has lost its latest pages: further than the supervisor's knowledge nobody was.
                 execution.attempt, execution.state = attempts[execution.id], State.ACCEPTED
-            known.discard(execution.key)
+            if execution.state in (State.ACCEPTED, State.RUNNING):
+                known.discard(execution.key)  # the end of any other attempt is told, and is acknowledged below
             if row.state == State.ENDED:
                 # Told and committed; only what its message is owed is still to be done.
                 services.spawn(self._forget_message(execution), f"forget {row.run_id}")
@@ -104,6 +105,7 @@ class Reconciler:
             # The journal was put aside while it was read, and the new one began with what was taken over by then.
             await services.journal.database.write(*services.remembered())
         await self._compare([there for key in sorted(known) if (there := services.link.knows(key)) is not None])
+        services.reconciled.set()
 
     async def _compare(self, known: Sequence[Known]) -> None:
         """What the supervisor has beside what the journal has as unfinished.
@@ -225,7 +227,8 @@ class Reconciler:
         reachable = execution.supervisor == services.instance() and execution.boot_id == services.source.host.boot_id
         if execution.state is State.ACCEPTED and there is None and reachable:
             # Never started: the supervisor is the one that would have been told, and was not.
-            if execution.lease is not None and execution.lease.until <= self._now:
+            over = execution.lease is not None and execution.lease.until <= self._now
+            if over and execution.attempt == 1:
                 await self._never_started(execution)
                 return
             services.roster.add(run)
@@ -271,7 +274,10 @@ class Reconciler:
             self._services.fleet.stakes.resume(execution.id, execution.job)
 
     async def _never_started(self, execution: Execution) -> None:
-        """Its lease ran out before anything happened: any host may have the message now, and nothing is owed."""
+        """Its lease ran out before anything happened: any host may have the message now, and nothing is owed.
+
+        Of its first attempt alone: what has told of an end and a further attempt goes on, whatever its lease.
+        """
         log.info("run_not_started", run_id=execution.run_id, job=execution.job.job)
         execution.state = State.ENDED
         execution.message = MessageState.GONE
@@ -294,6 +300,8 @@ class Reconciler:
         if execution.lease is not None:
             self._keep(execution)
             await self._leave_fleet(execution, again=False)
+            # Who has neither message nor event when the host is lost can never tell what became of the run.
+            await services.outbox.delivered(execution.id)
             await services.keeper.delete(execution.lease.receipt)
             services.keeper.drop(execution.lease)
         await services.journal.message_gone(execution.id)

@@ -27,10 +27,15 @@ def job_of(config: Config, body: str, message_id: str) -> Job:
         raise MessageRejected(error) from error
 
 
-async def reject(parts: Parts, answers: Answers, message: Received, fault: InvalidMessage) -> None:
-    """The queue's message can never be a run: as the agent does it."""
+async def settle(parts: Parts) -> None:
+    """Ask where dead letters go, once there is one."""
     redrive = (await parts.queue.facts()).redrive
     parts.dead_letters.settle(await parts.queue.url_of_arn(redrive.target_arn) if redrive else None)
+
+
+async def reject(parts: Parts, answers: Answers, message: Received, fault: InvalidMessage) -> None:
+    """The queue's message can never be a run: as the agent does it."""
+    await settle(parts)
     await answers.reject(message, fault)
 
 

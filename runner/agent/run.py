@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_AFTER_END = "its end is told once more when its message comes again; another host would run it again"
 SHIPPED_WITHIN_S = 5.0
 SPOOL_RETRY_S = 2.0
 # After these a further attempt makes sense; the others were decided by somebody, or would end the same way.
@@ -291,7 +292,9 @@ class Run:
         )
         await services.commit(execution, event, terminal=not will_retry)
         if not will_retry:
-            self._leaving_fleet = services.leave_fleet(execution, again=execution.outcome in HANDED_BACK)
+            # A message that is gone brings the run to nobody: a copy of it must not either.
+            again = execution.outcome in HANDED_BACK and execution.message is MessageState.LEASED
+            self._leaving_fleet = services.leave_fleet(execution, again=again)
         log.info(
             "run_finished",
             run_id=execution.run_id,
@@ -373,10 +376,13 @@ class Run:
     def lease_lost(self, why: str) -> None:
         """Apply `[queue] on_lost_lease`; called on the event loop by the lease keeper."""
         execution = self.execution
+        if execution.state is State.ENDED:
+            log.warning("lease_lost_after_end", run_id=execution.run_id, why=why, detail=_AFTER_END)
+            return
         execution.lease_lost = True
         policy = self._services.config.queue.on_lost_lease
         log.error("lease_lost", run_id=execution.run_id, job=execution.job.job, why=why, policy=policy)
-        if policy == "kill" and execution.state is not State.ENDED:
+        if policy == "kill":
             self._services.spawn(self.stop("lost_lease", why), f"stop {execution.run_id}")
 
     # -- what the shipper needs

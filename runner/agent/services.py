@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ from runner.log import SHORTEST_SECRET
 from runner.protocol.units import format_size
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from runner.agent.events import LogPlace
@@ -66,6 +66,7 @@ class Services:
     fleet: Member | None = None  # None: this host knows nothing of others
     reload: Reload | None = None  # what the last one came to
     spawned: set[asyncio.Task[None]] = field(default_factory=set)
+    reconciled: asyncio.Event = field(default_factory=asyncio.Event)  # set: all runs of an agent before us are known
     short_secrets: set[str] = field(default_factory=set)  # names that were warned of
     now: Callable[[], float] = field(default=time.time)
 

@@ -152,6 +152,21 @@ class Job:
     labels: Mapping[str, str] = field(default_factory=dict)
     declared: bool = False
 
+    def same_run(self, other: Job) -> bool:
+        """Whether this and a job of the same run id are one run: the same job, and told to do the same.
+
+        What a host has changed meanwhile (its shell, a declared command) makes no other run of it.
+        """
+        if self.job != other.job:
+            return False
+        if self.declared and other.declared and isinstance(self.command, str) and isinstance(other.command, str):
+            return self._arguments() == other._arguments()
+        return self.command == other.command
+
+    def _arguments(self) -> tuple[str, ...]:
+        """What follows the command in the shell's own arguments."""
+        return self.argv[self.argv.index(self.command) + 1 :] if self.command in self.argv else ()
+
     def to_json(self) -> dict[str, object]:
         """This job as JSON-ready values, as the journal keeps it."""
         kept: dict[str, object] = {name: getattr(self, name) for name in _PLAIN}
