@@ -1,0 +1,265 @@
+"""Named histories: what once went wrong, told step by step. In them no draw decides what happens, only how long each
+call takes."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation import checkers, course
+from tests.simulation.life import Life
+from tests.simulation.virtual import CLOCK
+from tests.simulation.world import Kind, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """`live` is told a world of this kind in which nothing fails by itself."""
+
+    name: str
+    live: Callable[[World], None]
+    kind: Kind
+
+
+BY_NAME: dict[str, History] = {}
+
+
+def world_of(history: History) -> World:
+    return World(history.kind, random.Random(history.name))
+
+
+def history(**kind: Any) -> Callable[[Callable[[World], None]], Callable[[World], None]]:
+    """One more, under the name of its function."""
+
+    def add(live: Callable[[World], None]) -> Callable[[World], None]:
+        name = live.__name__
+        BY_NAME[name] = History(name, live, Kind(**{"codes": (0,), **kind}))
+        return live
+
+    return add
+
+
+# -- the words that they are told in
+
+
+def begin(world: World) -> Life:
+    life = Life(world.hosts[0])
+    life.begin()
+    return life
+
+
+def killed_when(world: World, life: Life, holds: Callable[[], object], within: float = 300.0) -> None:
+    """Let it go on until this holds, and kill it in that very moment."""
+    life.when = holds
+    if not world.go_on(lambda: life.dead, within):
+        raise world.violated("the moment to kill it at never came")
+
+
+def away(world: World, seconds: float) -> None:
+    """Nobody is there for so long."""
+    end = CLOCK.mono + seconds
+    world.go_on(lambda: CLOCK.mono >= end, seconds + 1.0)
+
+
+def job(run: str = "r", **more: Any) -> dict[str, Any]:
+    return {"job": "j", "run_id": run, "command": "x", **more}
+
+
+def row(world: World, run: str = "r") -> Any:
+    """State, attempt and message of the run's newest execution."""
+    rows = world.hosts[0].rows("SELECT state, attempt, message FROM runs WHERE run_id = ? ORDER BY rowid DESC", run)
+    return rows[0] if rows else (None, 0, None)
+
+
+def ends(world: World, run: str = "r") -> list[str]:
+    """How it ended, by what was delivered: once each."""
+    told = {event["id"]: event["data"].get("outcome", "") for event in world.terminal(run)}
+    return sorted(told.values())
+
+
+def expect(world: World, what: str, *, holds: object) -> None:
+    if not holds:
+        raise world.violated(what)
+
+
+# -- the histories
+
+
+@history(codes=(1,), lasts=(0.05,))
+def a_further_attempt_that_was_not_started_is_not_forgotten(world: World) -> None:
+    """Accepted for its second attempt, and nothing started: the agent is killed, and away for longer than the lease."""
+    world.send(job(retries={"max": 3, "backoff": "3s"}))
+    life = begin(world)
+    killed_when(world, life, lambda: row(world)[:2] == ("accepted", 2))
+    away(world, 100.0)
+    course.heal(world)
+    expect(world, f"its ends are {ends(world)}", holds=ends(world) == ["failed"])
+    expect(world, "it was not tried four times", holds=sum(world.hosts[0].starts.values()) == 4)
+
+
+@history(lasts=(0.05,))
+def a_run_whose_row_has_no_end_is_no_repeat(world: World) -> None:
+    """Whatever a row says of an outcome: without an end to tell, its message is not deleted as answered before."""
+    world.send(job())
+    life = begin(world)
+    killed_when(world, life, lambda: row(world)[0] == "running")
+    host = world.hosts[0]
+    host.supervisor_dies()
+    host.disk.execute("UPDATE runs SET state = 'ended', outcome = 'failed', message = 'gone'")
+    host.disk.execute("DELETE FROM events")
+    away(world, 60.0)
+    course.heal(world)
+    expect(world, f"its ends are {ends(world)}", holds=ends(world) == ["succeeded"])
+
+
+@history(lasts=(0.05,))
+def a_message_outlives_the_agent_until_its_event_is_delivered(world: World) -> None:
+    """Its end is in the journal, the results queue is away, the agent is killed: its successor waits for both."""
+    world.send(job())
+    world.results_away = True
+    killed_when(world, begin(world), lambda: row(world)[:3] == ("ended", 1, "leased"))
+    begin(world)
+    away(world, 20.0)
+    expect(world, "its message is deleted, and nothing was delivered", holds=not world.deleted)
+    course.heal(world)
+    expect(world, f"its ends are {ends(world)}", holds=ends(world) == ["succeeded"])
+
+
+@history()
+def a_rejected_message_outlives_the_agent_until_its_event_is_delivered(world: World) -> None:
+    """As with runs; and it comes to the dead-letter queue."""
+    world.send({"job": "j", "run_id": "r", "comand": "x"})
+    world.results_away = True
+    killed_when(world, begin(world), lambda: row(world)[0] == "ended")
+    away(world, 40.0)
+    begin(world)
+    away(world, 20.0)
+    expect(world, "its message is deleted, and nothing was delivered", holds=not world.deleted)
+    course.heal(world)
+
+
+@history(lasts=(0.05,))
+def what_was_not_delivered_is_sent_after_a_restart_whatever_else_happens(world: World) -> None:
+    """Nothing is received any more, no run goes on, nobody says that anything is new: it is sent all the same."""
+    world.send(job())
+    world.results_away = True
+    killed_when(world, begin(world), lambda: row(world)[0] == "ended")
+    world.results_away = False
+    world.messages.clear()
+    world.hosts[0].disk.execute("UPDATE runs SET message = 'gone'")
+    begin(world)
+    away(world, 10.0)
+    expect(world, "its end was not delivered", holds=ends(world) == ["succeeded"])
+
+
+@history(codes=(1,), lasts=(0.05,))
+def the_end_of_an_attempt_is_acknowledged_after_a_crash_in_backoff(world: World) -> None:
+    """It is told and waits for its next attempt; the supervisor has not heard that it may forget the last one."""
+    world.send(job(retries={"max": 1, "backoff": "10m"}))
+    killed_when(world, begin(world), lambda: row(world)[0] == "backoff" and world.hosts[0].records)
+    begin(world)
+    away(world, 30.0)
+    expect(world, "its record is still there", holds=not world.hosts[0].records)
+    course.heal(world)
+
+
+@history(lasts=(0.05,))
+def the_end_of_a_run_is_acknowledged_after_a_crash(world: World) -> None:
+    """The same for a run that is over, and whose message is still there."""
+    world.send(job())
+    killed_when(world, begin(world), lambda: row(world)[0] == "ended" and world.hosts[0].records)
+    begin(world)
+    away(world, 30.0)
+    expect(world, "its record is still there", holds=not world.hosts[0].records)
+    course.heal(world)
+
+
+@history(lasts=(30.0,))
+def messages_of_one_run_that_is_skipped_are_one_run(world: World) -> None:
+    """A second one comes while the first is being skipped."""
+    world.send(job("first", overlap="skip"))
+    begin(world)
+    away(world, 1.0)
+    world.send(job("second", overlap="skip"))
+    world.go_on(
+        lambda: any(event for event in world.messages.values() if event.run == "second" and event.count),
+        60.0,
+        every=0.0005,
+    )
+    world.send(job("second", overlap="skip"))
+    course.heal(world)
+    told = {event["id"] for event in world.terminal("second")}
+    expect(world, f"the second run is told as {told}", holds=len(told) == 1)
+
+
+@history(lasts=(30.0,))
+def another_jobs_message_with_the_same_run_id_is_rejected(world: World) -> None:
+    """While that run is active, while it is held, and when it has ended."""
+    world.send(job("r"))
+    life = begin(world)
+    away(world, 5.0)
+    others = [world.send(job("r", command="y"))]
+    away(world, 60.0)
+    others.append(world.send(job("r", job="other")))
+    away(world, 10.0)
+    life.kill()
+    course.heal(world)
+    for message in others:
+        expect(world, f"{message.id} was not rejected", holds=len(checkers.rejected(world, message)) == 1)
+    expect(world, f"the ends of the run are {ends(world)}", holds=ends(world) == ["succeeded"])
+
+
+@history(lasts=(0.05,), visibility=10.0)
+def a_deletion_whose_answer_is_lost_is_no_lost_lease(world: World) -> None:
+    """SQS has deleted the message; its answer never comes, and for a while no other deletion gets through."""
+    world.send(job())
+    world.deletions_unanswered = True
+    life = begin(world)
+    away(world, 40.0)
+    world.deletions_unanswered = False
+    expect(world, "a lease is counted as lost", holds=life.services.keeper.lost == 0)
+    course.heal(world)
+
+
+@history(lasts=(1.0,))
+def a_run_that_is_taken_over_can_be_cancelled_at_once(world: World) -> None:
+    """Before the next agent has gone through its journal it knows nothing of it; what it answers is so all the same."""
+    world.send(job(retries={"max": 1}))
+    killed_when(world, begin(world), lambda: row(world)[0] == "running")
+    life = begin(world)
+    answers: list[dict[str, Any]] = []
+
+    async def ask() -> None:
+        answers.append(await life.operations.cancel("r", by="somebody"))
+
+    world.go_on(lambda: hasattr(life, "operations"), 60.0, every=0.0001)
+    life.do(ask())
+    world.go_on(lambda: answers, 60.0)
+    expect(world, f"the answer is {answers}", holds=answers[0]["cancelled"] and answers[0]["state"] != "elsewhere")
+    course.heal(world)
+
+
+@history(visibility=600.0, wait=20.0, lasts=(course.HOURS_12 + 1200.0,))
+def a_run_of_more_than_twelve_hours_is_taken_over(world: World) -> None:
+    """The agent is killed before, and after it has answered for the run alone; the job lives on."""
+    world.send(job(timeout="2d"))
+    killed_when(world, begin(world), lambda: CLOCK.mono > course.HOURS_12 - 3600.0, course.HOURS_12)
+    killed_when(world, begin(world), lambda: row(world)[2] == "taken_over", course.HOURS_12)
+    course.heal(world)
+    expect(world, f"its ends are {ends(world)}", holds=ends(world) == ["succeeded"])
+
+
+@history(power=True, lasts=(0.05,))
+def what_was_told_survives_a_power_cut(world: World) -> None:
+    """The supervisor has forgotten the end, the message is still there: nothing is told twice, or otherwise."""
+    world.send(job())
+    life = begin(world)
+    life.when = lambda: row(world)[0] == "ended"
+    world.go_on(lambda: life.dead, 60.0)
+    world.hosts[0].power_cut()
+    away(world, 40.0)
+    course.heal(world)

@@ -1,0 +1,57 @@
+"""Worlds that seeds draw, and the histories: each in a process of its own, which is put on virtual time for good."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WORLDS = 400
+AT_ONCE = 25
+HISTORIES = (
+    "a_further_attempt_that_was_not_started_is_not_forgotten",
+    "a_run_whose_row_has_no_end_is_no_repeat",
+    "a_message_outlives_the_agent_until_its_event_is_delivered",
+    "a_rejected_message_outlives_the_agent_until_its_event_is_delivered",
+    "what_was_not_delivered_is_sent_after_a_restart_whatever_else_happens",
+    "the_end_of_an_attempt_is_acknowledged_after_a_crash_in_backoff",
+    "the_end_of_a_run_is_acknowledged_after_a_crash",
+    "messages_of_one_run_that_is_skipped_are_one_run",
+    "another_jobs_message_with_the_same_run_id_is_rejected",
+    "a_deletion_whose_answer_is_lost_is_no_lost_lease",
+    "a_run_that_is_taken_over_can_be_cancelled_at_once",
+    "a_run_of_more_than_twelve_hours_is_taken_over",
+    "what_was_told_survives_a_power_cut",
+)
+
+
+def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("first", range(0, WORLDS, AT_ONCE))
+def test_worlds_come_to_rest_with_all_that_was_promised(first: int) -> None:
+    done = simulate("--seed", str(first), "--count", str(AT_ONCE))
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr
+    assert done.stdout.startswith(f"{AT_ONCE} worlds, ")
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_history(name: str) -> None:
+    done = simulate("--history", name)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr
+
+
+def test_all_histories_are_lived_through() -> None:
+    assert sorted(simulate("--list").stdout.split()) == sorted(HISTORIES)
+
+
+def test_a_seed_draws_the_same_world_in_every_process() -> None:
+    first, second = (simulate("--seed", "7", "--trace").stdout for _ in range(2))
+    assert first == second
+    assert "is at rest" in first
