@@ -96,19 +96,12 @@ async def _heading(table: Table, args: argparse.Namespace, runs: list[dict[str, 
 
 async def _runs(table: Table, args: argparse.Namespace, since: float | None) -> list[dict[str, Any]]:
     from runner.control import store  # noqa: PLC0415 - `--help` needs none of it
-    from runner.control.run_state import FAILURES  # noqa: PLC0415
-    from runner.protocol.units import format_time  # noqa: PLC0415
 
     now = time.time()
     if args.job:
-        # Where some are left out, more have to be looked at.
-        many = args.limit if not args.failed else max(args.limit * 20, 500)
-        runs = await store.history(table, args.job, limit=many, in_group=args.group)
-        if args.failed:
-            runs = [run for run in runs if run["state"] in FAILURES]
-        if since is not None:
-            runs = [run for run in runs if run["at"] >= format_time(since)]
-        return runs[: args.limit]
+        return await store.history(
+            table, args.job, limit=args.limit, in_group=args.group, failed=args.failed, since=since
+        )
     start = since if since is not None else now - 86_400.0
     runs = await store.ended_since(table, start, now, failed=True)
     if not args.failed:

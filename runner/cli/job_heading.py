@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from runner.cli import fleet
+from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -99,9 +100,12 @@ def _schedule(job: JobDefinition, group: GroupDefinition | None, now: float) -> 
         return [("Schedule", f"{job.schedule} ({job.timezone})")]
     from runner.cli.jobs_shown import coming  # noqa: PLC0415
 
-    parsed = job.parsed()
+    try:
+        parsed = job.parsed()
+        times = coming(job, group, now, 1) if job.enabled else []
+    except CronRunnerError as error:
+        return [("Schedule", str(job.schedule)), ("Next", f"never: {error}")]
     lines = [("Schedule", f"{job.schedule}: {parsed.words()}" if parsed is not None else job.schedule)]
     if job.enabled:
-        times = coming(job, group, now, 1)
         lines.append(("Next", fleet.when(times[0], job.timezone, now) if times else "never again"))
     return lines

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.cli import fleet
 from runner.cli.jobs_plan import shown
+from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
     import argparse
@@ -38,7 +39,7 @@ def listed(args: argparse.Namespace) -> int:
                 row["job"],
                 row["group"],
                 row["schedule"] or "-",
-                _next_words(job, row["next_unix"], now),
+                _next_words(job, row, now),
                 row["last"]["state"] if row["last"] else "-",
                 row["owner"] or "-",
             )
@@ -50,9 +51,11 @@ def listed(args: argparse.Namespace) -> int:
     return int(fleet.run(args, work))
 
 
-def _next_words(job: JobDefinition, moment: float | None, now: float) -> str:
-    if moment is not None:
-        return fleet.when(moment, job.timezone, now)
+def _next_words(job: JobDefinition, row: dict[str, Any], now: float) -> str:
+    if row["fault"]:
+        return "never: it cannot be read (`jobs show`)"
+    if row["next_unix"] is not None:
+        return fleet.when(row["next_unix"], job.timezone, now)
     return "-" if job.enabled else "disabled"
 
 
@@ -61,7 +64,11 @@ def _row(
 ) -> dict[str, Any]:
     from runner.protocol.units import format_time  # noqa: PLC0415
 
-    times = coming(job, group, now, 1)
+    times, fault = list[float](), None
+    try:
+        times = coming(job, group, now, 1)
+    except CronRunnerError as error:  # one that cannot be read must not hide all others
+        fault = str(error)
     return {
         "job": job.name,
         "group": job.group,
@@ -72,6 +79,7 @@ def _row(
         "next_unix": times[0] if times else None,
         "owner": job.owner,
         "last": last_of(status),
+        "fault": fault,
     }
 
 
@@ -88,7 +96,12 @@ def coming(job: JobDefinition, group: GroupDefinition | None, now: float, count:
 
     parsed = as_fired(job, group) if group is not None else job.parsed()
     schedule = parsed if job.enabled else None
-    return schedule.coming(max(now, job.since), count) if schedule is not None else []
+    try:
+        return schedule.coming(max(now, job.since), count) if schedule is not None else []
+    except (ArithmeticError, ValueError, LookupError) as error:
+        raise CronRunnerError(
+            f"cannot tell when job {job.name} is due next: {error}; apply another schedule"
+        ) from error
 
 
 def show(args: argparse.Namespace) -> int:
@@ -101,8 +114,11 @@ def show(args: argparse.Namespace) -> int:
     if args.json:
         say(json.dumps(says, indent=2))
         return 0
-    if (schedule := job.parsed()) is not None:
-        says["schedule"] = f"{job.schedule}: {schedule.words()}"
+    try:
+        if (schedule := job.parsed()) is not None:
+            says["schedule"] = f"{job.schedule}: {schedule.words()}"
+    except CronRunnerError as error:
+        says["fault"] = str(error)
     width = max(map(len, says))
     say(*(f"{name.ljust(width)}  {shown(name, value)}" for name, value in says.items()))
     return 0

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import structlog
 
 from runner.aws import directives
 from runner.aws.schedules import Schedules
 from runner.aws.sqs import Queue
-from runner.aws.table import ABSENT, When
-from runner.control.definition import GroupDefinition, JobDefinition, changed
+from runner.aws.table import ABSENT, PRESENT, Refused, When
+from runner.control.definition import GroupDefinition, JobDefinition, Unreadable, changed, job_of
 from runner.control.eventbridge import NoSchedule, digest, expression, request_for, schedule_name
 from runner.errors import CronRunnerError, JobFilesInvalid
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
 _AT_ONCE: Final = 8
+_TRIES: Final = 5
 
 
 class Changed(CronRunnerError):
@@ -67,24 +72,41 @@ async def apply(
     now_jobs.update({job.key: job for job in saved})
     gone = [change.old for change in plan.changes if change.does == "delete" and isinstance(change.old, JobDefinition)]
     for job in gone:
-        # Its schedule goes first: what fails in between is deleted by the next apply, while it is still known here.
-        await _unschedule(Schedules(session), job)
-        await table.delete(job.key)
+        await _delete(session, table, job)
         await _record(table, job.group, f"JOB#{job.name} delete", who)
         del now_jobs[job.key]
     return await in_step(session, table, now_jobs.values(), now_groups, now=who.now)
 
 
+async def _delete(session: Session, table: Table, job: JobDefinition) -> None:
+    """Delete a job. Its schedule goes first: what fails in between is deleted by the next apply, while it is still
+    known here; and one that was put since the job was read is known by its mark."""
+    for _ in range(_TRIES):
+        await _unschedule(Schedules(session), job)
+        seen = When("#scheduled = :seen OR attribute_not_exists(#scheduled)", {"seen": job.scheduled})
+        refused = await table.delete(job.key, seen)
+        if refused is None or refused.item is None:
+            return
+        job = job_of(refused.item)
+    raise Changed(f"cannot delete job {job.name} of group {job.group}: its schedule is changed all the time; try again")
+
+
 async def save(table: Table, old: JobDefinition | None, new: JobDefinition, who: Who) -> JobDefinition:
     """Write one job as the successor of what was read; raises Changed where that is not there any more."""
     job = changed(old, new, by=who.by, now=who.now)
-    when = ABSENT if old is None else When("#revision = :old", {"old": old.revision})
-    if await table.put(job.item(), when) is not None:
+    if await table.put(job.item(), ABSENT if old is None else _unchanged(old)) is not None:
         raise Changed(
             f"cannot change job {new.name} of group {new.group}: somebody else has changed it meanwhile; try again"
         )
     await _record(table, job.group, f"JOB#{job.name} {'create' if old is None else 'change'}", who)
     return job
+
+
+def _unchanged(old: JobDefinition) -> When:
+    """That the table has what was read: nobody's change, and no mark of a schedule that would be overwritten."""
+    if old.fault:  # of another version: nothing but its revision, as far as it has one that can be read
+        return When("#revision = :old", {"old": old.revision}) if old.revision else PRESENT
+    return When("#revision = :old AND #scheduled = :scheduled", {"old": old.revision, "scheduled": old.scheduled})
 
 
 async def in_step(
@@ -115,13 +137,18 @@ async def _group_in_step(
     if wanted:
         arn = (await Queue(session, url=group.queue).facts()).arn
         there = await schedules.names(group.schedules, f"{group.name}.")
-    requests = [(job, request_for(job, group, arn, now=now)) for job in wanted]
+    requests = _requests(wanted, group, arn, now)
 
     async def put(job: JobDefinition, request: dict[str, object]) -> str:
         if job.scheduled and not job.scheduled.startswith(f"{group.schedules} "):
             await _unschedule(schedules, job)  # it was in another schedule group
+        # The table says that there may be one before there is: who is cut off in between leaves none that the next
+        # one does not know. And a job that somebody deletes meanwhile leaves none either.
+        if not job.scheduled.startswith(f"{group.schedules} ") and not await _mark(table, job, f"{group.schedules} "):
+            return ""
         await schedules.put(request)
-        await _mark(table, job, f"{group.schedules} {digest(request)}")
+        if not await _mark(table, job, f"{group.schedules} {digest(request)}"):
+            await schedules.delete(str(request["Name"]), group.schedules)
         return str(request["Name"])
 
     async def drop(job: JobDefinition) -> str:
@@ -134,7 +161,20 @@ async def _group_in_step(
         for job, request in requests
         if job.scheduled != f"{group.schedules} {digest(request)}" or request["Name"] not in there
     ]
-    return await _together([*outdated, *(drop(job) for job in unwanted)])
+    return [name for name in await _together([*outdated, *(drop(job) for job in unwanted)]) if name]
+
+
+def _requests(
+    wanted: Iterable[JobDefinition], group: GroupDefinition, arn: str, now: float
+) -> list[tuple[JobDefinition, dict[str, Any]]]:
+    """What EventBridge Scheduler is to be asked for. A job that cannot be read keeps the schedule that it has there."""
+    found = []
+    for job in wanted:
+        try:
+            found.append((job, request_for(job, group, arn, now=now)))
+        except Unreadable as error:
+            log.warning("schedule_left", group=job.group, job=job.name, error=str(error))
+    return found
 
 
 def _refuse_what_cannot_be_fired(
@@ -155,6 +195,8 @@ def _refuse_what_cannot_be_fired(
                 expression(job)
             except NoSchedule as error:
                 faults.append(str(error))
+            except Unreadable:
+                continue  # no file of this version wrote it, and it is left as it is
     if faults:
         raise JobFilesInvalid(faults)
 
@@ -165,9 +207,10 @@ async def _save(table: Table, change: Change, who: Who) -> JobDefinition:
     return await save(table, change.old, change.new, who)
 
 
-async def _mark(table: Table, job: JobDefinition, scheduled: str) -> None:
-    # Where it was deleted meanwhile, an update would make half a job of it.
-    await table.update(job.key, "SET #scheduled = :s", {"s": scheduled}, When("attribute_exists(#pk)"))
+async def _mark(table: Table, job: JobDefinition, scheduled: str) -> bool:
+    """Note what there is in EventBridge Scheduler; False where the job is gone: an update would make half a one."""
+    change = "SET #scheduled = :s"
+    return not isinstance(await table.update(job.key, change, {"s": scheduled}, PRESENT), Refused)
 
 
 async def _unschedule(schedules: Schedules, job: JobDefinition) -> None:

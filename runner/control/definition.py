@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from runner.control.notify import Notify, notify_of
-from runner.control.schedule import Schedule, parse_schedule
+from runner.control.schedule import Schedule, parse_schedule, parse_timezone
+from runner.errors import CronRunnerError
 from runner.protocol import table as keys
 from runner.protocol.units import format_time, parse_time
 
@@ -20,7 +22,23 @@ Fire = Literal["scheduler", "eventbridge"]
 
 MISSED: Final = ("skip", "last", "all")
 FIRES: Final = ("scheduler", "eventbridge")
+_NONE: Final = type(None)
+_KINDS: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "schedule": (str, _NONE),
+    "timezone": str,
+    "enabled": bool,
+    "owner": (str, _NONE),
+    "start_within": (int, float, _NONE),
+    "finish_within": (int, float, _NONE),
+    "too_long": (int, float, _NONE),
+    "revision": int,
+    "scheduled": str,
+}
 DEFAULT_RETENTION_S: Final = 90 * keys.DAY_S
+
+
+class Unreadable(CronRunnerError):
+    """A job of the table that this version, or this machine's tz database, cannot read; another one wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +73,12 @@ class GroupDefinition:
 
 
 def group_of(item: Mapping[str, Any]) -> GroupDefinition:
-    """What `GroupDefinition.item` wrote."""
+    """What `GroupDefinition.item` wrote; ValueError, LookupError or TypeError for what another version wrote."""
+    if item["fire"] not in FIRES:
+        raise ValueError(f"fire is {item['fire']!r}; this version knows {', '.join(FIRES)}")
+    for name in ("queue", "role", "schedules"):
+        if not isinstance(item[name], str):
+            raise TypeError(f"{name} is a {type(item[name]).__name__}")
     return GroupDefinition(
         name=item["sk"],
         queue=item["queue"],
@@ -94,15 +117,24 @@ class JobDefinition:
     changed_at: float = 0.0
     changed_by: str = ""
     scheduled: str = ""
-    """`SCHEDULE_GROUP DIGEST` of its schedule in EventBridge Scheduler; "" where it has none there."""
+    """`SCHEDULE_GROUP DIGEST` of its schedule in EventBridge Scheduler; "" where it has none there. The digest is
+    missing while it is put there: there may be one."""
+    fault: str = ""
+    """Why its item cannot be read; what can be is in the other fields."""
 
     @property
     def key(self) -> keys.Key:
         return keys.job(self.group, self.name)
 
     def parsed(self) -> Schedule | None:
-        """Its schedule; checked when it was applied."""
-        return parse_schedule(self.schedule, self.timezone) if self.schedule else None
+        """Its schedule; raises Unreadable: what applied it may have known more zones and forms than this."""
+        read = self.fault or (_read(self.schedule, self.timezone) if self.schedule else None)
+        if isinstance(read, str):
+            raise Unreadable(
+                f"cannot read job {self.name} of group {self.group}: {read}; apply it again with a schedule and a"
+                " timezone that are known here, or upgrade what says this"
+            )
+        return read
 
     def says(self) -> dict[str, Any]:
         """What a file says of it, for showing and comparing: nothing that the table adds."""
@@ -159,11 +191,37 @@ class JobDefinition:
 
 
 def job_of(item: Mapping[str, Any]) -> JobDefinition:
-    """What `JobDefinition.item` wrote."""
+    """What `JobDefinition.item` wrote. Of an item that cannot be read, what can be: ``fault`` says why. So one job
+    never keeps anybody from all the others."""
+    try:
+        return _job_of(item)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        group, _, name = item["pk"].partition("#JOB#")
+        revision = item.get("revision")
+        return JobDefinition(
+            group,
+            name,
+            schedule=_text(item.get("schedule")),
+            timezone=_text(item.get("timezone")) or "UTC",
+            enabled=item.get("enabled") is not False,
+            owner=_text(item.get("owner")),
+            revision=revision if isinstance(revision, int) else 0,
+            scheduled=_text(item.get("scheduled")) or "",
+            fault=f"its item in the table is of another version ({type(error).__name__}: {error})",
+        )
+
+
+def _job_of(item: Mapping[str, Any]) -> JobDefinition:
+    message = json.loads(item["message"])
+    if not isinstance(message, dict) or item["missed"] not in MISSED:
+        raise ValueError(f"missed is {item['missed']!r}, message a {type(message).__name__}")
+    for name, kinds in _KINDS.items():
+        if not isinstance(item[name], kinds):
+            raise TypeError(f"{name} is a {type(item[name]).__name__}")
     return JobDefinition(
         group=item["group"],
         name=item["job"],
-        message=json.loads(item["message"]),
+        message=message,
         schedule=item["schedule"],
         timezone=item["timezone"],
         enabled=item["enabled"],
@@ -180,6 +238,20 @@ def job_of(item: Mapping[str, Any]) -> JobDefinition:
         changed_by=item["changed_by"],
         scheduled=item["scheduled"],
     )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+@functools.lru_cache(maxsize=20_000)
+def _read(schedule: str, timezone: str) -> Schedule | str:
+    """The schedule, or why it cannot be read."""
+    try:
+        parse_timezone(timezone)
+        return parse_schedule(schedule, timezone)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this job's alone, and is told with its name
+        return str(error)
 
 
 def changed(old: JobDefinition | None, new: JobDefinition, *, by: str, now: float) -> JobDefinition:

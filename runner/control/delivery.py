@@ -1,13 +1,18 @@
 """Delivers the notices that are due: takes each for itself, tells its targets, and takes it out of the index.
 
 Delivered at least once: who crashes between telling and writing it down tells it again. That is why a pager gets the
-same key each time. Two that deliver at once never tell the same notice, since taking it is a conditional write.
+same key each time. Two that deliver at once never tell the same notice, since taking it is a conditional write; nor
+two notices of one job, since a job's are told by who holds its `TELLING` item. So a target hears of them in order.
+
+Each target has its own pace: a few at a time are told something, and one that does not answer is left alone for the
+rest of a call. What waits for one target holds up neither another target nor another job.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,14 +36,18 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-AT_MOST: Final = 200
+AT_MOST: Final = 1000
 """Notices of one call; the others are due still, and the next minute's."""
 QUIET_S: Final = 3600.0
 """While a job goes on failing, people are told of it once in this time. Pings count, and are told of every end."""
 GIVE_UP_S: Final = 24 * 3600.0
 _FIRST_WAIT_S: Final = 60.0  # longer than telling takes: it is the time, too, that others leave a notice alone
 _LONGEST_WAIT_S: Final = 3600.0
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 16  # calls to the table
+_OF_A_TARGET: Final = 2
+_SILENT_AFTER: Final = 2
+HOLD_S: Final = 90.0
+"""How long a job's notices are one deliverer's: longer than telling one takes, which is half a minute at the worst."""
 _TRIES: Final = 4
 _GIVEN_UP: Final = "nobody is told of it there; correct the target in `notify` of the job or its group, and apply that"
 BUDGET_S: Final = 40.0
@@ -64,20 +73,132 @@ async def deliver(table: Table, senders: Senders, *, now: float) -> Delivered:
     """Deliver what is due at ``now`` (unix seconds); raises AwsUnavailable where the table does not answer."""
     text = "#state_key = :tell AND #state_at <= :now"
     due = await table.query(text, {"tell": TELL, "now": format_time(now)}, index=keys.BY_STATE, limit=AT_MOST)
-    counts = Delivered()
-    turns = asyncio.Semaphore(_AT_ONCE)
-    deadline = time.monotonic() + BUDGET_S
+    call = _Call(table, senders, now)
+    answers = await asyncio.gather(*(call.of_a_job(notices) for notices in _by_job(due)), return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return call.counts
 
-    async def of_a_job(notices: Sequence[Item]) -> None:
-        # One after another: a pager has to hear of the failure before it hears of the recovery.
-        for notice in notices:
-            async with turns:
-                if time.monotonic() > deadline:
-                    return
-                await _deliver_one(table, senders, notice, counts, now=now)
 
-    await asyncio.gather(*(of_a_job(notices) for notices in _by_job(due)))
-    return counts
+class _Target:
+    """One target's pace in one call: so many at a time, and nothing more where it does not answer."""
+
+    def __init__(self) -> None:
+        self.turns = asyncio.Semaphore(_OF_A_TARGET)
+        self.failed = 0
+
+
+class _Call:
+    """One call of `deliver`."""
+
+    def __init__(self, table: Table, senders: Senders, now: float) -> None:
+        self.counts = Delivered()
+        self._table = table
+        self._senders = senders
+        self._now = now
+        self._targets: dict[str, _Target] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._deadline = time.monotonic() + BUDGET_S
+
+    async def of_a_job(self, notices: Sequence[Item]) -> None:
+        """A job's notices, in their order: a pager has to hear of the failure before it hears of the recovery."""
+        fact = notices[0]["fact"]
+        key, holder = keys.notice(f"TELLING#{fact['group']}#{fact['job']}"), uuid.uuid4().hex
+        async with self._turns:
+            if time.monotonic() > self._deadline or not await self._hold(key, holder):
+                return
+        ends: list[asyncio.Task[None]] = []
+        last: dict[str, asyncio.Task[CronRunnerError | None]] = {}
+        try:
+            for place, notice in enumerate(notices):
+                # Within the hold's time: whoever waits behind it must not overtake what is being told.
+                if time.monotonic() > self._deadline or (place and not await self._hold(key, holder)):
+                    break
+                ends += await self._begin(notice, last)
+        finally:
+            results = await asyncio.gather(*ends, return_exceptions=True)
+            over = {"until": format_time(0.0), "holder": holder}
+            await self._table.update(key, "SET #until = :until", over, When("#holder = :holder"))
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _hold(self, key: keys.Key, holder: str) -> bool:
+        """Take, or keep, a job's notices; False where another deliverer has them. By this host's clock alone: the
+        call's own stands still while a target hangs."""
+        now = self._now + BUDGET_S - (self._deadline - time.monotonic())
+        free = When(
+            "attribute_not_exists(#until) OR #until < :now OR #holder = :holder",
+            {"now": format_time(now), "holder": holder},
+        )
+        item = {**key.attributes(), "holder": holder, "until": format_time(now + HOLD_S)}
+        return await self._table.put(item | {keys.EXPIRES: int(now + keys.DAY_S)}, free) is None
+
+    async def _begin(
+        self, notice: Item, last: dict[str, asyncio.Task[CronRunnerError | None]]
+    ) -> list[asyncio.Task[None]]:
+        """Take a notice and begin to tell it, to each target behind what it is told of the job before; its end."""
+        key, tries = keys.Key(notice["pk"], notice["sk"]), int(notice["tries"]) + 1
+        async with self._turns:
+            taken = await self._table.update(
+                key,
+                "SET #tries = :tries, #state_at = :next",
+                {"tries": tries, "next": format_time(self._now + wait_s(tries))},
+                When("#state_key = :tell AND #state_at = :seen", {"tell": TELL, "seen": notice["state_at"]}),
+            )
+            if isinstance(taken, Refused):
+                return []  # another one had it: the index is a moment behind
+            fact = fact_of(taken)
+            targets = list(taken["to"])
+            if not await _is_news(self._table, fact, taken["made_at"], now=self._now):
+                self.counts.quiet += 1
+                targets = [target for target in targets if target.startswith("ping:")]
+        for target in targets:
+            last[target] = asyncio.create_task(self._tell(fact, target, last.get(target)))
+        telling = {target: last[target] for target in targets}
+        return [asyncio.create_task(self._end(key, tries, fact, taken["made_at"], telling))]
+
+    async def _end(
+        self,
+        key: keys.Key,
+        tries: int,
+        fact: Fact,
+        made_at: str,
+        telling: Mapping[str, asyncio.Task[CronRunnerError | None]],
+    ) -> None:
+        """Write down who has been told, and who is left."""
+        results = {target: await task for target, task in telling.items()}
+        left = [target for target, result in results.items() if isinstance(result, NotTaken)]
+        refused = [target for target, result in results.items() if isinstance(result, NeverTaken)]
+        if left and self._now - parse_time(made_at) >= GIVE_UP_S:
+            left, refused = [], [*refused, *left]
+        for target in refused:
+            log.error("notice_given_up", notice=fact.id, target=shown(target), tries=tries, detail=_GIVEN_UP)
+        self.counts.given_up += bool(refused)
+        self.counts.left += bool(left)
+        self.counts.told += not left and not refused
+        # One that was not even asked, since it did not answer a moment ago, has not been tried.
+        waits = bool(left) and all(isinstance(results[target], _Silent) for target in left)
+        async with self._turns:
+            await _write_down(self._table, key, tries, left, now=self._now, waits=waits)
+
+    async def _tell(
+        self, fact: Fact, target: str, before: asyncio.Task[CronRunnerError | None] | None
+    ) -> CronRunnerError | None:
+        if before is not None:
+            await asyncio.wait([before])
+        pace = self._targets.setdefault(target, _Target())
+        async with pace.turns:
+            if pace.failed >= _SILENT_AFTER or time.monotonic() > self._deadline:
+                return _Silent("it did not answer a moment ago")
+            result = await _tell(self._senders, fact, target)
+            pace.failed = pace.failed + 1 if isinstance(result, NotTaken) else 0
+            return result
+
+
+class _Silent(NotTaken):
+    """A target was not asked, since others found that it does not answer, or since time is over."""
 
 
 def _by_job(due: Iterable[Item]) -> list[list[Item]]:
@@ -89,36 +210,14 @@ def _by_job(due: Iterable[Item]) -> list[list[Item]]:
     return list(jobs.values())
 
 
-async def _deliver_one(table: Table, senders: Senders, notice: Item, counts: Delivered, *, now: float) -> None:
-    key, tries = keys.Key(notice["pk"], notice["sk"]), int(notice["tries"]) + 1
-    taken = await table.update(
-        key,
-        "SET #tries = :tries, #state_at = :next",
-        {"tries": tries, "next": format_time(now + wait_s(tries))},
-        When("#state_key = :tell AND #state_at = :seen", {"tell": TELL, "seen": notice["state_at"]}),
-    )
-    if isinstance(taken, Refused):
-        return  # another one has it, or had it: the index is a moment behind
-    fact = fact_of(taken)
-    targets = list(taken["to"])
-    if not await _is_news(table, fact, taken["made_at"], now=now):
-        counts.quiet += 1
-        targets = [target for target in targets if target.startswith("ping:")]
-    results = await asyncio.gather(*(_tell(senders, fact, target) for target in targets))
-    left = [target for target, result in zip(targets, results, strict=True) if isinstance(result, NotTaken)]
-    refused = [target for target, result in zip(targets, results, strict=True) if isinstance(result, NeverTaken)]
-    if left and now - parse_time(taken["made_at"]) >= GIVE_UP_S:
-        left, refused = [], [*refused, *left]
-    for target in refused:
-        log.error("notice_given_up", notice=fact.id, target=shown(target), tries=tries, detail=_GIVEN_UP)
-    counts.given_up += bool(refused)
-    counts.left += bool(left)
-    counts.told += not left and not refused
-    await _write_down(table, key, tries, left, now=now)
-
-
-async def _write_down(table: Table, key: keys.Key, tries: int, left: list[str], *, now: float) -> None:
+async def _write_down(
+    table: Table, key: keys.Key, tries: int, left: list[str], *, now: float, waits: bool = False
+) -> None:
     ours = When("#tries = :ours", {"ours": tries})
+    if left and waits:
+        change, values = "SET #to = :to, #tries = :before, #state_at = :next", {"to": left, "before": tries - 1}
+        await table.update(key, change, values | {"next": format_time(now + _FIRST_WAIT_S)}, ours)
+        return
     if left:
         await table.update(key, "SET #to = :to", {"to": left}, ours)
         return

@@ -8,6 +8,8 @@ What they were told of a run holds while it goes on. Of one that never began, or
 again, it holds until a run that was due later succeeds. So every trouble ends by itself when the job does what it
 should again, and none ends before.
 
+How it stands is folded from the ends of its last runs, in whatever order they are heard of: see `_ends`.
+
 The status is written in one transaction with the notices of what changed it, and its `changed_at` gives them their
 order: it only rises, whatever the clocks of those who write it say.
 """
@@ -30,6 +32,8 @@ Item = dict[str, Any]
 STEP_S: Final = 0.01
 """Between two changes of a status at least; the few notices of one lie closer together."""
 _APART_S: Final = 0.001
+_ENDS: Final = 20
+"""Ends of runs that a status keeps: one that was given up for lost and is heard of after all is among them."""
 _MOST_TROUBLES: Final = 100  # one read of the table; the oldest of more have nothing to add
 _IN_TROUBLE_KEPT_S: Final = 400 * keys.DAY_S
 """For longer than a yearly job's next run takes: who forgets that it failed never says that it is well again."""
@@ -49,12 +53,14 @@ def after_end(
     told = new.get("troubles", [])
     if run["state"] != "interrupted":  # then it is to run again
         new["troubles"] = [one for one in told if one["run_id"] != run["run_id"]]
-    newer = _newer(before, run)
-    if (bad or good) and newer:
-        new |= {name: run[name] for name in ("state", "run_id", "ended_at")}
-    if bad and newer:
-        new["failing_since"] = new["failing_since"] or run["ended_at"]
-    elif good and new["state"] not in FAILURES:
+    ends = _ends(before, run)
+    if ends:
+        new["ends"] = ends
+        new |= {name: ends[-1][name] for name in ("state", "run_id", "ended_at")}
+    other = before is None or any(new[name] != before[name] for name in ("state", "run_id", "ended_at"))
+    if new["state"] in FAILURES:
+        new["failing_since"] = new["failing_since"] or new["ended_at"]
+    elif new["state"] is not None and (good or bad or other):
         new["troubles"] = [one for one in new["troubles"] if one["run_id"] in holding]
         if not new["troubles"]:
             new["failing_since"] = None
@@ -62,12 +68,40 @@ def after_end(
     return _changed(before, new, run["group"], run["job"], run[keys.EXPIRES], now) if bad or new != before else None
 
 
+def last_good(before: Mapping[str, Any] | None, run: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The success by which the job is well after a run has ended, as `holds` looks at it; None where it is not."""
+    if run["state"] == "succeeded":
+        return run
+    ends = _ends(before, run)
+    return ends[-1] if ends and ends[-1]["state"] == "succeeded" else None
+
+
+def _ends(before: Mapping[str, Any] | None, run: Mapping[str, Any]) -> list[Item]:
+    """How the last runs ended, well or badly, in the order of their ends.
+
+    A run is there once, as it was heard of last: one that was given up for lost has the end of the silence until it
+    is heard of after all, and its own end then, which may lie before others'.
+    """
+    ends = list((before or {}).get("ends", ()))
+    if not ends and before is not None and before["state"] is not None:  # as an earlier version wrote it
+        ends = [{name: before[name] for name in ("state", "run_id", "ended_at")} | {"scheduled_at": None}]
+    if run["state"] == "interrupted":
+        return ends
+    ends = [one for one in ends if one["run_id"] != run["run_id"]]
+    if run["state"] in FAILURES or run["state"] == "succeeded":
+        due = run["scheduled_at"] or run["started_at"] or run["at"]
+        mine = {"state": run["state"], "run_id": run["run_id"], "ended_at": run["ended_at"], "scheduled_at": due}
+        ends = sorted([mine, *ends], key=lambda one: str(one["ended_at"]))
+    return ends[-_ENDS:]
+
+
 def in_trouble(before: Mapping[str, Any] | None, fact: Fact, expires: int, now: float) -> Item:
     """The job's status when people are told that a run takes too long, or did not start or finish in time."""
     new = dict(before or {"state": None, "run_id": None, "ended_at": None, "failing_since": None})
     since = fact.due_at if fact.due_at is not None else fact.started_at
-    others = [one for one in new.get("troubles", []) if one["run_id"] != fact.run_id]
-    one = {"run_id": fact.run_id, "since": format_time(since if since is not None else fact.at)}
+    run_id = fact.run_id or fact.id
+    others = [one for one in new.get("troubles", []) if one["run_id"] != run_id]
+    one = {"run_id": run_id, "since": format_time(since if since is not None else fact.at)}
     new["troubles"] = [*others, one][-_MOST_TROUBLES:]
     new["failing_since"] = new["failing_since"] or format_time(fact.at)
     return _changed(before, new, fact.group, fact.job, expires, now)
@@ -80,12 +114,18 @@ def holds(trouble: Mapping[str, Any], its_run: Mapping[str, Any] | None, good: M
     if its_run is not None and its_run["state"] != "interrupted":
         return False
     # It was to run after the good one: that one says nothing about it.
-    return parse_time(trouble["since"]) > parse_time(good["scheduled_at"] or good["started_at"] or good["at"])
+    return parse_time(trouble["since"]) > parse_time(_due(good))
+
+
+def _due(good: Mapping[str, Any]) -> str:
+    """When a success was due; of one that an earlier version noted, its end."""
+    found = good["scheduled_at"] or good.get("started_at") or good.get("at") or good["ended_at"]
+    return str(found)
 
 
 def others_in_trouble(status: Mapping[str, Any] | None, run: Mapping[str, Any]) -> list[Item]:
-    """What people were told of other runs of its job, where a run has succeeded."""
-    if status is None or run["state"] != "succeeded":
+    """What people were told of other runs of its job, where the job may be well after a run has ended."""
+    if status is None or last_good(status, run) is None:
         return []
     return [one for one in status.get("troubles", []) if one["run_id"] != run["run_id"]]
 
@@ -105,10 +145,3 @@ def _changed(before: Mapping[str, Any] | None, new: Item, group: str, job: str, 
         "version": (before or {}).get("version", 0) + 1,
         keys.EXPIRES: max(expires, int(now + _IN_TROUBLE_KEPT_S)) if new["failing_since"] else expires,
     }
-
-
-def _newer(status: Mapping[str, Any] | None, run: Mapping[str, Any]) -> bool:
-    if status is None or status["ended_at"] is None:
-        return True
-    # The same run again: it was given up for lost, and is heard of after all.
-    return bool(status["run_id"] == run["run_id"] or status["ended_at"] < run["ended_at"])

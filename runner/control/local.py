@@ -17,6 +17,8 @@ from runner.control.senders import Senders
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from runner.aws.session import Session
     from runner.aws.sqs import Queue
     from runner.aws.table import Table
@@ -28,27 +30,41 @@ _POLL_S: Final = 5.0
 
 
 async def serve(session: Session, table: Table, results: Queue, *, every: float, stop: asyncio.Event) -> None:
-    """Run until ``stop``; an outage is waited out. ``every`` is 60 s but in a demo."""
+    """Run until ``stop``; an outage is waited out. ``every`` is 60 s but in a demo.
+
+    Who is to be told is told beside the scheduler: a target that hangs holds up no minute.
+    """
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_schedule(session, table, every, stop))
+        tasks.create_task(_each("minute", lambda: _minute(session, table), every, stop))
+        senders = Senders(session)
+        tasks.create_task(_each("delivery", lambda: _deliver(table, senders), every, stop))
         tasks.create_task(_record(table, results, stop))
 
 
-async def _schedule(session: Session, table: Table, every: float, stop: asyncio.Event) -> None:
-    senders = Senders(session)
+async def _each(name: str, work: Callable[[], Awaitable[None]], every: float, stop: asyncio.Event) -> None:
+    """Do it now and at each full ``every`` seconds; what fails once is done again the next time."""
     while True:
         try:
             async for attempt in retrying(stop=stop, on_failure=_say):
                 with attempt:
-                    report = await minute(session, table, now=time.time())
-                    await deliver(table, senders, now=time.time())
+                    await work()
         except AwsUnavailable:
             return  # told to stop in an outage
-        if report.enqueued or report.notices or report.lost or report.failed:
-            log.info("minute", enqueued=report.enqueued, notices=report.notices, lost=report.lost, failed=report.failed)
+        except Exception as error:  # whatever one minute has met, the others come; it is logged whole
+            log.error("not_done", what=name, error=f"{type(error).__name__}: {error}", exc_info=error)
         now = time.time()
         if await pause((now // every + 1) * every - now, stop):
             return
+
+
+async def _minute(session: Session, table: Table) -> None:
+    report = await minute(session, table, now=time.time())
+    if report.enqueued or report.notices or report.lost or report.failed:
+        log.info("minute", enqueued=report.enqueued, notices=report.notices, lost=report.lost, failed=report.failed)
+
+
+async def _deliver(table: Table, senders: Senders) -> None:
+    await deliver(table, senders, now=time.time())
 
 
 async def _record(table: Table, results: Queue, stop: asyncio.Event) -> None:
@@ -62,7 +78,12 @@ async def _record(table: Table, results: Queue, stop: asyncio.Event) -> None:
             return  # told to stop in an outage
         if not received:
             continue
-        failed = set(await recorder.record([(one.message_id, one.body) for one in received], now=time.time()))
+        bodies = [(one.message_id, one.body) for one in received]
+        try:
+            failed = set(await recorder.record(bodies, now=time.time()))
+        except Exception as error:  # the next batch is another one; this one comes again
+            log.error("not_done", what="recorder", error=f"{type(error).__name__}: {error}", exc_info=error)
+            continue
         done = [one.receipt for one in received if one.message_id not in failed]
         log.info("recorded", events=len(done), failed=len(failed))
         with contextlib.suppress(AwsUnavailable):  # what is not deleted comes again, and changes nothing

@@ -28,12 +28,15 @@ def news_of(
 
     ``attempt`` is the one that speaks for it, ``status`` the job's before this step and, where it changes, after it.
     """
-    if before is not None and _place(before) == _place(after):
-        return []
     if not after["job"]:
         return []
     facts: list[Fact] = []
-    if after["state"] == RUNNING:
+    same = before is not None and _place(before) == _place(after)
+    if same and not (status[0] or {}).get("failing_since"):
+        return []  # it had been lost, and that is how it ended: when, is no news, unless the job is well by it
+    if same:
+        pass
+    elif after["state"] == RUNNING:
         facts.append(fact("started", after, attempt, owner))
     elif after["state"] in FAILURES:
         silent = after["state"] == LOST and "ended" not in attempt

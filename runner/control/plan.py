@@ -75,7 +75,9 @@ def _job(old: JobDefinition | None, new: JobDefinition) -> Change | None:
     name = f"{new.group}/{new.name}"
     if old is None:
         return Change("create", "job", name, None, new)
-    if different := _different(old.says(), new.says()):
+    different = _different(old.says(), new.says())
+    # One that cannot be read is written again, whatever it seems to say.
+    if different or old.fault:
         return Change("change", "job", name, old, new, different)
     return None
 

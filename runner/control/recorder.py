@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +13,7 @@ import structlog
 from runner.aws.table import ABSENT, Put, When
 from runner.control import store
 from runner.control.facts import notice_item
-from runner.control.job_status import after_end, holds, moment, others_in_trouble
+from runner.control.job_status import after_end, holds, last_good, moment, others_in_trouble
 from runner.control.news import news_of
 from runner.control.run_state import attempt_told, expires, is_open, run_of
 from runner.control.told import NotAnEvent, Told, parse_event
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _AT_ONCE: Final = 8
-_TRIES: Final = 6
+_TRIES: Final = 10
 _TRANSACTION: Final = 60  # attempts of one run in one transaction; beside them its status and its notices
 _KEPT_S: Final = 60.0
 _NO_EVENT: Final = (
@@ -99,17 +100,34 @@ class Recorder:
             log.error("events_not_recorded", error=str(error), events=len(every))
             return [message_id for message_id, _ in bodies]
         turns = asyncio.Semaphore(_AT_ONCE)
+        of_job: dict[tuple[str, str | None], list[tuple[str, str]]] = {}
+        for key, entries in of_run.items():
+            of_job.setdefault((key[0], entries[0][1].job or f"#{key[1]}"), []).append(key)
 
-        async def one(key: tuple[str, str], entries: list[tuple[str, Told]]) -> None:
+        async def one(runs: list[tuple[str, str]]) -> None:
+            # Runs of one job that end together change its status: one after another, or they would refuse each other.
             async with turns:
-                try:
-                    await self._run(*key, [told for _, told in entries], now=now)
-                except CronRunnerError as error:
-                    log.error("run_not_recorded", run_id=key[1], group=key[0], error=str(error))
-                    failed.extend(message_id for message_id, _ in entries)
+                for key in runs:
+                    failed.extend(await self._carefully(*key, of_run[key], now=now))
 
-        await asyncio.gather(*(one(key, entries) for key, entries in of_run.items()))
+        await asyncio.gather(*(one(runs) for runs in of_job.values()))
         return failed
+
+    async def _carefully(self, group: str, run_id: str, entries: list[tuple[str, Told]], *, now: float) -> list[str]:
+        """Record the events of a run; the message ids of those that were not."""
+        try:
+            await self._run(group, run_id, [told for _, told in entries], now=now)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one event, the others go into history
+            ours = isinstance(error, CronRunnerError)
+            said = str(error) if ours else f"{type(error).__name__}: {error}"
+            log.error("run_not_recorded", run_id=run_id, group=group, error=said)
+            # One that was never foreseen, or that the table refuses: without it the others of its run are recorded.
+            if len(entries) > 1 and (not ours or getattr(error, "code", "") == "ValidationException"):
+                each = [await self._carefully(group, run_id, [entry], now=now) for entry in entries]
+                return [message_id for ids in each for message_id in ids]
+        else:
+            return []
+        return [message_id for message_id, _ in entries]
 
     async def _run(self, group: str, run_id: str, events: Sequence[Told], *, now: float) -> None:
         for start in range(0, len(events), _TRANSACTION):
@@ -121,6 +139,13 @@ class Recorder:
                     attempts[sk] = attempt_told(attempts.get(sk), told)
 
             await change_run(self._table, self._known, group, run_id, fold, now=now)
+
+
+def pause_s(turn: int) -> float:
+    """Seconds before a transaction that was refused is tried again, for the n-th time (0, 1, …): by chance, so that
+    those who refused each other do not come back together."""
+    longest: float = min(1.0, 0.05 * 2**turn)
+    return longest * random.uniform(0.3, 1.0)  # noqa: S311 - jitter
 
 
 async def change_run(
@@ -155,7 +180,7 @@ async def change_run(
         puts += await _consequences(table, known, before, run, attempts, job, now=now)
         if await table.transact(puts):
             return run
-        await asyncio.sleep(0.05 * 2**turn)
+        await asyncio.sleep(pause_s(turn))
     raise NotRecorded(f"cannot record run {run_id}: others changed it at each of {_TRIES} tries; it is tried again")
 
 
@@ -170,7 +195,7 @@ async def _consequences(
     now: float,
 ) -> list[Put]:
     """The job's status and the notices that go with a run's step."""
-    moved = before is None or any(before[name] != run[name] for name in ("state", "execution", "attempt"))
+    moved = before is None or any(before[name] != run[name] for name in ("state", "execution", "attempt", "ended_at"))
     if not moved or not run["job"]:
         return []
     status = new = None
@@ -189,12 +214,12 @@ async def _consequences(
 
 
 async def _holding(table: Table, status: Item | None, run: Item) -> set[str]:
-    """The other runs of the job of which people were told what a success of ``run`` does not mend."""
-    troubles = others_in_trouble(status, run)
-    if not troubles:
+    """The other runs of the job of which people were told what its last success does not mend."""
+    good, troubles = last_good(status, run), others_in_trouble(status, run)
+    if good is None or not troubles:
         return set()
     runs = await table.get_many(keys.run(run["group"], one["run_id"]) for one in troubles)
-    return {one["run_id"] for one in troubles if holds(one, runs.get(keys.run(run["group"], one["run_id"])), run)}
+    return {one["run_id"] for one in troubles if holds(one, runs.get(keys.run(run["group"], one["run_id"])), good)}
 
 
 def put_status(before: Item | None, new: Item) -> Put:

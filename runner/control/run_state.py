@@ -158,6 +158,7 @@ def _new_attempt(told: Told) -> Item:
         "execution": told.execution,
         "attempt": told.attempt,
         "delivery": data.get("delivery"),
+        "sent_at": data.get("sent_at"),
         "host": (data.get("host") or {}).get("name"),
         "instance_id": (data.get("host") or {}).get("instance_id"),
         "scheduled_at": data.get("scheduled_at"),
@@ -180,21 +181,31 @@ def _state(attempt: Mapping[str, Any]) -> str:
 
 
 def _current(attempts: list[Item]) -> Item:
-    """The attempt that speaks for the run: the last one of the execution that began last.
+    """The attempt that speaks for the run: the last one of the execution that the queue gave out last.
+
+    The queue's word counts before the hosts' clocks, which may be minutes apart: a later message before an earlier
+    one of the same run (`sent_at`, the queue's own clock: a message that comes back from a dead-letter queue counts
+    its deliveries from one again), then the later `delivery`, and only then when an execution began.
 
     An execution that did not run (skipped: stale, maintenance, or overlapping with the run itself) speaks only where
     none did.
     """
     began: dict[str, str] = {}
     ran: dict[str, bool] = {}
+    given: dict[str, tuple[str, int]] = {}
     for one in attempts:
         execution = one["execution"]
         began[execution] = min(began.get(execution, one["began"]), one["began"])
         did = one.get("ended", {}).get("kind", "finished") == "finished"
         ran[execution] = ran.get(execution, False) or did
-    return max(
-        attempts, key=lambda one: (ran[one["execution"]], began[one["execution"]], one["execution"], one["attempt"])
-    )
+        by_queue = (one.get("sent_at") or "", one.get("delivery") or 0)
+        given[execution] = max(given.get(execution, by_queue), by_queue)
+
+    def order(one: Item) -> tuple[Any, ...]:
+        execution = one["execution"]
+        return ran[execution], given[execution], began[execution], execution, one["attempt"]
+
+    return max(attempts, key=order)
 
 
 def _reason(ended: Mapping[str, Any]) -> str | None:

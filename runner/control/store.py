@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import structlog
 
 from runner.control.definition import GroupDefinition, JobDefinition, group_of, job_of
+from runner.control.run_state import FAILURES
 from runner.errors import CronRunnerError
 from runner.protocol import table as keys
 from runner.protocol.suggest import nearest
@@ -17,13 +20,28 @@ if TYPE_CHECKING:
     from runner.aws.table import Table
 
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+LONGEST_S: Final = 7 * keys.DAY_S
+"""How long before a moment a run that is known of since then may have begun."""
+_OTHER_VERSION: Final = "another version wrote it: apply it again with this one, or upgrade what says this"
+
+
 class NotFound(CronRunnerError):
     """There is no such job, group or run in the table, or more than one job of the name."""
 
 
 async def groups(table: Table) -> dict[str, GroupDefinition]:
-    items = await table.query("#pk = :pk", {"pk": keys.GROUPS}, consistent=True)
-    return {item["sk"]: group_of(item) for item in items}
+    """All groups; one that another version wrote so that this cannot read it is left out, and logged."""
+    found: dict[str, GroupDefinition] = {}
+    for item in await table.query("#pk = :pk", {"pk": keys.GROUPS}, consistent=True):
+        try:
+            found[item["sk"]] = group_of(item)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            log.error(
+                "group_not_read", group=item["sk"], error=f"{type(error).__name__}: {error}", detail=_OTHER_VERSION
+            )
+    return found
 
 
 async def group(table: Table, name: str) -> GroupDefinition:
@@ -35,7 +53,11 @@ async def group(table: Table, name: str) -> GroupDefinition:
         raise NotFound(
             f'cannot find group "{name}" in table {table.name}{question or "; apply a job file with [groups.NAME]"}'
         )
-    return group_of(item)
+    try:
+        return group_of(item)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise CronRunnerError(f'cannot read group "{name}" of table {table.name}: {said}; {_OTHER_VERSION}') from error
 
 
 async def jobs(table: Table) -> list[JobDefinition]:
@@ -74,13 +96,33 @@ async def definitions(table: Table, of: Iterable[keys.Key]) -> dict[keys.Key, Jo
     return {key: job_of(item) for key, item in (await table.get_many(of)).items()}
 
 
-async def history(table: Table, name: str, *, limit: int, in_group: str | None = None) -> list[Item]:
-    """A job's runs, the newest first."""
-    text = "#job_key = :job"
-    # Where the name is in two groups a page may hold the other's runs.
-    many = limit if in_group is None else limit * 4
-    items = await table.query(text, {"job": keys.job_key(name)}, index=keys.BY_JOB, newest_first=True, limit=many)
-    return [item for item in items if in_group in (None, item["group"])][:limit]
+async def history(
+    table: Table,
+    name: str,
+    *,
+    limit: int,
+    in_group: str | None = None,
+    failed: bool = False,
+    since: float | None = None,
+) -> list[Item]:
+    """A job's runs, the newest first: the first ``limit`` of those that are asked for, however many others there are.
+
+    ``since`` is when something was last known of a run: one that has been going on since before it is among them, as
+    far as it began within `LONGEST_S` of it.
+    """
+    text, values = "#job_key = :job", {"job": keys.job_key(name)}
+    if since is not None:
+        text, values["begun"] = f"{text} AND #at >= :begun", format_time(max(0.0, since - LONGEST_S))
+    edge = "" if since is None else format_time(since)
+
+    def wanted(run: Item) -> bool:
+        return (
+            in_group in (None, run["group"])
+            and (not failed or run["state"] in FAILURES)
+            and str(run["ended_at"] or run["seen_at"]) >= edge
+        )
+
+    return await table.query(text, values, index=keys.BY_JOB, newest_first=True, limit=limit, keep=wanted)
 
 
 async def ended_since(table: Table, since: float, now: float, *, failed: bool) -> list[Item]:

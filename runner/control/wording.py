@@ -58,7 +58,7 @@ def _happened(fact: Fact) -> str:
         "lost": f"was lost{why or ': its host has gone silent'}",
         "recovery": f"succeeded again{since}",
         "too-long": f"is taking too long{why}",
-        "not-started": f"did not start{due}",
+        "not-started": f"did not start{due or why}",
         "not-finished": f"did not finish in time{due}",
         "started": "started",
         "success": "succeeded",
