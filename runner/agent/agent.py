@@ -32,7 +32,7 @@ from runner.agent.reload import reload
 from runner.agent.requests import Requests
 from runner.agent.stopping import manner
 from runner.agent.watch import HealthWatch
-from runner.aws.backoff import retrying
+from runner.aws.backoff import pause, retrying
 from runner.config import not_acted_on
 from runner.errors import ConfigError, JournalError, explained
 from runner.protocol.event import agent_event
@@ -200,7 +200,7 @@ class Agent:
             busy = await services.journal.prune(services.now())
             if not busy:
                 await services.journal.reserve(disk.has_room_for)
-            await asyncio.sleep(0.1 if busy else PRUNE_EVERY_S)
+            await (asyncio.sleep(0.1) if busy else pause(PRUNE_EVERY_S, services.journal.crowded))
 
     async def _say(self, kind: str, services: Services, reason: str) -> None:
         event = agent_event(

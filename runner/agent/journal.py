@@ -6,17 +6,18 @@ not survive a power cut says so where it is written (`runner.agent.database.When
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.agent.execution import Execution, MessageState
+from runner.agent.journal_retention import shorten
 from runner.agent.rows import insert, update
 from runner.protocol.job import Job
 
 if TYPE_CHECKING:
-    import asyncio
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
@@ -25,12 +26,8 @@ if TYPE_CHECKING:
     from runner.agent.rows import Statement
     from runner.protocol.event import Event
 
-DAY_S = 86_400.0
-# SQS keeps a message for 14 days at most; a run is remembered for longer than its message can come back.
-RETENTION_S = 16 * DAY_S
-# Delivered final events are kept to answer late redeliveries; beyond this many bytes the oldest lose their text only.
-KEPT_EVENT_BYTES = 512 * 1024 * 1024
-PRUNE_ROWS = 5_000
+# Senders decide how fast the journal grows: after so many bytes it is looked at what can go.
+CROWDED_BYTES = 32 * 1024 * 1024
 # A job in JSON that is no longer than this is put together once: the supervisor is given it too.
 SPEC_BYTES = 8 * 1024
 # For the ends of some hundred runs, with their events, while nothing new is accepted.
@@ -38,10 +35,13 @@ RESERVE_BYTES = 6 * 1024 * 1024
 
 _NEEDED = frozenset({"job", "run_id", "argv", "command"})
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
+_COLUMNS_OF_RUNS = (
+    "execution run_id job owner state attempt sequence spec message_id receipt delivery sent_at message lease_taken "
+    "lease_until boot_id supervisor pid accepted_at started_at ended_at outcome reason exit_code"
+)
 _ACCEPTED = insert(
     "runs",
-    "execution run_id job owner state attempt sequence spec message_id receipt delivery sent_at message lease_taken "
-    "lease_until boot_id supervisor pid accepted_at started_at ended_at outcome reason exit_code",
+    _COLUMNS_OF_RUNS,
     key="execution",
     conflict="ON CONFLICT (execution) DO NOTHING",
 )
@@ -50,6 +50,7 @@ _STANDS = update(
     "execution",
     "state attempt sequence message supervisor pid started_at ended_at outcome reason exit_code",
 )
+_SPEC = _COLUMNS_OF_RUNS.split().index("spec")
 _RENEWED = update("runs", "execution", "receipt delivery lease_taken lease_until")
 _MESSAGE = update("runs", "execution", "message")
 # By execution: the events of one keep their order.
@@ -154,15 +155,18 @@ class Journal:
     def __init__(self, database: Database, owner: str) -> None:
         self.database = database
         self.owner = owner
+        self.crowded = asyncio.Event()  # it is time to prune
+        self._grown = 0
 
     # -- facts of runs
 
     def accept(self, execution: Execution, *events: Event, terminal: bool = False) -> asyncio.Future[None]:
         """Write a new execution, with the events of what happened to it at once (skipped, rejected)."""
-        statement = _ACCEPTED, _row(execution)
+        row = _row(execution)
+        self._grow(len(row[_SPEC]))
         # Without an event nothing is told yet: what a power cut takes, process and row, the queue still has.
         when: When = "durable" if events else "now"
-        return self.database.write(statement, *self._events(execution, events, terminal=terminal), when=when)
+        return self.database.write((_ACCEPTED, row), *self._events(execution, events, terminal=terminal), when=when)
 
     def whole(self, executions: Iterable[Execution], events: Iterable[Unsent]) -> list[Statement]:
         """All that is to be known of these, for a journal that begins anew."""
@@ -199,7 +203,13 @@ class Journal:
         values = (event.id, None, event.subject or "", self.owner, 0, created_at, event.body)
         return self.database.write((_EVENT, values))
 
+    def _grow(self, size: int) -> None:
+        self._grown += size
+        if self._grown > CROWDED_BYTES:
+            self.crowded.set()
+
     def _events(self, execution: Execution, events: Sequence[Event], *, terminal: bool) -> list[Statement]:
+        self._grow(sum(len(event.body) for event in events))
         return [
             (
                 _EVENT,
@@ -362,48 +372,15 @@ class Journal:
     # -- retention
 
     def prune(self, now: float) -> asyncio.Future[int]:
-        """Forget what is older than any message can be, and the text of final events beyond their quota.
+        """Forget what is older than any message can be, and what is over the quotas.
 
         Works in bounded steps; returns how many rows went or shrank, so that the caller comes again while it is busy.
         """
-
-        def work(connection: sqlite3.Connection) -> int:
-            return _forget(connection, now - RETENTION_S) + _shrink(connection, KEPT_EVENT_BYTES)
-
-        return self.database.call(work)
-
-
-def _forget(connection: sqlite3.Connection, before: float) -> int:
-    forgotten = 0
-    for table in ("runs", "runs_before"):
-        old = connection.execute(
-            f"SELECT execution FROM {table} "  # noqa: S608
-            "WHERE state = 'ended' AND ended_at < ? AND message != 'leased' AND execution NOT IN "
-            "(SELECT execution FROM events WHERE sent_at IS NULL AND execution IS NOT NULL) LIMIT ?",
-            (before, PRUNE_ROWS - forgotten),
-        ).fetchall()
-        connection.executemany(
-            "DELETE FROM events WHERE id > ? || '/' AND id < ? || '0' AND sent_at IS NOT NULL",
-            [(execution, execution) for (execution,) in old],
-        )
-        connection.executemany(f"DELETE FROM {table} WHERE execution = ?", old)  # noqa: S608
-        forgotten += len(old)
-    return forgotten
+        self._grown = 0
+        self.crowded.clear()
+        return self.database.call(lambda connection: shorten(connection, now))
 
 
 def _missing_reserve(connection: sqlite3.Connection) -> int:
     page_size = connection.execute("PRAGMA page_size").fetchone()[0]
     return max(0, RESERVE_BYTES - int(connection.execute("PRAGMA freelist_count").fetchone()[0]) * int(page_size))
-
-
-def _shrink(connection: sqlite3.Connection, quota: int) -> int:
-    page_size = connection.execute("PRAGMA page_size").fetchone()[0]
-    pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-    if (pages - free) * page_size <= quota:
-        return 0
-    return connection.execute(
-        "UPDATE events SET body = '' WHERE position IN (SELECT position FROM events "
-        "WHERE sent_at IS NOT NULL AND body != '' ORDER BY position LIMIT ?)",
-        (PRUNE_ROWS,),
-    ).rowcount

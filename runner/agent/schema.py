@@ -121,6 +121,10 @@ MIGRATIONS: tuple[str, ...] = (
     INSERT INTO spools SELECT * FROM spools_before;
     DROP TABLE spools_before;
     """,
+    # How much the messages of ended runs are that are no small ones: answered by the index alone.
+    """
+    CREATE INDEX runs_large ON runs (ended_at, length(spec)) WHERE state = 'ended' AND length(spec) > 8192;
+    """,
 )
 
 

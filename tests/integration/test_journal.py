@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from executions import JOB, NOW, event, execution
@@ -15,7 +16,8 @@ from executions import JOB, NOW, event, execution
 from runner.agent import database as database_module
 from runner.agent.database import Database
 from runner.agent.execution import Execution, MessageState, State
-from runner.agent.journal import DAY_S, RETENTION_S, Journal
+from runner.agent.journal import Journal
+from runner.agent.journal_retention import DAY_S, RETENTION_S
 from runner.errors import JournalError
 from runner.protocol.job import Job, Limits, Retries, Success
 from runner.protocol.outcome import Outcome, Verdict
@@ -162,7 +164,7 @@ async def test_runs_are_remembered_for_longer_than_sqs_keeps_a_message(tmp_path:
 async def test_beyond_its_quota_the_journal_drops_texts_and_keeps_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.agent.journal.KEPT_EVENT_BYTES", 200_000)
+    monkeypatch.setattr("runner.agent.journal_retention.KEPT_BYTES", 200_000)
     database = Database(tmp_path / "journal.db")
     journal = Journal(database, "agent")
     for index in range(100):
@@ -173,6 +175,75 @@ async def test_beyond_its_quota_the_journal_drops_texts_and_keeps_answers(
     await journal.sent([f"{index}/1/finished" for index in range(100)], NOW)
     assert await journal.prune(NOW) > 0
     assert len(await journal.latest([f"r-{index}" for index in range(100)])) == 100
+    await database.close()
+
+
+async def test_what_senders_write_is_kept_in_bounded_bytes_and_never_at_the_cost_of_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard input, arguments, environment, labels, and what could be read of a refused message alike."""
+    monkeypatch.setattr("runner.agent.journal_retention.KEPT_LARGE_BYTES", 2_000_000)
+    monkeypatch.setattr("runner.agent.journal.CROWDED_BYTES", 1_000_000)
+    database = Database(tmp_path / "journal.db")
+    journal = Journal(database, "agent")
+    text = "x" * 300_000
+    fields: list[dict[str, Any]] = [
+        {"stdin": text},
+        {"argv": ("a", text), "command": ("a", text)},
+        {"env": {"A": text}},
+        {"labels": {"a": text}},
+        {"success": Success(fail_on=(text,))},
+    ]
+    runs = [execution(f"r-{index}", job=replace(JOB, run_id=f"r-{index}", **fields[index % 5])) for index in range(60)]
+    for index, run in enumerate(runs):
+        journal.accept(run)
+        end(run)
+        run.ended_at = NOW + index
+        run.message = MessageState.LEASED if index == 0 else MessageState.GONE
+        event_id = f"{run.id}/1/finished"
+        journal.save(run, event(event_id, f"how {index} ended"), terminal=True)
+        journal.sent([event_id], NOW)
+        if journal.crowded.is_set():
+            while await journal.prune(NOW):
+                pass
+            assert not journal.crowded.is_set()
+    while await journal.prune(NOW):
+        pass
+    assert (tmp_path / "journal.db").stat().st_size < 8_000_000  # of 18 MB that came
+    rows = {row.run_id: row for row in await journal.latest([run.run_id for run in runs])}
+    assert len(rows) == 60
+    for run in runs:
+        recorded = await journal.final_event(run.id)
+        assert recorded is not None
+        assert recorded[1].startswith("how ")
+    # What is still owed, and the newest, are whole; of the others it is said that nothing is kept.
+    assert Job.from_json(json.loads(rows["r-0"].spec)) == runs[0].job
+    assert Job.from_json(json.loads(rows["r-59"].spec)) == runs[59].job
+    gone = Job.from_json(json.loads(rows["r-5"].spec))
+    assert (gone.job, gone.run_id, gone.argv) == (JOB.job, "r-5", ())
+    await database.close()
+
+
+async def test_where_all_is_too_much_messages_go_before_finished_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(tmp_path / "journal.db")
+    journal = Journal(database, "agent")
+    runs = [execution(f"r-{index}", job=replace(JOB, run_id=f"r-{index}", stdin="x" * 7000)) for index in range(200)]
+    for run in runs:
+        end(run)
+        run.message = MessageState.GONE
+    told = [journal.accept(run, event(f"{run.id}/1/finished", "y" * 1000), terminal=True) for run in runs]
+    await asyncio.gather(*told, journal.sent([f"{run.id}/1/finished" for run in runs], NOW))
+    monkeypatch.setattr("runner.agent.journal_retention.KEPT_BYTES", 1_500_000)
+    while await journal.prune(NOW):
+        pass
+    kept = (
+        "SELECT count(*), sum(body != ''), max(length(spec)) FROM events, runs WHERE events.execution = runs.execution"
+    )
+    count, bodies, longest = await database.call(lambda connection: connection.execute(kept).fetchone())
+    assert (count, bodies) == (200, 200)
+    assert longest < 200
     await database.close()
 
 
