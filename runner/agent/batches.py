@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from math import inf
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
-from runner.agent.lines import BETWEEN, Cut, Room, Window, cut_lines
+from runner.agent.lines import BETWEEN, PARTIAL, Cut, Room, Window, cut_lines
 from runner.agent.redact import whole
 from runner.sinks import Batch, Limits, Piece
 
@@ -28,16 +30,32 @@ class Advance:
     followed: Followed
     offset: int
     mid: int
+    ms: int = 0  # of its last line, 0 without one
     condensed: int = 0  # bytes on the way there that are not sent, by `carriage_return = "condense"`
 
 
-class Packer:
-    """Takes the output of runs, one after another, into one batch of a stream. `ms` stamps all its lines."""
+class _Part(NamedTuple):
+    """Lines of one time: those up to `upto` that are in no earlier part. They were there when the window had grown to
+    `end` bytes."""
 
-    def __init__(self, limits: Limits, stream: str, ms: int) -> None:
+    upto: int
+    ms: int
+    end: int
+
+
+_TIME = attrgetter("ms")
+
+
+class Packer:
+    """Takes the output of runs, one after another, into one batch of a stream. `now` is unix milliseconds."""
+
+    def __init__(self, limits: Limits, stream: str, now: int) -> None:
         self._limits = limits
         self._stream = stream
-        self.ms = ms
+        self._now = now
+        self._floor = max(0, int(now - limits.oldest_s * 1000)) if limits.oldest_s < inf else 0
+        self._least = 0  # where a run's next line may be in time: lines of one come back in the order they were sent in
+        self._times: tuple[int, int] | None = None  # the first and the last of the batch
         self._bytes = limits.batch_bytes
         self._events = limits.batch_events
         self._pieces: list[Piece] = []
@@ -46,7 +64,7 @@ class Packer:
 
     @property
     def batch(self) -> Batch:
-        return Batch(self._stream, tuple(self._pieces))
+        return Batch(self._stream, tuple(sorted(self._pieces, key=_TIME)))
 
     @property
     def advances(self) -> Mapping[str, Advance]:
@@ -56,9 +74,13 @@ class Packer:
     def take(self, followed: Followed, reader: Reader, *, prefix: str, partial: bool) -> None:
         """Take what there is of a run and fits. Raises OSError where its file cannot be read."""
         offset, mid, condensed = reader.offset, reader.mid, 0
+        # Strictly rising between batches: lines of one millisecond come back in the order in which they were sent.
+        self._least = reader.ms + 1
+        taken = len(self._pieces)
         while not self.full:
             if dropped := followed.at_gap(offset):
-                if not self._add(followed, [f"{prefix}[cron-runner: {dropped} bytes dropped here]"]):
+                mark = f"{prefix}[cron-runner: {dropped} bytes dropped here]"
+                if not self._add(followed, mark, followed.marks.at(offset + dropped)):
                     break
                 offset, mid = offset + dropped, BETWEEN
                 continue
@@ -79,13 +101,17 @@ class Packer:
             )
             cut = cut_lines(window, followed.masks, self._room(), prefix)
             if cut.lines:
-                self._append(followed, cut)
+                near = self._near(followed, window, cut, offset, prefix)
+                if near is None:
+                    break
+                cut = near
             offset, mid, condensed = offset + cut.consumed, cut.mid, condensed + cut.condensed
             self.full = self.full or cut.no_room
             if not cut.consumed:
                 break
         if (offset, mid) != (reader.offset, reader.mid):
-            self._advances[followed.key] = Advance(followed, offset, mid, condensed)
+            ms = self._pieces[-1].ms if len(self._pieces) > taken else 0
+            self._advances[followed.key] = Advance(followed, offset, mid, ms, condensed)
 
     def take_raw(self, followed: Followed, reader: Reader) -> None:
         """The same for a sink that wants bytes: all there are, but for a possible secret at the end."""
@@ -93,7 +119,7 @@ class Packer:
         dropped = followed.at_gap(offset)
         if dropped:
             mark = f"\n[cron-runner: {dropped} bytes dropped here]\n".encode()
-            self._pieces.append(Piece(followed.tag, self.ms, [], mark))
+            self._pieces.append(Piece(followed.tag, self._now, [], mark))
             self._advances[followed.key] = Advance(followed, offset + dropped, BETWEEN)
             self.full = True
             return
@@ -105,7 +131,7 @@ class Packer:
             self._pieces.append(
                 Piece(
                     followed.tag,
-                    self.ms,
+                    self._now,
                     [],
                     followed.masks.mask(data[:cut], [span for span in spans if span[0] < cut]),
                 )
@@ -122,18 +148,73 @@ class Packer:
     def _room(self) -> Room:
         return Room(self._bytes, self._events, self._limits.event_bytes, self._limits.event_overhead)
 
-    def _append(self, followed: Followed, cut: Cut) -> None:
-        self._pieces.append(Piece(followed.tag, self.ms, cut.lines))
+    def _near(self, followed: Followed, window: Window, cut: Cut, offset: int, prefix: str) -> Cut | None:
+        """Take the lines, or the first of them that are near enough to the others of the batch in time; None: none."""
+        parts = self._in_time(followed, window, cut, offset)
+        first = parts[0].ms
+        far = next((n for n, part in enumerate(parts) if self._too_far(first, part.ms)), len(parts))
+        if far < len(parts):
+            self.full = True
+            if not far:
+                return None
+            end = window.data.rfind(b"\n", 0, parts[far - 1].end) + 1
+            less = cut_lines(
+                replace(window, data=window.data[:end], final=False, more=True), followed.masks, self._room(), prefix
+            )
+            if less.lines:
+                cut, parts = less, self._in_time(followed, window, less, offset)
+            else:
+                # They end in a secret of several lines, and stay together.
+                parts = [_Part(len(cut.lines), first, cut.consumed)]
+        self._append(followed, cut, parts)
+        return cut
+
+    def _in_time(self, followed: Followed, window: Window, cut: Cut, offset: int) -> list[_Part]:
+        """When the lines of the cut were written."""
+        parts: list[_Part] = []
+        least, position, done = self._least, 0, 0
+        # The end of a line of which all was sent before makes no line.
+        seen = -1 if window.mid == PARTIAL and window.data.startswith(b"\n") else 0
+        for end, written in followed.marks.between(offset, offset + cut.consumed):
+            last = end - offset >= cut.consumed
+            if not last:
+                seen += window.data.count(b"\n", position, end - offset)
+            position = end - offset
+            upto = len(cut.lines) if last else min(seen, len(cut.lines))
+            if upto > done:
+                least, done = self._stamp(written, least), upto
+                parts.append(_Part(upto, least, position))
+        return parts
+
+    def _stamp(self, written: int | None, least: int) -> int:
+        """When a line was written, as far as the sink takes it, and not before the one in front of it."""
+        ms = self._now if written is None else min(max(written, self._floor), self._now)
+        return max(ms, least)
+
+    def _too_far(self, first: int, ms: int) -> bool:
+        begin, end = self._times or (first, first)
+        return max(ms, end) - min(first, begin) > self._limits.span_s * 1000
+
+    def _append(self, followed: Followed, cut: Cut, parts: list[_Part]) -> None:
+        begin = 0
+        for part in parts:
+            lines = cut.lines[begin : part.upto] if len(parts) > 1 else cut.lines
+            self._pieces.append(Piece(followed.tag, part.ms, lines))
+            begin = part.upto
+        first, last = self._times or (parts[0].ms, parts[0].ms)
+        self._times = min(first, parts[0].ms), max(last, parts[-1].ms)
+        self._least = parts[-1].ms
         self._bytes -= cut.size
         self._events -= len(cut.lines)
-        self.full = self._events <= 0 or self._bytes <= self._limits.event_overhead
+        self.full = self.full or self._events <= 0 or self._bytes <= self._limits.event_overhead
 
-    def _add(self, followed: Followed, lines: list[str]) -> bool:
-        size = sum(len(line.encode()) + self._limits.event_overhead for line in lines)
-        if size > self._bytes or len(lines) > self._events:
+    def _add(self, followed: Followed, line: str, written: int | None) -> bool:
+        size = len(line.encode()) + self._limits.event_overhead
+        ms = self._stamp(written, self._least)
+        if size > self._bytes or self._events < 1 or self._too_far(ms, ms):
             self.full = True
             return False
-        self._append(followed, Cut(lines, 0, BETWEEN, size=size))
+        self._append(followed, Cut([line], 0, BETWEEN, size=size), [_Part(1, ms, 0)])
         return True
 
 

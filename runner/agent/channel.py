@@ -62,7 +62,6 @@ class Channel:
         self._changed = asyncio.Event()
         self._due_at: float | None = None
         self._sent_at = 0.0
-        self._ms = 0
         self._failures = 0  # in a row
         self._closing = asyncio.Event()
         self._hurry = asyncio.Event()  # a run has ended, or all of it does
@@ -73,7 +72,6 @@ class Channel:
 
     def add(self, followed: Followed) -> None:
         self._runs[followed.key] = followed
-        self._ms = max(self._ms, followed.readers[self._sink.name].ms)
 
     def wake(self, followed: Followed, *, urgent: bool = False) -> None:
         """The run has grown, or ended (`urgent`: nothing is gained by waiting)."""
@@ -200,8 +198,7 @@ class Channel:
         limits = self._sink.limits
         if not large:
             limits = replace(limits, batch_bytes=min(limits.batch_bytes, SMALL_BATCH_BYTES))
-        # Strictly rising between batches: lines of one millisecond come back in the order in which they were sent.
-        packer = Packer(limits, self._stream, max(int(self._clock() * 1000), self._ms + 1))
+        packer = Packer(limits, self._stream, int(self._clock() * 1000))
         for key, due in list(self._partial.items()):
             if due <= now:
                 self._dirty.setdefault(key, self._runs[key])
@@ -244,7 +241,6 @@ class Channel:
 
     async def _commit(self, packer: Packer, refused: int) -> None:
         name = self._sink.name
-        self._ms = packer.ms
         moved: dict[str, Reader] = {}
         entries: list[Committed] = []
         for key, advance in packer.advances.items():
@@ -254,7 +250,7 @@ class Channel:
                 reader,
                 offset=advance.offset,
                 mid=advance.mid,
-                ms=packer.ms,
+                ms=advance.ms or reader.ms,
                 refused=reader.refused + refused,
                 condensed=reader.condensed + advance.condensed,
             )

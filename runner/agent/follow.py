@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING
 
 from runner.agent import spool
 from runner.agent.lines import BETWEEN
+from runner.agent.marks import Marks
 from runner.agent.offsets import LOCAL, Committed
+from runner.agent.output_end import Ended, OutputEnd
 from runner.agent.redact import Masks, joined, whole
 from runner.agent.rules import LINE_BYTES, Rules, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from runner.sinks import Sink, Tag
@@ -23,39 +25,6 @@ TAIL_BYTES = 4096
 SMALL_READ = 512
 SMALL_BYTES = 256 << 10
 """A run with no more output than this may share a stream where it gets none of its own."""
-
-
-class Ended(Protocol):
-    """How the output ended: the supervisor's ExitRecord, or OutputEnd. Bytes; `gap` is [start, end) in the file."""
-
-    @property
-    def bytes_total(self) -> int: ...
-    @property
-    def bytes_written(self) -> int: ...
-    @property
-    def gap(self) -> Sequence[int] | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class OutputEnd:
-    """`bytes_total` is all that the job wrote, `bytes_written` the file's logical size, `gap` its dropped middle."""
-
-    bytes_total: int
-    bytes_written: int
-    gap: tuple[int, int] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read what to_json wrote, or an ExitRecord's JSON."""
-        gap = value.get("gap")
-        return cls(
-            int(value["bytes_total"]),
-            int(value["bytes_written"]),
-            (int(gap[0]), int(gap[1])) if gap else None,
-        )
 
 
 @dataclass(slots=True)
@@ -107,6 +76,7 @@ class Followed:
         self.held = False  # not shipped before all secrets are known
         self.told = False  # where its output is has been told, and stays so
         self.settled = asyncio.Event()
+        self.marks = Marks()
         self.readers = {sink.name: Reader(sink.name) for sink in sinks}
         self.secrets = set(secrets)
         self.masks = Masks(self.secrets)
@@ -142,7 +112,7 @@ class Followed:
         """Read nothing that was given back to the disk: that is shipped, whatever the journal knows. Raises OSError."""
         for reader in self.readers.values():
             if (offset := self._data_at(reader.offset)) > reader.offset:
-                reader.offset, reader.mid = offset, False
+                reader.offset, reader.mid = offset, BETWEEN
         self._watched = self._watched_committed = self._data_at(self._watched)
 
     def _data_at(self, offset: int) -> int:
@@ -150,9 +120,11 @@ class Followed:
         data = spool.first_data(self.path, offset)
         return min(data, self.tag.head_bytes) if offset <= self.tag.head_bytes else data
 
-    def grow(self, size: int, now: float) -> bool:
+    def grow(self, size: int, now: float, ms: int = 0) -> bool:
+        """It has this size at `now` (monotonic), `ms` in unix milliseconds."""
         if size <= self.size or self.ended is not None:
             return False
+        self.marks.add(ms, size)
         self.size, self.grown_at = size, now
         self._mark(now)
         return True
@@ -169,7 +141,9 @@ class Followed:
             gap = (ended.gap[0], ended.gap[1]) if ended.gap else None
             # A file that somebody cut is no reason to wait for bytes that cannot come.
             self.ended = OutputEnd(ended.bytes_total, min(ended.bytes_written, written), gap)
+            self.marks.fill(ended.marks)
         self.size = self.ended.bytes_written
+        self.marks.add(int(spool.written_at(self.path) * 1000), self.size)
         self._behind_to = min(self._behind_to, self.size)
         self._mark(time.monotonic())
 
@@ -262,6 +236,7 @@ class Followed:
         for entry in entries:
             if entry.key == self.key and entry.sink == LOCAL:
                 self._watched_committed = entry.offset
+        self.marks.forget(self._accepted())
         if self.behind_since is not None and self._accepted() >= self._behind_to:
             self.behind_since = None
             self._mark(time.monotonic())

@@ -18,9 +18,10 @@ import structlog
 
 from runner.agent import spool
 from runner.agent.channel import Channel
-from runner.agent.follow import Ended, Followed, OutputEnd
+from runner.agent.follow import Followed
 from runner.agent.gate import Gate
 from runner.agent.offsets import Committed, OffsetStore
+from runner.agent.output_end import Ended, OutputEnd
 from runner.agent.retention import Kept
 from runner.agent.rules import Rules
 from runner.log import secrets as masked_in_log
@@ -110,9 +111,16 @@ class Shipper:
         self._wake(followed)
 
     async def resume(
-        self, tag: Tag, *, secrets: Iterable[str] = (), rules: Rules = NO_RULES, end: Ended | None = None
+        self,
+        tag: Tag,
+        *,
+        secrets: Iterable[str] = (),
+        rules: Rules = NO_RULES,
+        end: Ended | None = None,
+        marks: Sequence[int] = (),
     ) -> None:
-        """After a restart: go on at the committed offsets. `end` for a run whose end was known before."""
+        """After a restart: go on at the committed offsets. `end` for a run whose end was known before; `marks`: when
+        the output of another one was written, by its supervisor."""
         path = spool.path_of(self._directory, tag)
         committed = await self._offsets.load(tag.key)
         followed = self._follow(tag, path, secrets, rules)
@@ -123,7 +131,9 @@ class Shipper:
             pass
         except OSError as error:
             _unreadable(followed, error)
-        followed.grow(spool.size_of(path), asyncio.get_running_loop().time())
+        followed.marks.fill(end.marks if end is not None else marks)
+        written = min(spool.written_at(path), self._clock())
+        followed.grow(spool.size_of(path), asyncio.get_running_loop().time(), int(written * 1000))
         if end is not None:
             followed.end(end)
             followed.told = True
@@ -131,10 +141,10 @@ class Shipper:
 
     def grew(self, sizes: Mapping[str, int]) -> None:
         """The supervisor's notice: the logical size of each file that has grown."""
-        now = asyncio.get_running_loop().time()
+        now, ms = asyncio.get_running_loop().time(), int(self._clock() * 1000)
         for key, size in sizes.items():
             followed = self._runs.get(key)
-            if followed is not None and followed.grow(size, now):
+            if followed is not None and followed.grow(size, now, ms):
                 self._wake(followed)
 
     async def finish(self, key: str, end: Ended | None, *, within: float = 5.0) -> OutputReport:

@@ -239,7 +239,7 @@ class Reconciler:
         if untold:
             execution.state = State.RUNNING
         if execution.state is State.RUNNING:
-            await self._follow(run, spool)
+            await self._follow(run, spool, (there.exit or there).marks if there is not None else ())
             if there is not None:
                 execution.pid, execution.started_at = there.pid, there.started_at
                 run.began(there.started_boottime, there.user)
@@ -257,15 +257,15 @@ class Reconciler:
         self._keep(execution)
         run.task = services.spawn(run.resume(), f"run {execution.run_id}")
 
-    async def _follow(self, run: Run, spool: SpoolRow | None) -> None:
-        """Let the shipper go on with the output of an attempt that may still write."""
+    async def _follow(self, run: Run, spool: SpoolRow | None, marks: Sequence[int] = ()) -> None:
+        """Let the shipper go on with the output of an attempt that may still write, and grew as the marks say."""
         services = self._services
         if spool is not None:
-            await services.shipper.resume(spool.tag, secrets=spool.secrets, rules=spool.rules)
+            await services.shipper.resume(spool.tag, secrets=spool.secrets, rules=spool.rules, marks=marks)
         else:
             # Started, and the agent died before the row of its spool was on disk.
             await services.spools.opened(run.tag(), run.secrets(), run.rules())
-            await services.shipper.resume(run.tag(), secrets=run.secrets(), rules=run.rules())
+            await services.shipper.resume(run.tag(), secrets=run.secrets(), rules=run.rules(), marks=marks)
 
     def _keep(self, execution: Execution) -> None:
         if execution.lease is not None:

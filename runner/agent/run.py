@@ -238,7 +238,11 @@ class Run:
         self._live = False
         execution.ended_at = record.finished_at if record else services.now()
         services.roster.process_ended(self)
-        end = OutputEnd(record.bytes_total, record.bytes_written, record.gap) if record else None
+        end = (
+            OutputEnd(record.bytes_total, record.bytes_written, record.gap, record.marks)
+            if record is not None
+            else None
+        )
         report = await services.shipper.finish(execution.key, end, within=SHIPPED_WITHIN_S)
         shipped = services.shipper.has_settled(execution.key)
         # In one transaction with the end that is told next: nothing is waited for between the two.

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -104,6 +105,14 @@ def first_data(path: Path, offset: int) -> int:
         raise
     finally:
         os.close(descriptor)
+
+
+def written_at(path: Path) -> float:
+    """When it was written last (unix seconds), or punched; now where the file is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
 
 
 def punch(path: Path, start: int, end: int) -> int:

@@ -36,8 +36,9 @@ class ExitRecord:
     run (a `Cause`), None where it ended by itself. ``finished_at`` is ``started_at`` plus ``duration_s``: a jump of
     the wall clock does not reach it. ``bytes_total`` is all that the job wrote = ``bytes_written`` (the logical size
     of the spool file) + ``disk_full_dropped``; ``gap`` is the [start, end) of the file that was given up for
-    ``max_bytes`` and now is a hole; ``bytes_dropped`` = the gap's length + ``disk_full_dropped``.
-    ``faults`` says in words what the system refused on the way: the run ended all the same.
+    ``max_bytes`` and now is a hole; ``bytes_dropped`` = the gap's length + ``disk_full_dropped``. ``marks`` say when
+    the file grew, for runner.agent.marks. ``faults`` says in words what the system refused on the way: the run ended
+    all the same.
     """
 
     key: str
@@ -62,10 +63,12 @@ class ExitRecord:
     gap: tuple[int, int] | None = None
     disk_full_dropped: int = 0
     faults: tuple[str, ...] = ()
+    marks: tuple[int, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         known = _known(cls, data)
+        known["marks"] = tuple(known.get("marks") or ())
         if known.get("start_error") is not None:
             number, text = known["start_error"]
             known["start_error"] = (int(number), str(text))
@@ -152,7 +155,8 @@ class Known:
     """A run that the supervisor has: alive (``exit`` is None), or ended and not yet acknowledged.
 
     ``pid`` and ``start_ticks`` (field 22 of ``/proc/PID/stat``) name the process, ``start_ticks`` only while it lives;
-    ``bytes`` is the logical size of its spool file so far. ``note`` is that of its start; "" from an older supervisor.
+    ``bytes`` is the logical size of its spool file so far; ``marks`` say when it grew, and are the record's once
+    it has ended. ``note`` is that of its start; "" from an older supervisor.
     """
 
     key: str
@@ -168,10 +172,12 @@ class Known:
     warnings: tuple[str, ...] = ()
     note: str = ""
     exit: ExitRecord | None = None
+    marks: tuple[int, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         known = _known(cls, data)
+        known["marks"] = tuple(known.get("marks") or ())
         known["secrets"] = tuple(known.get("secrets") or ())
         known["warnings"] = tuple(known.get("warnings") or ())
         if known.get("exit") is not None:

@@ -6,6 +6,7 @@ The shipper (runner.agent.output) cuts the output into batches that respect a si
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from runner.errors import CronRunnerError
@@ -52,17 +53,20 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one batch may hold. Sizes are bytes in UTF-8; each event counts `event_overhead` on top of its text."""
+    """What one batch may hold. Sizes are bytes in UTF-8; each event counts `event_overhead` on top of its text. Events
+    may be `oldest_s` old, and those of a batch no further apart than `span_s`."""
 
     batch_bytes: int
     batch_events: int
     event_bytes: int
     event_overhead: int = 0
+    oldest_s: float = inf
+    span_s: float = inf
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Successive lines of one run. `ms` is when they were read, unix milliseconds, rising within a stream."""
+    """Successive lines of one run. `ms` is when they were written, unix milliseconds, rising within the run."""
 
     tag: Tag
     ms: int
@@ -72,7 +76,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is sent in one go, and accepted or not as a whole."""
+    """What is sent in one go, and accepted or not as a whole; the pieces in the order of their times."""
 
     stream: str
     pieces: tuple[Piece, ...]

@@ -6,6 +6,7 @@ Groups and streams are made when they turn out to be missing: a run without outp
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -28,6 +29,9 @@ PUT_LOG_EVENTS = Limits(
     # belong to that limit is not documented: they are taken off, which is right either way.
     event_bytes=262_144 - 26,
     event_overhead=26,
+    # Older than 14 days, or than the group keeps events, they are rejected; a batch over 24 hours is, too.
+    oldest_s=14 * 86400.0 - 600,
+    span_s=86400.0 - 60,
 )
 STREAM_NAME_MOST = 512
 # An account may make 50 streams a second, and streams that exist are not concerned. A few refusals are a busy second,
@@ -43,7 +47,7 @@ CLOCK_REFUSED_MS = 2 * 3600 * 1000
 _RESTAMPED = 20
 """So often the stamps go back, twice as far each time: to before there was any cloud."""
 _DROPPED = "CloudWatch never takes these lines: they count as dropped"
-_TOO_OLD = "CloudWatch takes no lines older than 14 days or the group's retention: they count as dropped"
+_TOO_OLD = "CloudWatch takes no lines older than 14 days or the group's retention: they are stamped with the time now"
 _TOO_NEW = "this host's clock is ahead, and the lines are stamped anew; enable chrony or systemd-timesyncd"
 _FORBIDDEN = str.maketrans({":": "-", "*": "-"})
 
@@ -92,6 +96,12 @@ class Retention:
             log.info("retention_set", group=self._group, days=self.days)
 
 
+def _within(retention_days: int | None) -> Limits:
+    """The limits of a group that keeps events for so long."""
+    oldest_s = min(PUT_LOG_EVENTS.oldest_s, retention_days * 86400.0 - 600) if retention_days else None
+    return PUT_LOG_EVENTS if oldest_s is None else replace(PUT_LOG_EVENTS, oldest_s=oldest_s)
+
+
 class CloudWatch:
     """The sink "cloudwatch". `log_group` may hold {group}; `flush` in seconds; `retention_days` is set on a group
     that this sink makes."""
@@ -99,7 +109,6 @@ class CloudWatch:
     name = "cloudwatch"
     raw = False
     parallel = 4
-    limits = PUT_LOG_EVENTS
 
     def __init__(
         self,
@@ -117,6 +126,7 @@ class CloudWatch:
         self.shared = "{run_id}" not in log_stream
         self.flush = flush
         self._retention = Retention(self.log_group, retention_days)
+        self.limits = _within(retention_days)
         self._refused = 0  # new streams in a row, of any runs
         self._there: dict[str, None] = {}  # streams of single runs that have been put to, the latest last
 
@@ -129,6 +139,7 @@ class CloudWatch:
         """
         self.flush = flush
         self._retention.days = retention_days
+        self.limits = _within(retention_days)
         if log_group.replace("{group}", group) == self.log_group and log_stream == self._template:
             return self
         return CloudWatch(
@@ -234,11 +245,15 @@ class CloudWatch:
         return await self._put(stream, events[:middle]) + await self._put(stream, events[middle:])
 
     async def _after(self, stream: str, events: list[tuple[int, str]], rejected: Rejected) -> int:
-        """Entry by entry: too old is given up and said, too new is stamped anew and sent again."""
+        """Entry by entry: what is too old, or too new, is stamped anew and sent again."""
         old = max(rejected.too_old_end or 0, rejected.expired_end or 0)
-        lost = sum(len(text.encode()) for _, text in events[:old])
+        lost = 0
         if old:
-            log.error("events_too_old", stream=stream, events=old, bytes=lost, oldest_ms=events[0][0], detail=_TOO_OLD)
+            size = sum(len(text.encode()) for _, text in events[:old])
+            log.warning(
+                "events_too_old", stream=stream, events=old, bytes=size, oldest_ms=events[0][0], detail=_TOO_OLD
+            )
+            lost = await self._made_younger(stream, events[:old])
         if rejected.too_new_start is None:
             return lost
         new = events[max(old, rejected.too_new_start) :]
@@ -246,6 +261,24 @@ class CloudWatch:
             "events_too_new", stream=stream, events=len(new), newest_ms=new[-1][0] if new else None, detail=_TOO_NEW
         )
         return lost + await self._restamped(stream, new)
+
+    async def _made_younger(self, stream: str, events: list[tuple[int, str]]) -> int:
+        """The group keeps its events for less long than we know, or this host's clock is behind. What is to be sent
+        next is no older than what was taken here."""
+        now = int(time.time() * 1000)
+        self.limits = replace(self.limits, oldest_s=0.0)
+        rejected = await self._put_or_make(stream, [(now, text) for _, text in events])
+        if rejected is None:
+            return 0
+        old = max(rejected.too_old_end or 0, rejected.expired_end or 0)
+        lost = sum(len(text.encode()) for _, text in events[:old])
+        if lost:
+            log.error("events_refused", stream=stream, events=old, bytes=lost, detail=_DROPPED)
+        if rejected.too_new_start is None:
+            return lost
+        return lost + await self._restamped(
+            stream, [(now, text) for _, text in events[max(old, rejected.too_new_start) :]]
+        )
 
     async def _restamped(self, stream: str, events: list[tuple[int, str]]) -> int:
         """The host's clock is ahead by an unknown time: go back by two hours more until CloudWatch takes the stamps."""

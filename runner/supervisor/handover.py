@@ -15,6 +15,7 @@ import signal
 import sys
 
 from runner.supervisor.capture import Capture
+from runner.supervisor.marks import Marks
 from runner.supervisor.placement import cgroup_path
 from runner.supervisor.request import STOP_SIGNALS, StartRequest
 from runner.supervisor.run import Run
@@ -48,6 +49,7 @@ def dump_run(run: Run) -> dict[str, Any]:
         "owner": run.owner, "cgroup": cgroup_path(run.place), "main": run.place.main, "tied": run.tied,
         "capture": run.capture.state(), "ring": run.capture.ring,
         "facts": {name: getattr(run, name) for name in _RUN_FIELDS},
+        "marks": run.marks.flat(),
     }  # fmt: skip
 
 
@@ -61,6 +63,7 @@ def load_run(state: dict[str, Any], host: Any, placement: Placement) -> Run:
         if name in state["facts"]:
             setattr(run, name, state["facts"][name])
     run.tied = state.get("tied", False)
+    run.marks = Marks(state.get("marks", ()))  # older versions had none
     place.started(run.pid)
     place.main = state["main"]
     return run

@@ -31,7 +31,7 @@ def facts(run: Run) -> dict[str, Any]:
     """The same, for somebody who did not start it."""
     said: dict[str, Any] = {
         **started(run), "job": run.job, "run_id": run.run_id, "start_ticks": run.start_ticks,
-        "bytes": run.capture.offset,
+        "bytes": run.capture.offset, **({"marks": run.marks.flat()} if run.record is None else {}),
     }  # fmt: skip
     if run.note:
         said["note"] = run.note
@@ -48,6 +48,8 @@ def exit_record(run: Run) -> dict[str, Any]:
         "cpu_system_s": run.usage[1], "max_rss_bytes": run.usage[2], "bytes_total": offset + refused,
         "bytes_written": offset,
     }  # fmt: skip
+    if offset:
+        record["marks"] = run.marks.flat()
     if run.start_error is not None:
         record["start_error"] = run.start_error
     elif run.wait_status is not None:

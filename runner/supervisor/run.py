@@ -21,6 +21,7 @@ import time
 from runner.supervisor import processes
 from runner.supervisor.failing import persistently, say
 from runner.supervisor.loop import now
+from runner.supervisor.marks import Marks
 from runner.supervisor.report import exit_record
 from runner.supervisor.request import STOP_SIGNALS
 
@@ -54,11 +55,47 @@ class Run:
     """The facts of one run and what is waited for. All its methods are called from the loop's thread."""
 
     __slots__ = (
-        "_deadline", "_host", "_kill_timer", "_probe", "_probe_delay", "_silence", "announced", "asked", "capture",
-        "cause", "cause_detail", "ended_at", "faults", "grace", "job", "keep", "key", "kill_at", "killing",
-        "last_output", "leftovers", "no_output_timeout", "note", "on_failure", "owner", "pid", "place", "record",
-        "run_id", "secrets", "start_error", "started_at", "started_boottime", "stop_signal", "tied", "timeout",
-        "usage", "user", "wait_status", "warnings",
+        "_deadline",
+        "_host",
+        "_kill_timer",
+        "_probe",
+        "_probe_delay",
+        "_silence",
+        "announced",
+        "asked",
+        "capture",
+        "cause",
+        "cause_detail",
+        "ended_at",
+        "faults",
+        "grace",
+        "job",
+        "keep",
+        "key",
+        "kill_at",
+        "killing",
+        "last_output",
+        "leftovers",
+        "marks",
+        "no_output_timeout",
+        "note",
+        "on_failure",
+        "owner",
+        "pid",
+        "place",
+        "record",
+        "run_id",
+        "secrets",
+        "start_error",
+        "started_at",
+        "started_boottime",
+        "stop_signal",
+        "tied",
+        "timeout",
+        "usage",
+        "user",
+        "wait_status",
+        "warnings",
     )  # fmt: skip
 
     def __init__(self, request: StartRequest, owner: str, host: Host, place: Place, capture: Capture) -> None:
@@ -87,6 +124,7 @@ class Run:
         self.leftovers = 0
         self.record: dict[str, Any] | None = None
         self.last_output = self.started_boottime
+        self.marks = Marks()
         self.kill_at: float | None = None
         self.killing = False
         self.faults: list[str] = []  # what failed on the way, in words
@@ -135,6 +173,7 @@ class Run:
         open_still = self.capture.take()  # where the pipe cannot be read now, the loop comes back to it
         if self.capture.offset != before:
             self.last_output = now()
+            self.marks.add(time.time(), self.capture.offset)
             self._host.grew(self)
         if not open_still:
             self._close_pipe()
@@ -258,6 +297,7 @@ class Run:
 
     def _take_rest(self) -> None:
         open_still = self.capture.pipe < 0 or persistently(lambda: self.capture.take(_REST))
+        self.marks.add(time.time(), self.capture.offset)
         if not open_still:
             self._close_pipe()
 

@@ -113,6 +113,36 @@ def test_health_says_since_when_and_nothing_spins(fleet: Fleet, proxy: Proxy, ho
         assert len(calls) <= ended - began + 1, (purpose, calls)
 
 
+@pytest.mark.parametrize("killed", ["none", "while it runs", "after its end"])
+def test_output_of_an_outage_has_the_times_at_which_it_was_written(
+    fleet: Fleet, aws: Aws, proxy: Proxy, killed: str
+) -> None:
+    fleet.endpoint = proxy.endpoint
+    host = fleet.host()
+    host.start()
+    proxy.fail(1.0, "PutLogEvents")
+    script = "for n in $(seq 8); do date +%s.%N; sleep 0.7; done"
+    fleet.send({"job": "clock", "run_id": "r", "command": script})
+    fleet.events.wait("r", "started")
+    if killed == "while it runs":
+        time.sleep(2)
+        host.kill()
+        host.start()
+    fleet.events.wait_ended(["r"], within=60)
+    time.sleep(2)
+    if killed == "after its end":
+        host.kill()
+        host.start()
+        time.sleep(1)
+    assert not fleet.lines("clock", "r")
+    proxy.heal()
+    wait_for(lambda: len(fleet.lines("clock", "r")) == 8, "the output", 60, host.log)
+    found = aws.logs.get_log_events(logGroupName=fleet.log_group, logStreamName="clock/r", startFromHead=True)["events"]
+    offsets = [event["timestamp"] / 1000 - float(event["message"]) for event in found]
+    # To a second, and some more on a machine that has other things to do.
+    assert all(-1.0 <= offset <= 1.5 for offset in offsets), offsets
+
+
 def test_a_queue_that_does_not_exist_yet(fleet: Fleet, aws: Aws, proxy: Proxy) -> None:
     """Neither the job queue nor the results queue is there at the start: both are found when they are made."""
     jobs, results = fleet.queue, fleet.results

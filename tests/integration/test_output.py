@@ -29,6 +29,7 @@ from runner.sinks import SPLIT_MARK, Tag
 from runner.sinks.cloudwatch import CloudWatch
 from runner.sinks.stdout import Stdout
 from runner.sinks.terminal import Terminal
+from runner.supervisor.marks import Marks as SupervisorsMarks
 
 
 class Offsets:
@@ -493,6 +494,157 @@ def test_what_a_carriage_return_overwrites_arrives_or_is_counted(tmp_path: Path,
     run(scene())
 
 
+class Clock:
+    """Unix seconds that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def away(logs: StrictLogs) -> asyncio.Event:
+    """CloudWatch is away until the event is set."""
+    there = asyncio.Event()
+
+    def before(_: str) -> None:
+        if not there.is_set():
+            raise AwsUnavailable("PutLogEvents", "EndpointConnectionError", "away")
+
+    logs.before = before
+    return there
+
+
+def stamps(logs: StrictLogs, stream: str = STREAM) -> dict[str, float]:
+    return {text: ms / 1000 for ms, text in logs.events[stream]}
+
+
+@pytest.mark.parametrize("every", [0.3, 1.0, 60.0, 3600.0], ids=["often", "each second", "each minute", "each hour"])
+@pytest.mark.parametrize("restart", ["none", "while it runs", "after its end"])
+def test_after_an_outage_a_line_has_the_time_at_which_it_was_written(
+    tmp_path: Path, every: float, restart: str
+) -> None:
+    """Over restarts the supervisor's marks say it."""
+
+    async def scene() -> None:
+        logs, clock, offsets, marks = StrictLogs(), Clock(), Offsets(), SupervisorsMarks()
+        there = away(logs)
+        written: dict[str, float] = {}
+
+        def shipper() -> Shipper:
+            sink = CloudWatch(logs, group="g", flush=0.05)
+            return Shipper(spool_dir=tmp_path / "spool", sinks=[sink], offsets=offsets, clock=clock)
+
+        async with running(shipper()) as first:
+            job = Job(first, tag())
+            for number in range(40):
+                clock.now += every
+                written[f"line {number}"] = clock.now
+                job.write(f"line {number}\n".encode())
+                marks.add(clock.now, job.size)
+                if number == 20 and restart == "while it runs":
+                    break
+                await asyncio.sleep(0)
+            end = OutputEnd(job.size, job.size, marks=marks.flat())
+            if restart == "none":
+                clock.now += 4 * 3600
+                there.set()
+                os.close(job.descriptor)
+                await first.finish(tag().key, end, within=20.0)
+        if restart != "none":
+            clock.now += 4 * 3600
+            there.set()
+            async with running(shipper()) as second:
+                if restart == "while it runs":
+                    await second.resume(tag(), marks=marks.flat())
+                    clock.now += 5
+                    written["last"] = clock.now
+                    os.write(job.descriptor, b"last\n")
+                    job.size += 5
+                    second.grew({tag().key: job.size})
+                    await until(lambda: "last" in stamps(logs))
+                    await second.finish(tag().key, OutputEnd(job.size, job.size), within=20.0)
+                else:
+                    # As the journal gives it back.
+                    await second.resume(tag(), end=OutputEnd.from_json(json.loads(json.dumps(end.to_json()))))
+                    await second.settled(tag().key)
+            os.close(job.descriptor)
+        found = stamps(logs)
+        assert found.keys() == written.keys()
+        assert logs.lines(STREAM) == list(written)
+        for line, moment in written.items():
+            assert abs(found[line] - moment) <= 1.0, line
+        assert not logs.violations
+
+    run(scene())
+
+
+def test_lines_older_than_cloudwatch_takes_go_at_the_edge_of_what_it_takes(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs, clock = StrictLogs(), Clock()
+        there = away(logs)
+        sink = CloudWatch(logs, group="g", flush=0.05, retention_days=3)
+        async with running(Shipper(spool_dir=tmp_path, sinks=[sink], offsets=Offsets(), clock=clock)) as shipper:
+            job = Job(shipper, tag())
+            begin = clock.now
+            for day in range(6):
+                clock.now = begin + day * 86400
+                job.write(f"day {day}\n".encode())
+            there.set()
+            report = await job.end()
+        found = stamps(logs)
+        assert list(found) == [f"day {day}" for day in range(6)]
+        assert min(found.values()) >= clock.now - 3 * 86400
+        assert abs(found["day 4"] - (begin + 4 * 86400)) <= 1.0
+        assert not logs.violations
+        assert report.dropped_bytes == 0
+
+    run(scene())
+
+
+def test_runs_that_share_a_stream_after_an_outage_of_days_go_in_batches_of_a_day(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs, clock = StrictLogs(), Clock()
+        there = away(logs)
+        sink = CloudWatch(logs, group="g", flush=0.05, log_stream="all")
+        begin = clock.now
+        async with running(Shipper(spool_dir=tmp_path, sinks=[sink], offsets=Offsets(), clock=clock)) as shipper:
+            jobs = [Job(shipper, tag(f"r{n}")) for n in range(3)]
+            for hour in range(60):
+                clock.now = begin + hour * 3600
+                for job in jobs[hour % 2 :]:
+                    job.write(f"{hour}\n".encode() + b"x" * hour + b"\n")
+            there.set()
+            await asyncio.gather(*(job.end() for job in jobs))
+        assert not logs.violations
+        for number, job in enumerate(jobs):
+            own = [(ms, text.split()) for ms, text in logs.events["all"] if text.startswith(f"{job.tag.run_id} ")]
+            hours = [(ms, int(words[1])) for ms, words in own if len(words) > 1 and words[1].isdigit()]
+            assert [hour for _, hour in hours] == [hour for hour in range(60) if number >= hour % 2]
+            assert all(abs(ms / 1000 - (begin + hour * 3600)) <= 1.0 for ms, hour in hours)
+
+    run(scene())
+
+
+def test_a_burst_of_many_batches_stays_in_order_and_within_its_second(tmp_path: Path) -> None:
+    async def scene() -> None:
+        logs, clock = StrictLogs(), Clock()
+        there = away(logs)
+        sink = CloudWatch(logs, group="g", flush=0.05)
+        async with running(Shipper(spool_dir=tmp_path, sinks=[sink], offsets=Offsets(), clock=clock)) as shipper:
+            job = Job(shipper, tag())
+            job.write("".join(f"{n}\n" for n in range(150_000)).encode())
+            moment, clock.now = clock.now, clock.now + 3600
+            there.set()
+            await job.end()
+        assert logs.lines(STREAM) == [str(n) for n in range(150_000)]
+        assert all(abs(at - moment) <= 1.0 for at in stamps(logs).values())
+        assert len(logs.puts) >= 15
+
+    run(scene())
+
+
 def test_shipped_bytes_are_given_back_to_the_disk(tmp_path: Path) -> None:
     async def scene() -> None:
         logs = StrictLogs()
@@ -547,8 +699,8 @@ def test_rejected_events_are_handled_entry_by_entry(tmp_path: Path) -> None:
             job = Job(shipper, tag())
             job.write(b"".join(b"%d\n" % n for n in range(10)))
             report = await job.end()
-        assert sorted(text for _, text in logs.events[STREAM]) == [str(n) for n in range(3, 10)]
-        assert (report.dropped_bytes, report.shipped_bytes) == (3, 17)
+        assert sorted(text for _, text in logs.events[STREAM]) == [str(n) for n in range(10)]
+        assert (report.dropped_bytes, report.shipped_bytes) == (0, 20)
 
     run(scene())
 

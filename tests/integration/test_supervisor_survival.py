@@ -91,6 +91,25 @@ async def test_replacing_itself_keeps_everything(host: Witness) -> None:
     assert facts(after.pid)["fds"] < 16, "no descriptor is left from before"
 
 
+async def test_when_a_file_grew_is_known_to_who_comes_later(host: Witness) -> None:
+    """While the run goes on, after self-replacement, and in its record."""
+    began = time.time()
+    script = "echo one; sleep 0.8; echo two; sleep 0.8; echo three"
+    started = await host.start("sh", "-c", script)
+    await host.output_has(started.key, "two")
+    [known] = await host.link.list()
+    assert (known.marks[1], len(known.marks)) == (4, 4)
+    assert abs(known.marks[0] / 1000 - began) < 1.0
+    os.kill(host.hello.pid, signal.SIGHUP)
+    await asyncio.wait_for(host.link.wait_closed(), 10)
+    await host.connect()
+    [after] = await host.link.list()  # it may have ended meanwhile
+    record = after.exit or await host.ended(started.key)
+    assert record.marks[:4] == known.marks
+    assert record.marks[1::2] == (4, 4, 6)
+    assert all(later >= 700 for later in record.marks[2::2])
+
+
 async def test_stopping_the_supervisor_stops_the_jobs_and_keeps_the_records(host: Witness) -> None:
     started = await host.start("sh", "-c", "trap 'echo term; exit 8' TERM; echo ready; while :; do sleep 0.02; done")
     await host.output_has(started.key, "ready")
