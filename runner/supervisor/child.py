@@ -6,6 +6,7 @@ Whatever fails here must end in ``_exit``: a child that returned would be a seco
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # of the standard library, but not of its documentation
+import contextlib
 import errno
 import fnmatch
 import json
@@ -25,8 +26,11 @@ from runner.supervisor.command import (
     explain_exec,
 )
 
+_TRIES = 100  # to report
+
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
 
@@ -44,7 +48,7 @@ def become(command: Command, environment: dict[bytes, bytes], report: int, *, pl
             _enter(command)
             secrets = _read_env_files(command)
             if secrets:
-                os.write(report, json.dumps({"secrets": secrets}).encode() + b"\n")
+                _say(report, {"secrets": secrets})
             if command.env_files:
                 environment = command.environment()
             paths = candidates(command.argv[0], environment)
@@ -54,12 +58,22 @@ def become(command: Command, environment: dict[bytes, bytes], report: int, *, pl
             except OSError as error:
                 raise explain_exec(error, command.name, paths) from error
         except SpawnError as error:
-            os.write(report, json.dumps({"error": [error.number, str(error)]}).encode() + b"\n")
+            _say(report, {"error": [error.number, str(error)]})
         except OSError as error:
-            text = f"cannot prepare the process: {error}"
-            os.write(report, json.dumps({"error": [error.errno or errno.EIO, text]}).encode() + b"\n")
+            _say(report, {"error": [error.errno or errno.EIO, f"cannot prepare the process: {error}"]})
     finally:
         os._exit(127)
+
+
+def _say(report: int, said: Mapping[str, Sequence[object]]) -> None:
+    """Nobody else can: without it the end of this process counts as the job's."""
+    line = json.dumps(said).encode() + b"\n"
+    for _ in range(_TRIES):
+        with contextlib.suppress(OSError):
+            line = line[os.write(report, line) :]
+            if not line:
+                return
+    raise OSError(errno.EIO, "cannot report to the supervisor")
 
 
 def _prepare(command: Command) -> None:

@@ -270,7 +270,9 @@ async def test_a_file_too_large_for_the_disk_drops_and_counts(tmp_path: Path) ->
         witness.stop()
 
 
-async def test_leftovers_may_be_kept(host: Witness) -> None:
+async def test_leftovers_may_be_kept(host: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, object]] = []
+    monkeypatch.setattr(supervision.log, "warning", lambda _event, **facts: told.append(facts))
     started = await host.start("sh", "-c", "(sleep 0.3; echo late; exec sleep 60) & echo $!", leftovers="keep")
     record = await host.ended(started.key, within=2)
     pid = int(host.output(started.key))
@@ -278,6 +280,10 @@ async def test_leftovers_may_be_kept(host: Witness) -> None:
     assert alive(pid)
     await asyncio.sleep(0.4)
     assert alive(pid), "its writing breaks nothing"
+    async with asyncio.timeout(10):
+        while not told:
+            await asyncio.sleep(0.01)
+    assert (told[0]["run_id"], told[0]["bytes"]) == ("run", len("late\n")), "what it prints is counted and told"
     for left in host.left():
         os.kill(left, signal.SIGKILL)
     until(lambda: not host.left(), "end of what was kept")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -60,6 +61,25 @@ async def test_a_deadline_holds_with_the_agent_killed(host: Witness) -> None:
     assert 1.2 <= record.duration_s < 1.7
     assert (other.exit_code, other.bytes_total) == (6, 5)
     await host.link.ack(["deadline/1", "ends/1"])
+
+
+async def test_a_kill_waits_for_a_descriptor_and_not_for_ever(host: Witness) -> None:
+    """Timeout and grace pass while the supervisor can open nothing; SIGTERM is ignored by all that there is."""
+    script = "trap '' TERM; setsid sh -c 'while :; do sleep 0.05; done' & while :; do sleep 0.05; done"
+    runs = [await host.start("sh", "-c", script, timeout=0.5, grace=0.3, nice=nice) for nice in (None, 1, None)]
+    usual = resource.prlimit(host.hello.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(host.hello.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
+    await asyncio.sleep(1.5)
+    assert len(host.left()) >= len(runs), "what can only be found through a descriptor lives on"
+    resource.prlimit(host.hello.pid, resource.RLIMIT_NOFILE, usual)
+    for run in runs:
+        record = await host.ended(run.key, within=5)
+        assert (record.cause, record.signal) == ("timeout", "SIGKILL")
+        assert record.duration_s < 1.5, "the main process is killed without one"
+        assert "Too many open files" in record.faults[0]
+    until(lambda: not host.left(), "end of all that they left")
+    assert host.log.count("Too many open files") >= len(runs)
+    (host.runtime / "supervisor.log").write_text("")
 
 
 async def test_replacing_itself_keeps_everything(host: Witness) -> None:

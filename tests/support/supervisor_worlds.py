@@ -9,6 +9,7 @@ failures. Time passes `FASTER` times as fast for the supervisor. What is broken 
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
 import random
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from broken_calls import ERRORS, Broken, Plan
 
-from runner.supervisor import loop, processes, server
+from runner.supervisor import handover, libc, loop, processes, server
 from runner.supervisor.options import Options
 from runner.supervisor.policy import Policy
 
@@ -50,6 +51,9 @@ JOBS: dict[str, tuple[Sequence[str], dict[str, Any], int | None]] = {
     "leaves": (("sh", "-c", f"({STUBBORN}) & setsid sh -c '{STUBBORN.replace(chr(39), chr(34))}' & echo gone"),
                {"grace": 0.3}, None),
     "keeps": (("sh", "-c", "(sleep 0.05; echo later) & echo gone"), {"leftovers": "keep"}, None),
+    "placed": (("sh", "-c", "pwd; umask"), {"cwd": "/tmp", "umask": 0o27, "env_files": ["/dev/null"]}, 10),
+    "as another": (("sh", "-c", "echo hello"), {"user": "nobody"}, 6),
+    "here": (("sh", "-c", "pwd; umask"), {"cwd": "/tmp", "umask": 0o27}, 10),
     "loud": (("sh", "-c", "head -c 300000 /dev/zero"), {"max_bytes": 60000}, 300_000),
     "waits": (("sh", "-c", STUBBORN), {"grace": 0.2}, None),
 }  # fmt: skip
@@ -164,14 +168,20 @@ class Client:
             self.problems.append(f"ended twice: {key}: {before} {record}")
         if before is not record or JOBS[self.wanted[key]][1].get("leftovers") == "keep":
             return
-        if left := living(key):
+        if left := living(key, self.directory):
             self.problems.append(f"ended, and left {left}: {key}: {record}")
 
 
-def living(key: str) -> list[int]:
-    mark = f"CRON_RUNNER_EXECUTION={key}".encode()
+def _no_holes(*_given: int) -> None:
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+def living(key: str, directory: str) -> list[int]:
+    marks = (f"CRON_RUNNER_EXECUTION={key}".encode(), f"WORLD={directory}".encode())
     return [
-        pid for pid, item in processes.everything().items() if item.pid != os.getpid() and processes.marked(pid, mark)
+        pid
+        for pid, item in processes.everything().items()
+        if item.pid != os.getpid() and all(processes.marked(pid, mark) for mark in marks)
     ]
 
 
@@ -190,6 +200,7 @@ class World:
         )
         self.jobs = [*self.random.sample(sorted(set(JOBS) - {"waits"}), self.random.randint(1, 3)), "waits"]
         self.placement = self.random.choice(("session", "cgroup"))
+        self.rings = self.random.random() < 0.5
         processes._CHILDREN = f"/proc/self/task/{os.getpid()}/children"  # noqa: SLF001 - this process is a fork
         path = f"{directory}/sock"
         Path(path + ".lock").touch()
@@ -197,17 +208,46 @@ class World:
         listener.setblocking(False)
         listener.bind(path)
         listener.listen()
-        environ = {"CRON_RUNNER_RUN__USER": "root"} if os.geteuid() == 0 else {}
+        environ = {"CRON_RUNNER_RUN__USER": "root", "CRON_RUNNER_RUN__ALLOWED_USERS": "nobody"}
         options = Options(["--socket", path, "--placement", self.placement])
-        self.supervisor = server.Supervisor(listener, Policy(None, environ), options, path, "world")
-        self.supervisor.on_signal = lambda _number: self.supervisor.stop()
-        self.supervisor.hear()
+        policy = Policy(None, environ if os.geteuid() == 0 else {})
+        self._make = lambda: server.Supervisor(listener, policy, options, path, "world")
+        self.supervisor = self._born()
+        self.replaced = self.random.random() < 0.3  # whether it replaces itself on the way
         self.client = Client(path, directory, self.jobs)
+        if self.random.random() < 0.15:  # enough at once for the supervisor to step into their cgroups
+            self.client.wanted |= {f"many{number}/1": "plain" for number in range(30)}
         self.hung = ""
         self._until = time.monotonic() + WITHIN
         self._stage = 0
-        self._real_done = self.supervisor._done  # noqa: SLF001
-        self.supervisor._done = self._done  # type: ignore[method-assign]  # noqa: SLF001
+        self._turns = 0
+
+    def _born(self) -> server.Supervisor:
+        made = self._make()
+        made.on_signal = lambda _number: self.supervisor.stop()
+        made.hear()
+        self._real_done = made._done  # noqa: SLF001
+        made._done = self._done  # type: ignore[method-assign]  # noqa: SLF001
+        return made
+
+    def _replace(self) -> None:
+        """As by execv: what is not in the state is forgotten. From there is no way back, so nothing fails meanwhile."""
+        self.replaced = False
+        self.broken.on = False
+        old = self.supervisor
+        for connection in list(old.clients._connected.values()):  # noqa: SLF001
+            self.client.hang_up()
+            connection.close()
+        state = json.loads(json.dumps(old.state()))
+        signal.set_wakeup_fd(-1)
+        for fd in old.loop._handlers:  # noqa: SLF001
+            old.loop._disarm(fd)  # noqa: SLF001
+        self.supervisor = self._born()
+        self.supervisor.take_over(handover.Estate(state, self.supervisor, self.supervisor.placement))
+        self.supervisor.records.load()
+        handed = old.descriptors()
+        self.before |= {fd: what for fd, what in self.broken.descriptors().items() if fd not in handed}
+        self.broken.on = True
 
     def plan(self, places: Sequence[str]) -> Plan:
         """What fails: one place once, or twice, or at its next visit but one; or a stretch of all calls."""
@@ -227,14 +267,19 @@ class World:
         return plan
 
     def run(self, plan: Plan) -> None:
-        before = self.broken.descriptors()
+        self.before = self.broken.descriptors()
+        if self.rings:
+            libc.punch_hole = _no_holes
         self.broken.begin(plan)
         self.supervisor.serve()
+        if self.replaced and self._stage < 2 and self._turns > 30 and not self.hung:
+            self._replace()
+            self.supervisor.serve()
         self.broken.on = False
         self.client.hang_up()
         self.supervisor.placement.close()
         if not self.hung:
-            self._look_back(before)
+            self._look_back()
 
     def _done(self) -> bool:
         """Called by `serve` at every turn. What the world itself asks of the system does not fail."""
@@ -251,6 +296,9 @@ class World:
             self.hung = f"not over after {WITHIN} s: stage {self._stage}, ended {list(self.client.ended)}, {runs}"
             return True
         client = self.client
+        self._turns += 1
+        if self.replaced and self._stage < 2 and self._turns > 30 and self.supervisor.settled:
+            return True
         if self._stage == 0 or (self._stage < 3 and "tied/1" not in self.supervisor.runs):
             client.turn()
         missing = [key for key in client.wanted if key not in client.ended and not key.startswith(("tied", "waits"))]
@@ -268,13 +316,13 @@ class World:
         remnants = self.supervisor._remnants.pipes()  # noqa: SLF001
         return self._stage == 3 and not processes.own_children() and not remnants
 
-    def _look_back(self, before: dict[int, str]) -> None:
+    def _look_back(self) -> None:
         problems = self.client.problems
         problems += [f"closed twice: {item}" for item in self.broken.closed_twice]
         if len(self.supervisor.clients):
             for connection in list(self.supervisor.clients._connected.values()):  # noqa: SLF001
                 self.supervisor.clients.drop(connection)
-        leaked = {fd: what for fd, what in self.broken.descriptors().items() if fd not in before}
+        leaked = {fd: what for fd, what in self.broken.descriptors().items() if fd not in self.before}
         leaked = {fd: what for fd, what in leaked.items() if not what.endswith(".records")}
         if leaked:
             problems.append(f"never closed: {leaked}")
@@ -286,6 +334,8 @@ class World:
         failed = record.get("start_error") or record.get("faults")
         if expected is None or failed:
             return
+        if self.client.wanted[key] == "loud" and record["bytes_dropped"] != expected - 60_000:
+            self.client.problems.append(f"{key}: dropped {record['bytes_dropped']}, gap {record['gap']}")
         if record["bytes_total"] != expected:
             self.client.problems.append(f"{key}: {record['bytes_total']} of {expected} bytes are accounted for")
 
