@@ -183,7 +183,10 @@ class Run:
         {}, TEXT_TABLE, 'Environment variables of every job: { TZ = "UTC" }. A message may add to them.'
     )
     env_files: tuple[str, ...] = setting(
-        [], TEXTS, "Files of NAME=value lines that are added to the environment, read as the job's user."
+        [],
+        TEXTS,
+        "Files of NAME=value lines that are added to the environment, read as the job's user, in the dialect of"
+        " systemd's EnvironmentFile=. What systemd would drop (export, a name with a dash) is refused.",
     )
     inherit_env: tuple[str, ...] = setting(
         [],

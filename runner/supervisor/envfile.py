@@ -1,4 +1,12 @@
-"""Files of ``NAME=VALUE`` lines, as systemd's EnvironmentFile= and .env files have them."""
+"""Files of ``NAME=VALUE`` lines in the dialect of systemd's EnvironmentFile=, as systemd 252 reads it.
+
+Source: systemd 252, src/basic/env-file.c, and systemd.exec(5). One file, one value: the units read
+/etc/cron-runner/environment by systemd, our commands by this, and jobs' env_files are of the same dialect. A line that
+ends with a backslash goes on in the next one, a comment too. 'Single' quotes are literal, and so are line breaks in
+quotes of either kind; in "double" ones a backslash escapes ``"``, ``\\``, `` ` ``, ``$`` and a line break, and stays in
+front of anything else. Behind a closing quote the value goes on, with white space left out: ``"a" # b`` is ``a# b``.
+Nothing is expanded. What systemd drops with a warning, or without one, is refused here.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +16,96 @@ import stat
 
 MAX_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_NEWLINE = "\n\r"
+_WHITE = " \t\n\r"
+_COMMENT = re.compile(r"(?:[^\n\r\\]|\\[\s\S]?)*")
+_ESCAPED = re.compile(r"\\([\"\\`$])|\\\n")
 
 
 def parse(text: str, name: str) -> dict[str, str]:
-    """The variables. Blank lines and lines that begin with ``#`` or ``;`` are skipped, ``export`` is allowed,
-    'single' quotes are literal, in "double" ones a backslash escapes. Nothing is expanded.
-
-    Raises ValueError naming file and line.
-    """
+    """The variables; the last of a name counts. Raises ValueError naming file and line."""
+    if text.startswith("\ufeff"):
+        raise ValueError(f"{name}, line 1: begins with a byte order mark, which cannot be seen; save it without one")
+    if "\0" in text:
+        raise ValueError(f"{name}, line {_line(text, text.index(chr(0)))}: has a NUL byte, which no variable can hold")
     found = {}
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip()
-        if not line or line[0] in "#;":
-            continue
-        variable, equals, value = line.removeprefix("export ").partition("=")
-        variable = variable.strip()
-        if not equals or not _NAME.match(variable) or "\0" in value:
-            raise ValueError(f"{name}, line {number}: is not NAME=VALUE")
-        found[variable] = _unquoted(value.strip(), f"{name}, line {number}")
+    at = 0
+    while at < len(text):
+        if text[at] in _WHITE:
+            at += 1
+        elif text[at] in "#;":
+            comment = _COMMENT.match(text, at)
+            at = comment.end() if comment else at + 1
+        else:
+            equals = _end_of_name(text, at, name)
+            variable = text[at:equals].rstrip(_WHITE)
+            if not _NAME.match(variable):
+                raise ValueError(f"{name}, line {_line(text, at)}: {_wrong_name(variable)}")
+            found[variable], at = _value(text, equals + 1, name)
     return found
 
 
-def _unquoted(value: str, where: str) -> str:
-    if value[:1] in ("'", '"'):
-        if len(value) < 2 or value[-1] != value[0]:
-            raise ValueError(f"{where}: the quote is not closed")
-        inner = value[1:-1]
-        return inner if value[0] == "'" else _ESCAPE.sub(r"\1", inner)
-    return value
+def _end_of_name(text: str, at: int, name: str) -> int:
+    equals = at
+    while equals < len(text) and text[equals] not in _NEWLINE:
+        if text[equals] == "=":
+            return equals
+        equals += 1
+    raise ValueError(f"{name}, line {_line(text, at)}: is not NAME=VALUE")
+
+
+def _wrong_name(variable: str) -> str:
+    if variable.startswith("export "):
+        return 'begins with "export", a shell\'s word that systemd does not know; leave it out'
+    return "is not NAME=VALUE: a name holds letters, digits and _, and does not begin with a digit"
+
+
+def _value(text: str, at: int, name: str) -> tuple[str, int]:
+    """The value that begins at a place, and where it ends."""
+    value = ""
+    while at < len(text) and text[at] not in _NEWLINE:
+        if text[at] in "'\"":
+            end = _closing(text, at, name)
+            inner = text[at + 1 : end]
+            value += inner if text[at] == "'" else _ESCAPED.sub(lambda found: found[1] or "", inner)
+            at = end + 1
+        elif text[at] in _WHITE:
+            at += 1
+        else:
+            plain, at = _plain(text, at)
+            return value + plain, at
+    return value, at
+
+
+def _closing(text: str, at: int, name: str) -> int:
+    """The place of the quote that closes the one at a place."""
+    end = at + 1
+    while end < len(text) and text[end] != text[at]:
+        end += 2 if text[end] == "\\" and text[at] == '"' else 1
+    if end >= len(text):
+        raise ValueError(f"{name}, line {_line(text, at)}: the quote is not closed")
+    return end
+
+
+def _plain(text: str, at: int) -> tuple[str, int]:
+    """A value without quotes to the end of its line, without the white space at its end that no backslash keeps."""
+    value: list[str] = []
+    kept = 0
+    while at < len(text) and text[at] not in _NEWLINE:
+        if text[at] == "\\":
+            at += 1
+            if text[at : at + 1] not in ("", *_NEWLINE):
+                value.append(text[at])
+            kept = len(value)
+        else:
+            value.append(text[at])
+            kept = kept if text[at] in _WHITE else len(value)
+        at += 1
+    return "".join(value[:kept]), at
+
+
+def _line(text: str, at: int) -> int:
+    return len(re.findall(r"\r\n|\r|\n", text[:at])) + 1
 
 
 def read(path: str) -> dict[str, str]:
@@ -58,4 +127,9 @@ def read(path: str) -> dict[str, str]:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise ValueError(f"{path}: is larger than {MAX_BYTES} bytes")
-    return parse(data.decode("utf-8", "surrogateescape"), path)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {line}: is not UTF-8; save the file as UTF-8") from None
+    return parse(text, path)
