@@ -27,13 +27,13 @@ def secrets_in(env: Mapping[str, str], patterns: Sequence[str]) -> tuple[str, ..
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether the values of this variable are to be masked."""
+    """Whether the values of this variable are to be masked; case does not matter."""
     return _matches(name, tuple(patterns))
 
 
 @lru_cache(maxsize=1024)
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return any(fnmatch.fnmatchcase(name.upper(), pattern.upper()) for pattern in patterns)
 
 
 def is_short(value: str) -> bool:

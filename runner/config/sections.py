@@ -268,9 +268,10 @@ class Output:
         " last state, and counts the rest as dropped.",
     )
     redact: tuple[str, ...] = setting(
-        ["*_PASSWORD", "*_SECRET", "*_TOKEN", "*_KEY"],
+        ["*PASSWORD*", "*PASSPHRASE*", "*_PWD", "*SECRET*", "*TOKEN*", "*_KEY", "*CREDENTIAL*"],
         TEXTS,
-        "The values of a job's environment variables with these names are masked in output, events and logs.",
+        "The values of a job's environment variables with these names, in any case, are masked in output, events and"
+        " logs.",
     )
     cloudwatch: CloudWatch = field(default_factory=CloudWatch)
     syslog: Syslog = field(default_factory=Syslog)

@@ -1,4 +1,8 @@
-"""What a rejected message's event shows of its body: its beginning as it was sent, without the values of `env`."""
+"""What a rejected message's event shows of its body: its beginning as it was sent, without what may be a secret.
+
+That is not decided by the right spelling, since what is wrong is what is rejected: every string below the top level is
+masked, whatever its field is called, and at the top what stands behind the name of a secret.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import hashlib
 import json
 import re
 from typing import Final
+
+from runner.protocol.jsontext import utf8
 
 SHOWN: Final = 1024  # bytes
 MASK: Final = "***"
@@ -18,6 +24,33 @@ _LETTERS: Final = r"(?:(?:e|\\{1,16}u00[46]5)(?:n|\\{1,16}u00[46]e)(?:v|\\{1,16}
 _ENV_KEY: Final = re.compile(
     rf"{_LETTERS}\w{{0,32}}(?:[\\\"'\s]{{0,64}}[:=\[({{<>.%]|\s{{1,64}}[\w.-]{{1,64}}\s{{0,16}}[:=])", re.IGNORECASE
 )
+# Names as people give them to secrets: PGPASSWORD, db_password, MYSQL_PWD, api-key, Token.
+_WORDS: Final = (
+    r"(?:passw(?:or)?d|passphrase|secret|token|credential|authorization|api-?key"
+    r"|(?:^|[_.-])pwd(?![a-z])|[_.-]key(?![a-z]))"
+)
+_SECRET_NAME: Final = re.compile(_WORDS + r"|^key$", re.IGNORECASE)
+_IN_TEXT: Final = _WORDS.replace("(?:^|[_.-])pwd", r"(?:\b|[_.-])pwd")
+# NAME=value, NAME: value, --name value, and the password of a URL; a value may be quoted, also without an end.
+_ASSIGNED: Final = re.compile(
+    rf"(?:{_IN_TEXT}[\w.-]{{0,64}}[\"'\]]{{0,2}}\s{{0,16}}[=:]\s{{0,16}}(?:(?:bearer|basic)\s{{1,16}})?"
+    rf"|(?<=-)[\w-]{{0,64}}{_IN_TEXT}[\w-]{{0,64}}\s{{1,16}}(?!-)|://[^/\s:@]{{0,256}}:(?=[^/\s@]{{1,256}}@))"
+    r"""(?P<value>"[^"]*"?|'[^']*'?|[^\s"'&;,@}}]+)""",
+    re.IGNORECASE,
+)
+# In what is no JSON: what stands behind a secret's name, and what looks like a level below the top.
+_SECRET_KEY: Final = re.compile(
+    rf"{_IN_TEXT}\w{{0,32}}(?:[\\\"'\]\s]{{0,64}}[:=>]|%5D|\s{{1,16}}(?=\S))", re.IGNORECASE
+)
+_BELOW: Final = re.compile(
+    r"""\\["']\s{0,16}:"""  # JSON within JSON
+    r"|:[ \t]{0,16}\r?\n(?:[ \t]{1,64}|-)"  # YAML
+    r"|<[\w:-]{1,64}>\s{0,16}<[\w:-]{1,64}>\s{0,16}<[\w:-]{1,64}>"  # XML
+    r"|\w(?:\[|%5B|\.)[\w.-]{0,64}(?:\]|%5D)?="  # a form
+    r"|--?[\w-]{1,64}[ =][\w.-]{1,64}=",  # a command line
+    re.IGNORECASE,
+)
+_LEVEL: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{\]}]', re.DOTALL)
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 # The text of a JSON string: runs of characters, and escapes that stand for one character each.
 _PIECE: Final = re.compile(r"[^\\]+|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.", re.DOTALL)
@@ -27,40 +60,64 @@ Span = tuple[int, int, str]
 
 
 def rejected_body(body: str | bytes) -> tuple[str, str]:
-    """The first 1 KiB of a body with every env value masked, and the SHA-256 (hex) of the whole original.
+    """The first 1 KiB of a body without what may be a secret, and the SHA-256 (hex) of the whole original.
 
     Also inside envelopes. All but the values is shown as it came; what is no JSON is cut off after the first
-    key that looks like env.
+    key that looks like env or like a secret's, and where a second level begins.
     """
-    raw = body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass")
-    text = raw.decode("utf-8", "replace")
+    digest = hashlib.sha256()
+    for piece in (body,) if isinstance(body, bytes) else utf8(body):
+        digest.update(piece)
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
     beginning = _replaced(text, _spans(text, 0)).encode("utf-8", "replace")[:SHOWN].decode("utf-8", "ignore")
-    return beginning, hashlib.sha256(raw).hexdigest()
+    return beginning, digest.hexdigest()
 
 
 def _replaced(text: str, spans: list[Span]) -> str:
+    """As much of it as may be shown."""
     parts: list[str] = []
     at = 0
     for start, end, instead in spans:
-        parts += (text[at:start], instead)
+        parts += (text[at : min(start, at + SHOWN)], instead)
         at = end
-    return "".join((*parts, text[at:]))
+    return "".join((*parts, text[at : at + SHOWN]))
 
 
-def _spans(text: str, depth: int) -> list[Span]:
+def _spans(text: str, depth: int, *, top: bool = True) -> list[Span]:
     """What to replace in a text, in order, as far as it is shown."""
     if depth > _DEEPEST:
         return [(0, len(text), MASK)]
     scan = _Scan(text, depth)
     try:
-        scan.whole()
+        scan.whole(top=top)
     except _Enough:
         pass
     except (ValueError, RecursionError):
-        # A key that begins after what is shown hides nothing of it.
-        found = _ENV_KEY.search(text[: SHOWN * 4])
-        return [(found.end(), len(text), f" {MASK}")] if found else []
+        return _cut(text)
     return scan.spans
+
+
+def _cut(text: str) -> list[Span]:
+    """Of a text that is no JSON, all behind the first sign of a secret."""
+    # One that begins after what is shown hides nothing of it.
+    beginning = text[: SHOWN * 4]
+    ends = [found.end() for sign in (_ENV_KEY, _SECRET_KEY, _BELOW) if (found := sign.search(beginning))]
+    depth = 0
+    if beginning.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
+        for found in _LEVEL.finditer(beginning):
+            depth += (found[0] in "[{") - (found[0] in "]}")
+            if depth > 1:
+                ends.append(found.end())
+                break
+    if not ends:
+        return _assigned(text)
+    return [*_assigned(text[: min(ends)]), (min(ends), len(text), f" {MASK}")]
+
+
+def _assigned(text: str) -> list[Span]:
+    """The values that stand behind the names of secrets in a text that is shown."""
+    found = _ASSIGNED.finditer(text[: SHOWN * 4])
+    return [(*match.span("value"), MASK) for match in found if match["value"] != MASK]
 
 
 class _Enough(Exception):
@@ -79,25 +136,27 @@ class _Scan:
         self._depth = depth
         self._removed = 0
 
-    def whole(self) -> None:
-        end = self._value(self._after_space(1 if self._text.startswith("\ufeff") else 0), may_be_message=True)
+    def whole(self, *, top: bool) -> None:
+        """`top`: it may be a message."""
+        at = self._after_space(1 if self._text.startswith("\ufeff") else 0)
+        end = self._value(at, top=top, may_be_message=top)
         if self._after_space(end) != len(self._text):
             raise ValueError("more than one value")
 
-    def _value(self, at: int, *, may_be_message: bool = False) -> int:
-        """Where the value that begins at `at` ends."""
+    def _value(self, at: int, *, top: bool, may_be_message: bool = False) -> int:
+        """Where the value that begins at `at` ends; `top`: it is a message, or directly in one."""
         if at - self._removed > SHOWN:
             raise _Enough
         match self._text[at : at + 1]:
             case "{":
-                return self._object(at, is_env=False)
+                return self._object(at, top=top)
             case "[":
                 return self._array(at)
             case '"':
-                return self._string(at, may_be_message)
+                return self._string(at, may_be_message) if top else self._hide(at)
         return self._DECODER.raw_decode(self._text, at)[1]
 
-    def _object(self, at: int, *, is_env: bool) -> int:
+    def _object(self, at: int, *, top: bool = False, is_env: bool = False) -> int:
         at = self._after_space(at + 1)
         if self._text[at : at + 1] == "}":
             return at + 1
@@ -106,23 +165,27 @@ class _Scan:
             name, at = self._DECODER.raw_decode(self._text, at)
             at = self._after_space(at)
             at = self._after_space(self._expect(at, ":"))
-            if is_env:
-                at = self._hide(at)
-            elif _may_be_env(name):
-                at = self._object(at, is_env=True) if self._text[at : at + 1] == "{" else self._hide(at)
-            else:
-                at = self._value(at, may_be_message=name in _ENVELOPES)
-            at = self._after_space(at)
+            at = self._after_space(self._member(name, at, top=top, is_env=is_env))
             if self._expect(at, ",}") and self._text[at] == "}":
                 return at + 1
             at = self._after_space(at + 1)
+
+    def _member(self, name: str, at: int, *, top: bool, is_env: bool) -> int:
+        first = self._text[at : at + 1]
+        if is_env or _SECRET_NAME.search(name):
+            return self._hide(at)
+        if _may_be_env(name):
+            return self._object(at, is_env=True) if first == "{" else self._hide(at)
+        # What is directly in a message is at the top, and so is the message in an envelope.
+        envelope = name in _ENVELOPES
+        return self._value(at, top=top and (first == '"' or envelope), may_be_message=envelope)
 
     def _array(self, at: int) -> int:
         at = self._after_space(at + 1)
         if self._text[at : at + 1] == "]":
             return at + 1
         while True:
-            at = self._after_space(self._value(at))
+            at = self._after_space(self._value(at, top=False))
             if self._expect(at, ",]") and self._text[at] == "]":
                 return at + 1
             at = self._after_space(at + 1)
@@ -131,10 +194,12 @@ class _Scan:
         """A string may hold JSON itself, as an SNS notification's Message does."""
         value, end = self._DECODER.raw_decode(self._text, at)
         if may_be_message or value.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
-            spans = _spans(value, self._depth + 1)
-            places = self._places([place for span in spans for place in span[:2]], at + 1, end - 1)
-            for (_, _, instead), start, stop in zip(spans, places[::2], places[1::2], strict=True):
-                self._replace(start, stop, json.dumps(instead)[1:-1])
+            spans = _spans(value, self._depth + 1, top=may_be_message)
+        else:
+            spans = _assigned(value)
+        places = self._places([place for span in spans for place in span[:2]], at + 1, end - 1)
+        for (_, _, instead), start, stop in zip(spans, places[::2], places[1::2], strict=True):
+            self._replace(start, stop, json.dumps(instead)[1:-1])
         return int(end)
 
     def _places(self, wanted: list[int], at: int, end: int) -> list[int]:

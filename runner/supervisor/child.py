@@ -122,8 +122,10 @@ def _read_env_files(command: Command) -> list[str]:
         except ValueError as error:
             raise SpawnError(errno.EINVAL, f"cannot use the environment file {error}") from error
         command.env |= found
+        # As the agent matches: in any case.
+        globs = [glob.upper() for glob in command.redact]
         secrets += [
-            value for name, value in found.items() if any(fnmatch.fnmatchcase(name, glob) for glob in command.redact)
+            value for name, value in found.items() if any(fnmatch.fnmatchcase(name.upper(), glob) for glob in globs)
         ]
     return secrets
 

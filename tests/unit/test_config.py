@@ -77,7 +77,8 @@ def test_group_and_queue_are_enough_and_every_other_key_has_the_contracts_defaul
     assert (run.commands, run.leftovers) == ("any", "kill")
     output = config.output
     assert (output.sinks, output.max_bytes, output.spool_max_bytes) == (("cloudwatch",), 2**30, 4 * 2**30)
-    assert output.redact == ("*_PASSWORD", "*_SECRET", "*_TOKEN", "*_KEY")
+    secret = ("*PASSWORD*", "*PASSPHRASE*", "*_PWD", "*SECRET*", "*TOKEN*", "*_KEY", "*CREDENTIAL*")
+    assert output.redact == secret
     assert output.cloudwatch.log_group == "/cron-runner/{group}"
     assert output.cloudwatch.log_stream == "{job}/{run_id}"
     assert (output.cloudwatch.flush, output.cloudwatch.retention_days) == (1.0, 30)

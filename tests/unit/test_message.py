@@ -334,6 +334,64 @@ def test_nor_is_one_that_a_second_key_hides(body: str) -> None:
     assert SECRET not in rejected_body(body)[0]
 
 
+NAMES = """PASSWORD PGPASSWORD db_password passwd MYSQL_PWD pwd PASSPHRASE Token apiToken client-secret API_KEY api-key
+apikey key CREDENTIALS Authorization"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # A damaged word: it is the place that counts.
+        json.dumps({"job": "a", "command": "x", "ev": {"A_TOKEN": SECRET}}),
+        json.dumps({"job": "a", "vars": {"A": SECRET}}),
+        json.dumps({"job": "a", "variables": [{"name": "A", "value": SECRET}]}),
+        json.dumps({"job": "a", "command": ["x", SECRET], "args": [SECRET], "labels": {"a": SECRET}}),
+        json.dumps({"Type": "Notification", "Message": json.dumps({"job": "a", "ev": {"A": SECRET}})}),
+        json.dumps({"detail-type": "c", "detail": {"ev": {"A": SECRET}}}),
+        json.dumps({"Type": "N", "Message": "{}", "MessageAttributes": {"a": {"Type": "String", "Value": SECRET}}}),
+        json.dumps({"job": "a", "stdin": json.dumps({"A": SECRET})}),
+        '{"job": "a", "ev": {"A": "hunter22"',
+        '{"job": "a", "ev": ["hunter22',
+        '{"Type":"Notification","Message":"{\\"ev\\": {\\"A\\": \\"hunter22\\"',
+        "job: a\nev:\n  A: hunter22",
+        "job: a\nev:\n- A: hunter22",
+        "<job><ev><A>hunter22</A></ev></job>",
+        "job=a&ev[A]=hunter22",
+        "job=a&ev%5BA%5D=hunter22",
+        "job=a&ev.A=hunter22",
+        "run --ev A=hunter22",
+        # A secret's name, anywhere and in any spelling.
+        *(json.dumps({"job": "a", name: SECRET}) for name in NAMES.split()),
+        json.dumps({"job": "a", "token": 12, "password": ["x", SECRET]}),
+        json.dumps({"job": "a", "command": f"PGPASSWORD={SECRET} psql"}),
+        json.dumps({"job": "a", "command": f"PGPASSWORD='x {SECRET} y' psql"}),
+        json.dumps({"job": "a", "command": f'PGPASSWORD="x {SECRET}'}),
+        json.dumps({"job": "a", "command": f"export MYSQL_PWD={SECRET}; mysql"}),
+        json.dumps({"job": "a", "command": f"pwd={SECRET}"}),
+        json.dumps({"job": "a", "command": f"mysql --password {SECRET}"}),
+        json.dumps({"job": "a", "command": f"mysql --db-password={SECRET}"}),
+        json.dumps({"job": "a", "command": f"curl -H 'Authorization: Bearer {SECRET}' https://x"}),
+        json.dumps({"job": "a", "command": f"psql postgres://me:{SECRET}@db/x"}),
+        json.dumps({"job": "a", "stdin": f"user: me\npassword: {SECRET}\n"}),
+        f"password: {SECRET}",
+        f"job=a&A_TOKEN={SECRET}",
+        f"run --token {SECRET}",
+        f"<job><token>{SECRET}</token></job>",
+        f'{{"job": "a", "token": "{SECRET}',
+    ],
+)
+def test_what_may_be_a_secret_is_masked_whatever_its_field_is_called(body: str) -> None:
+    beginning = rejected_body(body)[0]
+    assert SECRET not in beginning
+    assert "***" in beginning
+    assert SECRET not in rejected_body(body[:-3])[0]
+
+
+def test_a_command_is_shown_without_the_secrets_in_it() -> None:
+    body = json.dumps({"job": "a", "command": "TZ=UTC A_TOKEN=hunter22 make token --keep=3", "timout": 3})
+    assert rejected_body(body)[0] == body.replace(SECRET, "***")
+
+
 def test_masked_env_keeps_its_names() -> None:
     assert json.loads(rejected_body('{"env":{"A":"x","B":1}}')[0]) == {"env": {"A": "***", "B": "***"}}
 
@@ -384,14 +442,14 @@ def test_no_value_of_a_form_or_a_command_line_is_shown(body: str) -> None:
 
 
 def test_text_that_is_no_message_is_shown() -> None:
-    for body in ("/usr/bin/env python x", '{"command": "ENV=live make", "labels": {"a": "env: b"}}'):
+    for body in ("/usr/bin/env python x", '{"command": "ENV=live make", "timeout": 5, "retries": {"max": "***"}}'):
         assert rejected_body(body)[0] == body
 
 
 def test_what_is_far_behind_does_not_matter() -> None:
     head = '{"env": {"A": "' + "x" * 5000 + '"}, "labels": {"a": "b"}, "more": [' + "1," * 2000
     beginning = rejected_body(head + "no json")[0]
-    assert beginning.startswith('{"env": {"A": "***"}, "labels": {"a": "b"}, "more": [1,1,')
+    assert beginning.startswith('{"env": {"A": "***"}, "labels": {"a": "***"}, "more": [1,1,')
     assert len(beginning) == 1024
 
 
