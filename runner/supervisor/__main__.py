@@ -22,6 +22,7 @@ from runner.supervisor.loop import guarded, now
 from runner.supervisor.placement import Placement, identity_of
 from runner.supervisor.policy import NOTHING_INHERITED, Policy, PolicyError
 from runner.supervisor.server import Supervisor
+from runner.supervisor.spawn import put_back
 from runner.supervisor.wire import close_all
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
@@ -138,14 +139,15 @@ class Program:
         else:  # the jobs that go on under us are more than what could not be cleared
             guarded(lambda: supervisor.placement.clear(spare, taken_over=True))
         if self._options.agent and not self._agent:
-            self._start_agent()
+            self._start_agent() if state is None else self._start_agent_again()
         if self._agent:
             supervisor.mains[self._agent] = None
         notify.tell("READY=1", f"STATUS=version {__version__}, jobs in {supervisor.placement.description}")
         try:
             supervisor.serve()
         finally:
-            os.unlink(self._path)  # noqa: PTH108 - as above
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)  # noqa: PTH108 - as above
             supervisor.placement.close()
         return self._status
 
@@ -187,7 +189,7 @@ class Program:
                 setsigdef=command.RESET,
             )  # fmt: skip
         finally:
-            command.descriptors.raise_()
+            put_back(command.descriptors.raise_)
         self._supervisor.mains[self._agent] = None
 
     def _start_agent_again(self) -> None:

@@ -6,6 +6,7 @@ import os
 import select
 
 from runner.supervisor.delegation import unescaped
+from runner.supervisor.failing import persistently
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Mounts:
         self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         self._remote: tuple[str, ...] = ()
         self._read()
-        loop.watch(self._file, select.EPOLLPRI | select.EPOLLERR, lambda _events: self._read())
+        # The kernel says it once for each change.
+        loop.watch(self._file, select.EPOLLPRI | select.EPOLLERR, lambda _events: persistently(self._read))
 
     def _read(self) -> None:
         os.lseek(self._file, 0, os.SEEK_SET)

@@ -32,6 +32,9 @@ class Remnants:
         self._open: dict[int, dict[str, Any]] = {}
         self._telling = False
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def add(self, run: Run, pipe: int) -> None:
         self._watch(
             pipe, {"owner": run.owner, "key": run.key, "job": run.job, "run_id": run.run_id, "bytes": 0, "told": 0}

@@ -100,7 +100,14 @@ class Supervisor:
     def _done(self) -> bool:
         if self.stopping:
             return not self.runs
-        if self.runs or len(self.clients) or len(self.records) or self._linger is None or self.mains:
+        if (
+            self.runs
+            or len(self.clients)
+            or len(self.records)
+            or self._linger is None
+            or self.mains
+            or len(self._remnants)
+        ):
             self._idle_since = None
             return False
         if self._idle_since is None:

@@ -83,12 +83,12 @@ def spawn_here(command: Command) -> int:
     finally:
         if umask is not None:
             os.umask(umask)
-        _put_back(descriptors.raise_)
+        put_back(descriptors.raise_)
         if moved:
-            _put_back(lambda: os.chdir("/"))
+            put_back(lambda: os.chdir("/"))
 
 
-def _put_back(step: Callable[[], None]) -> None:
+def put_back(step: Callable[[], None]) -> None:
     """There may be a process by now, which an error would leave without anybody who knows its pid."""
     try:
         persistently(step)

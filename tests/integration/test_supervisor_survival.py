@@ -167,6 +167,22 @@ async def test_two_supervisors_never_serve_one_path(host: Witness) -> None:
     assert (await host.run("true"))[0].exit_code == 0
 
 
+async def test_it_stays_for_what_was_kept_and_would_die_of_its_end(tmp_path: Path) -> None:
+    witness = Witness(tmp_path, linger=0.2)
+    hello = await witness.connect()
+    started = await witness.start("sh", "-c", "(sleep 1; echo a; echo b; sleep 0.3) & echo $!", leftovers="keep")
+    await witness.ended(started.key)
+    kept = int(witness.output(started.key))
+    await witness.link.ack([started.key])
+    await witness.link.close()
+    await asyncio.sleep(0.7)
+    assert alive(hello.pid)
+    assert alive(kept)
+    gone(hello.pid)
+    assert not alive(kept)
+    assert "printed 4 bytes after its end" in witness.log
+
+
 async def test_it_ends_when_it_is_idle(tmp_path: Path) -> None:
     witness = Witness(tmp_path, linger=0.3)
     hello = await witness.connect()
