@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -50,6 +51,7 @@ log = structlog.get_logger()
 
 PRUNE_EVERY_S = 600.0
 TAKE_OVER_EVERY_S = 15.0
+OUTPUT_TOO_EVERY = 40  # turns: at the start, and every ten minutes
 FLUSH_WITHIN_S = 5.0
 
 
@@ -191,8 +193,8 @@ class Agent:
             await asyncio.sleep(PRUNE_EVERY_S)
 
     async def _take_over(self, services: Services) -> None:
-        while True:
-            await take_over_dead(services)
+        for turn in itertools.count():
+            await take_over_dead(services, output=turn % OUTPUT_TOO_EVERY == 0)
             await asyncio.sleep(TAKE_OVER_EVERY_S)
 
     async def _prune(self, services: Services, disk: Disk) -> None:

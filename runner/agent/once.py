@@ -22,7 +22,7 @@ from runner.agent.own_paths import own_paths
 from runner.agent.reconcile import own_name
 from runner.agent.refusal import job_of, reject, settle, tell_rejected
 from runner.agent.stakes import Clear
-from runner.agent.told import Told, say
+from runner.agent.told import Told, owed, say
 from runner.errors import CronRunnerError, MessageRejected, explained
 from runner.protocol.outcome import RUNNER_FAILED, Outcome, exit_status
 from runner.protocol.units import format_duration
@@ -43,6 +43,8 @@ NO_MESSAGE = 75
 # What is still on its way at the end is waited for this long; the agent beside us delivers the rest.
 DELIVER_WITHIN_S = 30.0
 SHIP_WITHIN_S = 30.0
+# Who looks on is told what is waited for, if it takes longer than this.
+LATE_S = 2.0
 # And this long once a signal has told us to leave.
 LEAVE_WITHIN_S = 2.0
 _NOT_DELIVERED = "the results queue did not take them in time; the agent of this host sends them, when one runs"
@@ -84,6 +86,7 @@ class Once:
         self._services: Services | None = None
         self._signals = 0
         self._leaving = asyncio.Event()
+        self._patience: asyncio.Task[None] | None = None
 
     async def run(self, given: Given | None, wait: float) -> int:
         parts = await assemble(
@@ -201,6 +204,7 @@ class Once:
         self._run = Told(services, execution)
         services.roster.add(self._run)
         await services.journal.accept(execution)
+        self._patience = asyncio.create_task(self._be_patient(services, self._run))
         await self._unless_leaving(self._run.execute())
         verdict = execution.verdict
         if verdict is None:
@@ -231,6 +235,30 @@ class Once:
         await services.shipper.close(within=LEAVE_WITHIN_S)
         if not self._offline:
             await self._unless_leaving(_flush(services))
+        if self._patience is not None:
+            self._patience.cancel()
+            if what := await owed(services):
+                say(f"not delivered: {what}; {self._where()}")
+
+    async def _be_patient(self, services: Services, run: Told) -> None:
+        """Once the job has ended, say what else is waited for, and leave when that takes too long: all of the waiting
+        after its end is within this bound."""
+        while True:
+            await run.over.wait()
+            await asyncio.sleep(LATE_S)
+            if run.over.is_set():
+                break
+        what = await owed(services) or "the message's deletion"
+        within = format_duration(DELIVER_WITHIN_S)
+        say(f"the job has ended: {run.how}; waiting up to {within} for {what} to be delivered; {self._where()}")
+        await asyncio.sleep(DELIVER_WITHIN_S)
+        self._leave(services)
+
+    def _where(self) -> str:
+        """Where that stays which cannot be delivered."""
+        if self._kept:
+            return f"it stays in {self._config.paths.state}, and the agent of this host delivers it when one runs"
+        return f"it goes with the temporary directory {self._config.paths.state}: nothing else is writable here"
 
     async def _unless_leaving(self, work: Coroutine[Any, Any, None]) -> None:
         """Do it, or what can be done of it within a moment once we are told to leave."""
@@ -271,6 +299,9 @@ class Once:
             grace = None if self._signals == 1 else 0.0
             services.spawn(run.stop("cancel", f"by {_user_name()}", grace), "stop")
             return
+        self._leave(services)
+
+    def _leave(self, services: Services) -> None:
         self._leaving.set()
         if self._kept:
             # The journal is enough to delete a message: whoever comes after us delivers the event.

@@ -37,9 +37,11 @@ ASKED_AT_ONCE = 500
 OUTCOMES = frozenset(str(outcome) for outcome in Outcome)
 
 
-async def take_over_dead(services: Services) -> None:
-    """What run-once processes that are gone have left becomes ours: their runs, messages, events and output."""
-    for owner in await services.journal.owners():
+async def take_over_dead(services: Services, *, output: bool) -> None:
+    """What run-once processes that are gone have left becomes ours: their runs, messages, events and output. `output`:
+    also where it is all that they have left, which is a look at every file that is kept."""
+    owners = {*await services.journal.owners(), *(await services.spools.owners() if output else ())}
+    for owner in owners:
         if owner != services.owner and not owner_alive(owner):
             await Reconciler(services).adopt(owner)
 

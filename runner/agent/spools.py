@@ -115,6 +115,16 @@ class Spools:
 
         return self._database.call(work)
 
+    def owners(self) -> asyncio.Future[list[str]]:
+        """Whose runs have output that not every sink has."""
+        # Spelled as json.dumps does; to parse each record takes far longer.
+        sql = (
+            "SELECT DISTINCT owner FROM spools CROSS JOIN runs "
+            "ON execution = substr(spools.key, 1, instr(spools.key, '/') - 1) "
+            """WHERE record IS NULL OR instr(record, '"settled": true') = 0"""
+        )
+        return self._database.call(lambda connection: [row[0] for row in connection.execute(sql).fetchall()])
+
     def load(self, key: str) -> asyncio.Future[list[Committed]]:
         def work(connection: sqlite3.Connection) -> list[Committed]:
             rows = connection.execute("SELECT sink, offset, state FROM offsets WHERE key = ?", (key,)).fetchall()

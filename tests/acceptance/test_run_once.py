@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import time
 import uuid
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -330,6 +331,41 @@ def outcome(host: Host, run_id: str) -> str | None:
         except sqlite3.OperationalError:  # its tables are still to be made
             return None
     return row[0] if row else None
+
+
+@pytest.mark.parametrize("results", [True, False], ids=["with results", "without"])
+@pytest.mark.parametrize("way", ["file", "queue"])
+def test_with_aws_away_the_end_is_told_at_once_and_it_ends_within_a_bound(
+    fleet: Fleet, results: bool, way: str
+) -> None:
+    """The job's own exit code comes back, what is not delivered stays, and the next agent delivers it."""
+    with Proxy(fleet.aws.endpoint) as proxy:
+        fleet.endpoint = proxy.endpoint
+        host = fleet.host(**({} if results else {"CRON_RUNNER_RESULTS__URL": ""}))
+        proxy.fail(1.0, "PutLogEvents")
+        proxy.fail(1.0, "SendMessageBatch")
+        body = {"job": "away", "run_id": "r", "command": "echo made; exit 3"}
+        if way == "queue":
+            fleet.send(body)
+        began = time.monotonic()
+        words = ("--message", "-") if way == "file" else ("--wait", "20s")
+        done = host.command("run-once", *words, stdin=json.dumps(body) if way == "file" else None, within=90)
+        assert time.monotonic() - began < 55
+        assert done.returncode == 3, done.stderr
+        assert "the job has ended: exit code 3; waiting up to 30s for 5 bytes of output" in done.stderr
+        left = [line for line in done.stderr.splitlines() if "not delivered: " in line]
+        assert len(left) == 1
+        assert "5 bytes of output" in left[0]
+        assert ("event" in left[0]) == results
+        assert str(host.state) in left[0]
+        assert "Traceback" not in done.stderr
+        proxy.heal()
+        host.start()
+        fleet.wait_lines("away", "r", ["made"])
+        if results:
+            [event] = fleet.events.wait_ended(["r"])
+            assert event["data"]["exit_code"] == 3
+        fleet.wait_empty()
 
 
 def test_a_stale_message_is_skipped(fleet: Fleet, host: Host) -> None:
