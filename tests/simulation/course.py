@@ -36,7 +36,9 @@ def drawn(r: random.Random) -> Kind:
         kind.hosts = 2
     if not kind.table and r.random() < 0.02:
         # Jobs that last longer than SQS holds any message.
-        kind = replace(kind, visibility=600.0, wait=20.0, lasts=(1.0, HOURS_12 + 600.0, HOURS_12 - 900.0), codes=(0,))
+        kind = replace(
+            kind, long=True, visibility=600.0, wait=20.0, lasts=(1.0, HOURS_12 + 600.0, HOURS_12 - 900.0), codes=(0,)
+        )
     return kind
 
 
@@ -75,15 +77,16 @@ def heal(world: World) -> None:
     world.go_on(lambda: all(life.up for life in lives), 60.0)
     for life in lives:
         life.operations.resume(by="the simulation")
-    within = HEALED_WITHIN_S + max(world.kind.lasts)
-    world.go_on(lambda: checkers.at_rest(world), within, every=0.5 if within < HOURS_12 else 60.0)
+    # All of them may wait for each other.
+    within = HEALED_WITHIN_S + max(world.kind.lasts) * (len(world.sent) if world.kind.long else 1)
+    world.go_on(lambda: checkers.at_rest(world), within, every=60.0 if world.kind.long else 0.5)
     checkers.in_the_end(world)
     world.note("is at rest")
 
 
 def _send_some(world: World) -> None:
     """Runs of few jobs, so that they meet; some of them twice, some under an id that another has."""
-    for number in range(world.one_of(range(4, 10))):
+    for number in range(world.one_of((2, 3) if world.kind.long else range(4, 10))):
         body = {
             "job": world.one_of("abc"),
             "run_id": f"r{number}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from runner.agent.services import Services
 from runner.agent.spools import Spools
 from runner.agent.stopping import Manner
 from runner.config import load
+from runner.errors import SupervisorUnavailable
 from runner.protocol.event import HostFacts, Source
 from tests.simulation.parts import Database, Shipper
 from tests.simulation.queues import DeadLetters, JobQueue, ResultsQueue
@@ -70,6 +72,7 @@ class Life:
         self.number = host.lives = host.lives + 1
         self.name = f"{host.name}.{self.number}"
         self.dead = self.up = False
+        self.began = host.world.wall
         self.booted = host.booted
         self.fuse: int | None = None
         self.when: Callable[[], bool] = lambda: False  # kills it as soon as it holds
@@ -150,7 +153,7 @@ class Life:
     async def _main(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             services = self.services = self._assembled(tasks)
-            await services.link.connect()
+            await self._connected(services.link)
             self.intake = Intake(services, self._queue, Answers(services, DeadLetters(self)))
             self.intake.max_receive_count = self.world.kind.most_receives
             self.intake.blocked_by = self._blocked
@@ -163,6 +166,12 @@ class Life:
             self._polling = tasks.create_task(self.intake.run())
             self.up = True
             await asyncio.Event().wait()
+
+    async def _connected(self, link: Link) -> None:
+        """The daemon ends without a supervisor, and is started again by whoever started it."""
+        while not link.connected:
+            with contextlib.suppress(SupervisorUnavailable):
+                await link.connect()
 
     def _assembled(self, tasks: asyncio.TaskGroup) -> Services:
         config = configured(self.host, self.world.kind)

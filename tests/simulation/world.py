@@ -62,6 +62,7 @@ class Kind:
     table: bool = False
     power: bool = False  # it can fail: what was not flushed is lost then
     most_receives: int | None = None
+    long: bool = False  # longer than SQS holds any message
     lasts: tuple[float, ...] = (0.0, 0.05, 1.0, 5.0, 40.0)
     codes: tuple[int, ...] = (0, 0, 1)
 
