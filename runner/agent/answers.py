@@ -233,13 +233,13 @@ def _runs_again(row: RunRow) -> bool:
 
 
 def taken_by_another(job: Job, taken: Job) -> InvalidMessage:
-    """The fault of a message whose run id is another run's: it is no run, and is told under its message's own id."""
+    """The fault of a message whose run id is another run's."""
     other = f'job "{job.job}"' if job.job != taken.job else "another command"
     detail = (
         f'run_id: "{job.run_id}" is that of a run of job "{taken.job}" here, and this message names {other};'
         " give each run an id of its own"
     )
-    return InvalidMessage(detail, job=job.job, labels=job.labels, scheduled_at=job.scheduled_at)
+    return InvalidMessage(detail, job=job.job, run_id=job.run_id, labels=job.labels, scheduled_at=job.scheduled_at)
 
 
 def unreadable(error: InvalidMessage, message_id: str) -> Job:

@@ -261,3 +261,36 @@ def test_a_second_message_of_a_held_run_goes_and_the_first_is_kept(fleet: Fleet)
     fleet.wait_empty()
     assert len(fleet.events.of("two", "finished")) == 1
     assert host.stop() == 0, host.log()
+
+
+def test_a_message_with_another_runs_id_is_rejected(fleet: Fleet) -> None:
+    """Another job, or another command: while the run is active, when it has ended, and after a restart of the agent."""
+    host = fleet.host()
+    host.start()
+    go = fleet.directory / "go"
+    own = {"job": "slow", "run_id": "r2", "command": f"while [ ! -e {go} ]; do sleep 0.1; done"}
+    fleet.send(own)
+    fleet.events.wait("r2", "started")
+    fleet.send({"job": "other", "run_id": "r2", "command": "true"})
+    wait_for(lambda: len(rejections(fleet, "r2")) == 1, "the other job is rejected", detail=host.log)
+    go.touch()
+    wait_for(lambda: fleet.events.collect() or fleet.events.of("r2", "finished"), "the run has ended", detail=host.log)
+    fleet.send({**own, "command": "false"})
+    wait_for(lambda: len(rejections(fleet, "r2")) == 2, "the other command is rejected", detail=host.log)
+    host.stop()
+    host.start()
+    fleet.send({"job": "third", "run_id": "r2", "command": "true"}, own)
+    wait_for(lambda: len(rejections(fleet, "r2")) == 3, "the third job is rejected", detail=host.log)
+    fleet.wait_empty()
+    told = rejections(fleet, "r2")
+    assert [event["data"]["job"] for event in told] == ["other", "slow", "third"]
+    assert all(event["data"]["reason"] == "invalid" for event in told)
+    assert all('"r2" is that of a run of job "slow"' in event["data"]["detail"] for event in told)
+    assert [event["data"]["outcome"] for event in fleet.events.of("r2", "finished")] == ["succeeded"]
+    assert starts(fleet, "r2") == 1
+
+
+def rejections(fleet: Fleet, run_id: str) -> list[dict[str, Any]]:
+    fleet.events.collect()
+    found = fleet.events.of(run_id, "rejected")
+    return sorted(found, key=lambda event: str(event["time"]))
