@@ -277,4 +277,6 @@ def _blocked(services: Services, full: Callable[[], str | None]) -> str | None:
         return why
     if not services.link.connected:
         return "supervisor: not connected"
+    if services.link.start_error is not None:
+        return f"supervisor: {services.link.start_error}"
     return None

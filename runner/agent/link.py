@@ -30,7 +30,8 @@ log = structlog.get_logger()
 RECONNECT_S = 1.0
 # A supervisor that is about to go, or that has too many ends nobody asked for: the start is repeated.
 _REPLACED = "the supervisor was started anew; what it had running is reported as lost"
-REFUSED_FOR_NOW = frozenset({"stopping", "full"})
+# Or it lacks what others will give back: descriptors, processes, memory.
+REFUSED_FOR_NOW = frozenset({"stopping", "full", "lack"})
 
 
 class Lost(Exception):
@@ -55,6 +56,7 @@ class Link:
         self._known: dict[str, Known] = {}
         self.hello: Hello | None = None
         self.away_since: float | None = None  # time.monotonic(); None while connected
+        self._put_off: dict[str, str] = {}  # the starts that it refused for now, and why
 
     # -- the connection
 
@@ -123,6 +125,11 @@ class Link:
     def connected(self) -> bool:
         return self._connected.is_set()
 
+    @property
+    def start_error(self) -> str | None:
+        """Why some start is put off: what is received now could not start either."""
+        return next(iter(self._put_off.values()), None)
+
     # -- runs
 
     def knows(self, key: str) -> Known | None:
@@ -159,7 +166,9 @@ class Link:
                         return _refused(spec.key, error)
                     # It said that it did not start it, so any supervisor may.
                     sent_to = None
-                    log.warning("start_put_off", key=spec.key, error=str(error), retry_in=RECONNECT_S)
+                    if not self._put_off:  # one line for all: there may be hundreds, each second
+                        log.warning("start_put_off", key=spec.key, error=str(error), retry_in=RECONNECT_S)
+                    self._put_off[spec.key] = str(error)
                     if await pause(RECONNECT_S, stopping):
                         raise NotStarted(spec.key) from error
                     continue
@@ -168,6 +177,7 @@ class Link:
                 return started
         finally:
             self._starting.discard(spec.key)
+            self._put_off.pop(spec.key, None)
 
     async def ended(self, key: str) -> ExitRecord | None:
         """Wait for the end of an attempt; None: it was lost with its supervisor."""

@@ -227,9 +227,10 @@ class Reconciler:
         services, execution = self._services, run.execution
         there = services.link.knows(execution.key)
         reachable = execution.supervisor == services.instance() and execution.boot_id == services.source.host.boot_id
-        if execution.state is State.ACCEPTED and there is None and reachable:
+        pending = there is not None and there.pending  # as good as not started: who starts it again is told
+        if execution.state is State.ACCEPTED and (pending or (there is None and reachable)):
             # Never started: the supervisor is the one that would have been told, and was not.
-            over = execution.lease is not None and execution.lease.until <= self._now
+            over = not pending and execution.lease is not None and execution.lease.until <= self._now
             if over and execution.attempt == 1:
                 await self._never_started(execution)
                 return

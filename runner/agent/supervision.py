@@ -46,7 +46,6 @@ Descriptors = list[int]
 PROTOCOL = 1
 LINGER = 60.0
 _ANSWER_WITHIN = 60.0
-_FDS_PER_MESSAGE = 200  # the kernel takes 253 (SCM_MAX_FD)
 _PIECE = 256 << 10
 _DROPPED = "processes that the run was to leave behind print after its end: such output is counted, and not kept"
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
@@ -96,6 +95,7 @@ class Supervision:
         self._writing = False
         self._flushing = False
         self._overdue: asyncio.TimerHandle | None = None
+        self._fds_at_once = 1
 
     async def connect(self) -> Hello:
         """Connect to the host's supervisor, or start one under the runtime path. Raises SupervisorUnavailable."""
@@ -115,6 +115,7 @@ class Supervision:
             await self.close()
             raise SupervisorUnavailable(str(error)) from error
         hello = Hello.from_json(answer)
+        self._fds_at_once = hello.fds
         if hello.protocol != PROTOCOL:
             await self.close()
             raise SupervisorUnavailable(
@@ -196,7 +197,7 @@ class Supervision:
             fds: Descriptors = []
             size = 0
             for piece, fd in self._outbox:
-                if pieces and (size + len(piece) > _PIECE or len(fds) == _FDS_PER_MESSAGE):
+                if pieces and (size + len(piece) > _PIECE or len(fds) >= self._fds_at_once):
                     break
                 pieces.append(piece)
                 size += len(piece)

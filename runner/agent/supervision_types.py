@@ -156,7 +156,8 @@ class Known:
 
     ``pid`` and ``start_ticks`` (field 22 of ``/proc/PID/stat``) name the process, ``start_ticks`` only while it lives;
     ``bytes`` is the logical size of its spool file so far; ``marks`` say when it grew, and are the record's once
-    it has ended. ``note`` is that of its start; "" from an older supervisor.
+    it has ended. ``note`` is that of its start; "" from an older supervisor. ``pending``: whether its command can be
+    executed is not known yet; who starts it again is told.
     """
 
     key: str
@@ -173,6 +174,7 @@ class Known:
     note: str = ""
     exit: ExitRecord | None = None
     marks: tuple[int, ...] = ()
+    pending: bool = False
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -203,7 +205,8 @@ class Hello:
     """Who the supervisor is. ``instance`` names this supervisor's life and is kept over self-replacement.
 
     ``default_user`` is whom a job without ``user`` runs as, None with ``default_user_error`` saying why there is
-    nobody. ``placement`` is ``"cgroup"`` or ``"session"``; ``controllers`` are those that limits can use.
+    nobody. ``placement`` is ``"cgroup"`` or ``"session"``; ``controllers`` are those that limits can use. ``fds`` is
+    how many descriptors it can take at once.
     """
 
     protocol: int
@@ -217,6 +220,7 @@ class Hello:
     placement: str = "session"
     controllers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    fds: int = 200  # the kernel takes 253 (SCM_MAX_FD)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

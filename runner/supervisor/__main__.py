@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(EX_USAGE)
     except PolicyError as error:
         say(str(error))
-        sys.exit(EX_CONFIG)
+        sys.exit(EX_TEMPFAIL if error.passing else EX_CONFIG)
     sys.exit(Program(chosen, policy).run(state))
 
 

@@ -51,6 +51,7 @@ def become(command: Command, environment: dict[bytes, bytes], report: int, *, pl
                 _say(report, {"secrets": secrets})
             if command.env_files:
                 environment = command.environment()
+            descriptors.lower()  # last: the supervisor's own are still open here, and no file could be opened after it
             paths = candidates(command.argv[0], environment)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
             try:
@@ -58,7 +59,9 @@ def become(command: Command, environment: dict[bytes, bytes], report: int, *, pl
             except OSError as error:
                 raise explain_exec(error, command.name, paths) from error
         except SpawnError as error:
-            _say(report, {"error": [error.number, str(error)]})
+            # At its own limit of processes the run is by itself: others' processes count, and need not end.
+            own = command.processes is not None and error.number == errno.EAGAIN
+            _say(report, {"error": [error.number, str(error)], "own": own})
         except OSError as error:
             _say(report, {"error": [error.errno or errno.EIO, f"cannot prepare the process: {error}"]})
     finally:
@@ -94,7 +97,6 @@ def _prepare(command: Command) -> None:
         except OSError as error:
             text = f"cannot set nice {command.nice}: {error.strerror}; below 0 is for a supervisor that runs as root"
             raise SpawnError(error.errno or errno.EPERM, text) from error
-    descriptors.lower()
     if command.processes is not None:
         resource.setrlimit(resource.RLIMIT_NPROC, (command.processes, command.processes))
     if command.uid is not None:
@@ -140,5 +142,5 @@ def read_report(data: bytes) -> tuple[list[str], SpawnError | None]:
             continue
         secrets += said.get("secrets", [])
         if "error" in said:
-            return secrets, SpawnError(*said["error"])
+            return secrets, SpawnError(*said["error"], own=said.get("own", False))
     return secrets, None

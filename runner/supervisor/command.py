@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 
+from runner.supervisor import lack
 from runner.supervisor.wire import close_all
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
@@ -29,11 +30,26 @@ class Descriptors:
 
     def __init__(self) -> None:
         self.given, self.hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._limit(self.given)
+
+    def was(self, given: int) -> None:
+        """What it was before self-replacement; somebody may have lowered what is possible since (prlimit(1))."""
+        self.given = given if self.hard == resource.RLIM_INFINITY else min(given, self.hard)
 
     def raise_(self) -> None:
         """For the supervisor itself."""
         wanted = self.most if self.hard == resource.RLIM_INFINITY else min(self.most, self.hard)
+        self._limit(max(wanted, self.given))
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(wanted, self.given), self.hard))
+
+    def _limit(self, limit: int) -> None:
+        """What is kept free: for kills, looks into /proc, and the spool files that come `at_once` with requests.
+
+        The kernel gives the lowest number that is free, so one from ``reserve`` on says that the rest is used up.
+        """
+        kept = min(limit // 4, 256)
+        self.reserve = limit - kept
+        self.at_once = max(1, min(200, kept - 12))
 
     def lower(self) -> None:
         """For what is about to be executed."""
@@ -44,11 +60,19 @@ descriptors = Descriptors()
 
 
 class SpawnError(Exception):
-    """The command could not be executed. ``number`` is ENOENT only where it is the command that was not found."""
+    """The command could not be executed. ``number`` is ENOENT only where it is the command that was not found.
 
-    def __init__(self, number: int, text: str) -> None:
+    ``passing``: for a lack that passes; not one that the run's own limits make.
+    """
+
+    def __init__(self, number: int, text: str, *, own: bool = False) -> None:
         super().__init__(text)
         self.number = number
+        self.own = own
+
+    @property
+    def passing(self) -> bool:
+        return not self.own and lack.passes(self.number)
 
 
 class Command:
@@ -83,8 +107,13 @@ class Command:
 
     @property
     def plain(self) -> bool:
-        """Whether it needs nothing that only a forked child can do for itself."""
-        return self.uid is None and self.nice is None and not self.env_files and self.processes is None
+        """Whether it needs nothing that only a forked child can do for itself.
+
+        posix_spawn refuses descriptors beyond the limit of open files (EBADF, by glibc), which is the job's by then.
+        """
+        ends = max(self.output, -1 if self.stdin is None else self.stdin)
+        plain = self.uid is None and self.nice is None and not self.env_files and self.processes is None
+        return plain and ends < descriptors.given
 
     def paths(self) -> list[str]:
         """Where it will be looked for, and where it runs."""

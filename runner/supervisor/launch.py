@@ -136,7 +136,7 @@ class Launcher:
         close_all([report])
         run.secrets, error = read_report(bytes(data))
         if error is not None:
-            run.start_error = (error.number, str(error))
+            run.start_error, run.passing = (error.number, str(error)), error.passing
         else:
             started(run)
 

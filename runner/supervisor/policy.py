@@ -14,6 +14,7 @@ import signal
 import stat
 import time
 
+from runner.supervisor import lack
 from runner.supervisor.failing import say
 from runner.supervisor.loop import now
 from runner.supervisor.request import BadRequest
@@ -37,7 +38,11 @@ NOTHING_INHERITED: dict[str, Any] = {"user": "", "allowed": [], "had_file": Fals
 
 
 class PolicyError(Exception):
-    """The configuration cannot be trusted or read; the text says what to do."""
+    """The configuration cannot be trusted or read; the text says what to do. ``passing``: but perhaps in a moment."""
+
+    def __init__(self, text: str, *, passing: bool = False) -> None:
+        super().__init__(text)
+        self.passing = passing
 
 
 class Policy:
@@ -54,6 +59,7 @@ class Policy:
         self._path = os.path.abspath(path) if path and os.geteuid() == 0 else None  # noqa: PTH100 - costs memory
         self._environ = environ
         self._fault: str | None = None
+        self._passing = False
         self._seen: tuple[int, ...] = ()
         self._again = float("inf")
         before = NOTHING_INHERITED if inherited is None else inherited
@@ -64,7 +70,7 @@ class Policy:
         fault = self._read(_look(self._path), _STARTING_S) if os.geteuid() == 0 else None
         if fault is not None:
             if inherited is None:
-                raise PolicyError(fault)
+                raise PolicyError(fault, passing=self._passing)
             say(self.warnings[0])
 
     @property
@@ -88,7 +94,8 @@ class Policy:
         """As `Users.identity`, by the rules of this moment."""
         self.refresh(moment)
         if self._fault is not None and name not in ("", self.default):
-            raise BadRequest(f"cannot run a job as {name!r}: whom it may name is not known: {self._fault}", "user")
+            text = f"cannot run a job as {name!r}: whom it may name is not known: {self._fault}"
+            raise BadRequest(text, "lack" if self._passing else "user")
         return self._users.identity(name, peer_uid, moment)
 
     def group(self, identity: Identity, name: str) -> int:
@@ -112,7 +119,8 @@ class Policy:
         try:
             user, allowed = self._rules(patience)
         except PolicyError as error:
-            self._fault, self._again = str(error), now() + _AGAIN_AFTER_FAULT_S
+            self._fault, self._passing = str(error), error.passing
+            self._again = now() + (_YOUNG_S if error.passing else _AGAIN_AFTER_FAULT_S)
         else:
             self._had_file = self._had_file or bool(seen)
             if seen and abs(time.time() - seen[0] / 1e9) < _YOUNG_S:
@@ -176,6 +184,8 @@ def _run_table(path: str, patience: float, *, needed: bool) -> Mapping[str, obje
             raise PolicyError(f"cannot read {path}: it is gone; put it back, or restart the supervisor") from None
         return {}
     except OSError as error:
+        if lack.passes(error.errno):
+            raise PolicyError(f"cannot read {path} now: {error.strerror}", passing=True) from error
         raise PolicyError(f"cannot read {path}: {error.strerror}; make it readable for root") from error
 
 
@@ -190,7 +200,7 @@ def _trusted_table(path: str, patience: float) -> Mapping[str, object]:
             )
         found = _parsed(file, patience)
     if "error" in found:
-        raise PolicyError(f"cannot read {path}: {found['error']}; mend the file")
+        raise PolicyError(f"cannot read {path}: {found['error']}; mend the file", passing="passing" in found)
     table = found.get("run")
     return table if isinstance(table, dict) else {}
 
@@ -211,12 +221,12 @@ def _parsed(file: BinaryIO, patience: float) -> Mapping[str, object]:
         data = _received(answer.fileno(), now() + patience)
     if data is None:
         os.kill(pid, signal.SIGKILL)  # the loop reaps it: to wait for it might take as long
-        return {"error": f"its parser took longer than {patience:.0f} s"}
+        return {"error": f"its parser took longer than {patience:.0f} s", "passing": True}
     os.waitpid(pid, 0)
     try:
         parsed: Mapping[str, object] = json.loads(data)
     except ValueError:
-        return {"error": "its parser died"}
+        return {"error": "its parser died", "passing": True}
     return parsed
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from runner.supervisor.loop import Loop, Timer
     from runner.supervisor.place import Place
     from runner.supervisor.request import StartRequest
+    from runner.supervisor.wire import Connection
 
     class Host(Protocol):
         loop: Loop
@@ -55,47 +56,11 @@ class Run:
     """The facts of one run and what is waited for. All its methods are called from the loop's thread."""
 
     __slots__ = (
-        "_deadline",
-        "_host",
-        "_kill_timer",
-        "_probe",
-        "_probe_delay",
-        "_silence",
-        "announced",
-        "asked",
-        "capture",
-        "cause",
-        "cause_detail",
-        "ended_at",
-        "faults",
-        "grace",
-        "job",
-        "keep",
-        "key",
-        "kill_at",
-        "killing",
-        "last_output",
-        "leftovers",
-        "marks",
-        "no_output_timeout",
-        "note",
-        "on_failure",
-        "owner",
-        "pid",
-        "place",
-        "record",
-        "run_id",
-        "secrets",
-        "start_error",
-        "started_at",
-        "started_boottime",
-        "stop_signal",
-        "tied",
-        "timeout",
-        "usage",
-        "user",
-        "wait_status",
-        "warnings",
+        "_deadline", "_host", "_kill_timer", "_probe", "_probe_delay", "_silence", "announced", "asked", "asked_by",
+        "capture", "cause", "cause_detail", "ended_at", "faults", "grace", "job", "keep", "key", "kill_at", "killing",
+        "last_output", "leftovers", "marks", "no_output_timeout", "note", "owner", "passing", "pid", "place", "record",
+        "run_id", "secrets", "start_error", "started_at", "started_boottime", "stop_signal", "tied", "timeout",
+        "usage", "user", "wait_status", "warnings",
     )  # fmt: skip
 
     def __init__(self, request: StartRequest, owner: str, host: Host, place: Place, capture: Capture) -> None:
@@ -107,7 +72,8 @@ class Run:
         self.tied = False
         self.note = request.note  # the client's own words on it, for its successor
         self.announced = False  # whether its start has been answered, so that its end is news
-        self.on_failure: Callable[[Run], None] | None = None
+        self.asked_by: tuple[Connection, Any] | None = None  # who waits for that answer, and its number
+        self.passing = False  # it could not be started for a lack that passes
         self.place, self.capture = place, capture
         self.pid = 0
         self.user = ""
@@ -325,8 +291,9 @@ class Run:
         self._guarded("close its output", self.capture.finish)
         self.place.remove()
 
-    def failed(self, number: int, text: str) -> None:
-        """The command could not be executed."""
+    def failed(self, number: int, text: str, *, passing: bool) -> None:
+        """The command could not be executed; ``passing``: it may be, later."""
+        self.passing = passing and not self.announced
         self.start_error = (number, text)
         self.ended_at = now()
         self.place.main = 0

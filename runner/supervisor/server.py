@@ -10,12 +10,13 @@ import signal
 from functools import partial
 
 from runner import __version__
-from runner.supervisor import command, handover, notify, processes
+from runner.supervisor import command, handover, lack, notify, processes
 from runner.supervisor import request as requests
 from runner.supervisor.clients import Clients
 from runner.supervisor.command import SpawnError
 from runner.supervisor.failing import say
 from runner.supervisor.growth import Growth
+from runner.supervisor.lack import Lack
 from runner.supervisor.launch import Launcher
 from runner.supervisor.loop import READ, Loop, guarded, now
 from runner.supervisor.placement import Placement, identity_of
@@ -150,7 +151,7 @@ class Supervisor:
             return
         self._launcher.exited(pid)
         if run.start_error is not None:
-            run.failed(*run.start_error)
+            run.failed(*run.start_error, passing=run.passing)
         else:
             run.main_ended(status, usage)
 
@@ -161,8 +162,9 @@ class Supervisor:
             answer = self._operation(client, str(message.get("op")))(client, message, fds)
         except BadRequest as error:
             answer = {"ok": False, "code": error.code, "error": str(error)}
-        except OSError as error:  # no descriptor left, no memory: it may be tried again
-            answer = {"ok": False, "code": "failed", "error": f"cannot do that now: {error}"}
+        except (OSError, MemoryError) as error:
+            passing = isinstance(error, MemoryError) or lack.passes(error.errno)
+            answer = {"ok": False, "code": "lack" if passing else "failed", "error": f"cannot do that now: {error}"}
         finally:
             close_all(fds)
         if answer is not None:
@@ -188,12 +190,18 @@ class Supervisor:
             "protocol": PROTOCOL, "version": __version__, "pid": os.getpid(), "boot_id": self._boot_id,
             "instance": self.instance, "uid": os.geteuid(), "default_user": None if error else self._users.default,
             "default_user_error": error, "placement": self.placement.name, "controllers": self.placement.controllers,
-            "warnings": [*self.placement.warnings, *self._users.warnings],
+            "warnings": [*self.placement.warnings, *self._users.warnings], "fds": command.descriptors.at_once,
         }  # fmt: skip
 
     def _start(self, client: Connection, message: dict[str, Any], fds: list[int]) -> dict[str, Any] | None:
         request = StartRequest(message)
         known = self._known(client.owner, request.key)
+        if known is not None and "pending" in known:
+            self.runs[request.key].asked_by = (
+                client,
+                message.get("id"),
+            )  # by a connection before: it is told to this one
+            return None
         if known is not None:
             return known
         if self.stopping:
@@ -202,29 +210,37 @@ class Supervisor:
             raise BadRequest(
                 "cannot start a run: too many unacknowledged records; start the agent, or make room on the disk", "full"
             )
+        if fds and fds[0] >= command.descriptors.reserve:
+            raise Lack("cannot start a run: no descriptor is left for it; raise the supervisor's LimitNOFILE")
         run, prepared = self._launcher.prepare(request, client.owner, client.peer_uid, fds)
         self.runs[run.key] = run
         if request.tied:
             run.tied = True
             self._ties.tie(run.key, client.owner)
-        number = message.get("id")
-
-        def tell(run: Run) -> None:
-            if run.announced:
-                return
-            run.announced = True
-            self.clients.tell(client, {"id": number, "ok": True, **started(run)})
-
-        run.on_failure = tell
+        run.asked_by = client, message.get("id")
         try:
-            self._launcher.launch(run, prepared, limited=bool(request.limits), started=tell)
+            self._launcher.launch(run, prepared, limited=bool(request.limits), started=self._tell_started)
         except SpawnError as error:
-            run.failed(error.number, str(error))
+            run.failed(error.number, str(error), passing=error.passing)
         except OSError:  # before there was a process: it is as if nothing had been asked
             del self.runs[run.key]
+            self._ties.forget(run.key)
             run.withdraw()
             raise
         return None
+
+    def _tell_started(self, run: Run) -> None:
+        """Answer its start, whatever came of it."""
+        if run.announced or run.asked_by is None:
+            return
+        client, number = run.asked_by
+        run.announced = True
+        if run.passing:
+            assert run.start_error is not None
+            answer = {"ok": False, "code": "lack", "error": run.start_error[1]}
+        else:
+            answer = {"ok": True, **started(run)}
+        self.clients.tell(client, {"id": number, **answer})
 
     def _known(self, owner: str, key: str) -> dict[str, Any] | None:
         run = self.runs.get(key)
@@ -291,14 +307,16 @@ class Supervisor:
     def ended(self, run: Run) -> None:
         """Its record is complete: keep it, then say so."""
         self._growth.drop(run)
-        if not run.tied or run.key in self._ties:
+        if run.passing:  # it has not been: its start is asked for again
+            self._ties.forget(run.key)
+        elif not run.tied or run.key in self._ties:
             self.records.keep(run.owner, facts(run), attended=self.clients.attended(run.owner))
         del self.runs[run.key]
         self._sweep_later()
         if run.announced:
             self.clients.notify(run.owner, {"notice": "exited", "key": run.key, "record": run.record})
-        elif run.on_failure is not None:
-            run.on_failure(run)
+        else:
+            self._tell_started(run)
 
     def _sweep_later(self) -> None:
         if not self._sweeping and self.placement.left:
@@ -334,7 +352,7 @@ class Supervisor:
     def take_over(self, estate: handover.Estate) -> None:
         """Go on with what a predecessor in this process has left."""
         self.placement.made = estate.made
-        command.descriptors.given = estate.nofile
+        command.descriptors.was(estate.nofile)
         handover.inherit(estate.descriptors(), False)
         self._remnants.restore(estate.discarded, estate.remnants)
         for owner, entry in estate.records:

@@ -18,6 +18,11 @@ _PATH_ROOT = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PATH_USER = "/usr/local/bin:/usr/bin:/bin"
 
 
+def _can_look() -> None:
+    """Raise the OSError for which nothing can be looked up now: Python says "no such name" for that too."""
+    os.close(os.open("/etc/passwd", os.O_RDONLY | os.O_CLOEXEC))
+
+
 class Identity:
     """A user that a job runs as: ids, groups, and the environment that its programs expect."""
 
@@ -27,6 +32,7 @@ class Identity:
         self.name = entry.pw_name
         self.uid = entry.pw_uid
         self.gid = entry.pw_gid
+        _can_look()  # or the list would be short without a word
         self.groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
         self.environment = {
             "PATH": _PATH_USER if entry.pw_uid else _PATH_ROOT,
@@ -99,6 +105,7 @@ class Users:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
+            _can_look()
             raise BadRequest(
                 f"cannot run a job as {name!r}: there is no such user; create it (useradd --system {name}) or set "
                 "[run] user",
@@ -113,6 +120,7 @@ class Users:
         try:
             gid = grp.getgrnam(name).gr_gid
         except KeyError:
+            _can_look()
             raise BadRequest(
                 f"cannot run a job in group {name!r}: there is no such group; create it (groupadd {name}) or leave "
                 "unix_group out",
