@@ -276,7 +276,7 @@ def _blocked(services: Services, full: Callable[[], str | None]) -> str | None:
     if (why := full()) is not None:
         return why
     if not services.link.connected:
-        return "supervisor: not connected"
+        return "supervisor: it does not answer"
     if services.link.start_error is not None:
         return f"supervisor: {services.link.start_error}"
     return None

@@ -111,7 +111,7 @@ def _problems(facts: Facts) -> list[Problem]:
     if (blocked := facts.journal_blocked_s) is not None:
         add("journal", blocked, f"the journal cannot be written for {blocked:.0f} s: {facts.journal_error}")
     if (away := facts.supervisor_away_s) is not None and away > SUPERVISOR_AFTER_S:
-        add("supervisor", away, f"the supervisor is not connected for {away:.0f} s")
+        add("supervisor", away, f"the supervisor does not answer for {away:.0f} s")
     if (silent := facts.silent_s) > DEAF_AFTER_S:
         why = facts.receive_error or "the poll does not end"
         add("receive", silent, f"no answer to a receive for {silent:.0f} s: {why}")

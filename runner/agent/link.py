@@ -28,9 +28,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RECONNECT_S = 1.0
-# A supervisor that is about to go, or that has too many ends nobody asked for: the start is repeated.
+# A connection outlives the reader at its other end: only an answer says that somebody is there.
+ASK_EVERY_S = 2.0
+ANSWERS_WITHIN_S = 2.0
 _REPLACED = "the supervisor was started anew; what it had running is reported as lost"
-# Or it lacks what others will give back: descriptors, processes, memory.
+_STANDS_STILL = (
+    "it does not answer: nothing is received until it does, and no deadline of a job is kept; see whether it is "
+    "stopped (SIGSTOP, a debugger, a frozen cgroup), and the host's load"
+)
+# A supervisor that is about to go, that has too many ends nobody asked for, or that lacks what others will give back
+# (descriptors, processes, memory): the start is repeated.
 REFUSED_FOR_NOW = frozenset({"stopping", "full", "lack"})
 
 
@@ -88,9 +95,10 @@ class Link:
         while True:
             await self._connected.wait()
             assert self._supervision is not None
-            await self._supervision.wait_closed()
+            await self._ask(self._supervision)
             self._connected.clear()
-            self.away_since = time.monotonic()
+            if self.away_since is None:
+                self.away_since = time.monotonic()
             log.warning("supervisor_disconnected")
             while not self._connected.is_set():
                 try:
@@ -100,6 +108,25 @@ class Link:
                     await asyncio.sleep(RECONNECT_S)
                 else:
                     log.info("supervisor_connected", pid=hello.pid, instance=hello.instance)
+
+    async def _ask(self, supervision: Supervision) -> None:
+        """Ask for an answer again and again until the connection is lost."""
+        closed = asyncio.ensure_future(supervision.wait_closed())
+        try:
+            while not (await asyncio.wait({closed}, timeout=ASK_EVERY_S))[0]:
+                asked = time.monotonic()
+                answer = supervision.ack(())  # the least there is to ask for
+                if not (await asyncio.wait({answer}, timeout=ANSWERS_WITHIN_S))[0]:
+                    self.away_since = asked
+                    log.error("supervisor_stands_still", detail=_STANDS_STILL)
+                    await asyncio.wait({answer})  # or until the connection is given up
+                if self.away_since is not None and answer.exception() is None:
+                    log.info("supervisor_answers_again", seconds=round(time.monotonic() - self.away_since, 1))
+                    self.away_since = None
+        except SupervisorUnavailable:
+            await closed
+        finally:
+            closed.cancel()
 
     async def close(self) -> None:
         if self._supervision is not None:
@@ -123,7 +150,8 @@ class Link:
 
     @property
     def connected(self) -> bool:
-        return self._connected.is_set()
+        """Whether it is there, and answers."""
+        return self._connected.is_set() and self.away_since is None
 
     @property
     def start_error(self) -> str | None:
@@ -239,7 +267,7 @@ class Link:
 
     async def usage(self) -> Mapping[str, Usage]:
         """What the running attempts use now; empty while the supervisor cannot be asked."""
-        if self._supervision is None or not self._connected.is_set():
+        if self._supervision is None or not self.connected:
             return {}
         try:
             return await self._supervision.usage()

@@ -46,6 +46,7 @@ Descriptors = list[int]
 PROTOCOL = 1
 LINGER = 60.0
 _ANSWER_WITHIN = 60.0
+_HELLO_WITHIN = 10.0
 _PIECE = 256 << 10
 _DROPPED = "processes that the run was to leave behind print after its end: such output is counted, and not kept"
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
@@ -108,9 +109,16 @@ class Supervision:
         self._closed.clear()
         loop.add_reader(self._sock, self._readable)
         try:
-            answer = await self._post(
-                {"op": "hello", "protocol": PROTOCOL, "owner": self._owner, "version": runner.__version__}
-            )
+            async with asyncio.timeout(_HELLO_WITHIN):
+                answer = await self._post(
+                    {"op": "hello", "protocol": PROTOCOL, "owner": self._owner, "version": runner.__version__}
+                )
+        except TimeoutError:
+            await self.close()
+            raise SupervisorUnavailable(
+                f"cannot reach the supervisor: it does not answer within {_HELLO_WITHIN:g} s; see whether "
+                "it is stopped (SIGSTOP, a frozen cgroup), and the host's load"
+            ) from None
         except StartRefused as error:
             await self.close()
             raise SupervisorUnavailable(str(error)) from error

@@ -34,7 +34,7 @@ DEAF = {"receive_age_s": 70.0, "receive_failing_s": 68.0, "receive_error": "Rece
         ("receive", {"receive_age_s": None, "asking_for_s": 61.0}, "no answer to a receive for 61 s"),
         ("results", {"results_failing_s": 65.0, "results_error": "gone"}, "no event delivered for 65 s: gone"),
         ("journal", {"journal_blocked_s": 2.0, "journal_error": "disk full"}, "written for 2 s: disk full"),
-        ("supervisor", {"supervisor_away_s": 6.0}, "the supervisor is not connected for 6 s"),
+        ("supervisor", {"supervisor_away_s": 6.0}, "the supervisor does not answer for 6 s"),
     ],
 )
 def test_red(kind: str, changes: dict[str, Any], words: str) -> None:
