@@ -38,7 +38,10 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "unix_group": ("text", "Its primary group: one that its user is a member of."),
     "umask": ("octal text", 'Its umask, such as "027".'),
-    "nice": ("whole number", "Its niceness, -20 to 19; below 0 needs a supervisor that runs as root."),
+    "nice": (
+        "whole number",
+        "Its niceness, not below [run] min_nice, up to 19; below 0 needs a supervisor that runs as root.",
+    ),
     "stdin": ("text", "Given on standard input; otherwise that is /dev/null."),
     "timeout": ("duration", "How long one attempt may take before it is stopped. Default: [run] timeout."),
     "grace": ("duration", "The time between the stop signal and SIGKILL. Default: [run] grace."),

@@ -176,6 +176,7 @@ CHECKS: dict[str, Check] = {
     "run.shell": _shell,
     "run.allowed_users": _each(_not_empty),
     "run.timeout": _lasts,
+    "run.min_nice": between(-20, 19, str),
     "run.cwd": _absolute,
     "run.env": _each(_job_variable),
     "run.env_files": _each(_absolute),

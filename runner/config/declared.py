@@ -82,9 +82,16 @@ class DeclaredJobs:
         except InvalidMessage as error:
             self.fault(origin, key, error.detail)
 
-    def refused_users(self, run: Run) -> Iterator[tuple[str, str, str]]:
-        """Declared jobs whose user this host does not allow: (origin, key, text)."""
+    def refused(self, run: Run) -> Iterator[tuple[str, str, str]]:
+        """Declared jobs whose user or nice this host does not allow: (origin, key, text)."""
         for name, declaration in self.jobs.items():
+            nice = declaration.nice
+            if nice is not None and nice < run.min_nice:
+                yield (
+                    self._origins[name],
+                    f"jobs.{name}.nice",
+                    f"{nice} is not allowed here: set min_nice of [run] to {nice}",
+                )
             user = declaration.user
             if user and user != run.user and user not in run.allowed_users:
                 yield (

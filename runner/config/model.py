@@ -50,4 +50,5 @@ class Config:
             env=self.run.env,
             commands=self.run.commands,
             allowed_users=self.run.allowed_users,
+            min_nice=self.run.min_nice,
         )

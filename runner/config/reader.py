@@ -38,8 +38,8 @@ def load(path: Path | None, environ: Mapping[str, str], *, offline: bool = False
     config = reading.config(offline=offline)
     jobs = reading.jobs
     jobs.read_folder((path or DEFAULT_PATH).parent / FOLDER)
-    if not reading.faulty & {"run.user", "run.allowed_users"}:
-        for fault in jobs.refused_users(config.run):
+    if not reading.faulty & {"run.user", "run.allowed_users", "run.min_nice"}:
+        for fault in jobs.refused(config.run):
             reading.fault(*fault)
     if reading.faults:
         raise ConfigError(dict.fromkeys(reading.faults))

@@ -205,6 +205,11 @@ class Run:
         "What happens to processes that a job leaves behind when its main process has ended. What those that are kept"
         " print later is counted, and not kept.",
     )
+    min_nice: int = setting(
+        0,
+        WHOLE,
+        "The lowest nice that a message or a declared job may ask for. Below 0 a job takes its time from all others.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,7 @@ class Defaults:
     env: Mapping[str, str] = field(default_factory=dict)
     commands: Commands = "any"
     allowed_users: tuple[str, ...] = ()
+    min_nice: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,15 @@ def _user(said: Specification, defaults: Defaults) -> str:
     return user
 
 
+def _check_nice(nice: int | None, defaults: Defaults) -> None:
+    if nice is not None and nice < defaults.min_nice:
+        _refuse(
+            "not_allowed",
+            "nice",
+            f"{nice} is below {defaults.min_nice}, the lowest that this host allows; set [run] min_nice there",
+        )
+
+
 def _check_user(user: str, defaults: Defaults) -> None:
     if user != defaults.user and user not in defaults.allowed_users:
         quoted = shown(user)
@@ -155,6 +164,7 @@ def _job(
     defaults: Defaults,
 ) -> Job:
     """`said` is the message, or the declaration of the job that it names."""
+    _check_nice(said.nice, defaults)
     return Job(
         job=message.job,
         run_id=run_id,

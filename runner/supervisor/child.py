@@ -98,7 +98,10 @@ def _prepare(command: Command) -> None:
             text = f"cannot set nice {command.nice}: {error.strerror}; below 0 is for a supervisor that runs as root"
             raise SpawnError(error.errno or errno.EPERM, text) from error
     if command.processes is not None:
-        resource.setrlimit(resource.RLIMIT_NPROC, (command.processes, command.processes))
+        # Root could raise it too: a request may only lower what the host has set.
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        most = command.processes if hard == resource.RLIM_INFINITY else min(command.processes, hard)
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
     if command.uid is not None:
         os.setgroups(command.groups)
         os.setresgid(command.gid, command.gid, command.gid)

@@ -51,6 +51,7 @@ class Launcher:
         """Everything before the process. Takes the spool file out of ``fds``. Raises BadRequest and OSError."""
         identity = self._users.identity(request.user, peer_uid, now())
         gid = self._users.group(identity, request.group)
+        self._users.nice(request.nice)
         if len(fds) != 1:
             raise BadRequest("fds: must be 1, the spool file")
         _check_spool(fds[0])

@@ -34,7 +34,12 @@ _AGAIN_AFTER_FAULT_S = 5.0  # what is wrong may be a lack of descriptors or proc
 _YOUNG_S = 1.0
 
 
-NOTHING_INHERITED: dict[str, Any] = {"user": "", "allowed": [], "had_file": False}  # from a version without `state`
+NOTHING_INHERITED: dict[str, Any] = {
+    "user": "",
+    "allowed": [],
+    "min_nice": 0,
+    "had_file": False,
+}  # from a version without `state`
 
 
 class PolicyError(Exception):
@@ -65,8 +70,11 @@ class Policy:
         before = NOTHING_INHERITED if inherited is None else inherited
         self._user: str = before["user"]
         self._allowed: tuple[str, ...] = tuple(before["allowed"])
+        self._min_nice: int = before.get("min_nice", 0)
         self._had_file: bool = before["had_file"]
         self._users = Users(self._user, self._allowed)
+        if os.geteuid() != 0:
+            self._min_nice = -20  # there is nothing to lend: the kernel says what it may
         fault = self._read(_look(self._path), _STARTING_S) if os.geteuid() == 0 else None
         if fault is not None:
             if inherited is None:
@@ -102,6 +110,12 @@ class Policy:
         """As `Users.group`."""
         return self._users.group(identity, name)
 
+    def nice(self, wanted: int | None) -> None:
+        """Raise BadRequest for a niceness below what the host allows; for all jobs, as root lends it to any user."""
+        least = 0 if self._fault is not None else self._min_nice
+        if wanted is not None and wanted < least:
+            raise BadRequest(f"cannot run a job with nice {wanted}: {least} is the least; set [run] min_nice", "user")
+
     def refresh(self, moment: float) -> None:
         """Read the file anew if it has changed. Never raises; holds the loop for `_RUNNING_S` at most."""
         if self._path is None:
@@ -117,7 +131,7 @@ class Policy:
         """The fault, if any. ``seen`` was looked at before: a change while it is read is seen by the next look."""
         self._fault, self._again, self._seen = None, float("inf"), seen
         try:
-            user, allowed = self._rules(patience)
+            user, allowed, self._min_nice = self._rules(patience)
         except PolicyError as error:
             self._fault, self._passing = str(error), error.passing
             self._again = now() + (_YOUNG_S if error.passing else _AGAIN_AFTER_FAULT_S)
@@ -129,15 +143,21 @@ class Policy:
                 self._user, self._allowed, self._users = user, allowed, Users(user, allowed)
         return self._fault
 
-    def _rules(self, patience: float) -> tuple[str, tuple[str, ...]]:
+    def _rules(self, patience: float) -> tuple[str, tuple[str, ...], int]:
         table = _run_table(self._path, patience, needed=self._had_file) if self._path else {}
         user = self._environ.get("CRON_RUNNER_RUN__USER", _string(table.get("user", "")))
         override = self._environ.get("CRON_RUNNER_RUN__ALLOWED_USERS")
-        return user, _names(table.get("allowed_users", []) if override is None else _listed(override))
+        allowed = _names(table.get("allowed_users", []) if override is None else _listed(override))
+        return user, allowed, _whole(self._environ.get("CRON_RUNNER_RUN__MIN_NICE", table.get("min_nice", 0)))
 
     def state(self) -> dict[str, Any]:
         """For the successor in this process, which may find the file broken."""
-        return {"user": self._user, "allowed": list(self._allowed), "had_file": self._had_file}
+        return {
+            "user": self._user,
+            "allowed": list(self._allowed),
+            "min_nice": self._min_nice,
+            "had_file": self._had_file,
+        }
 
 
 def _look(path: str | None) -> tuple[int, ...]:
@@ -168,6 +188,15 @@ def _string(value: object) -> str:
     if not isinstance(value, str):
         raise PolicyError("cannot use the configuration: [run] user must be a text in quotes")
     return value
+
+
+def _whole(value: object) -> int:
+    try:
+        if isinstance(value, str) or type(value) is int:
+            return int(value)
+    except ValueError:
+        pass
+    raise PolicyError("cannot use the configuration: [run] min_nice must be a whole number")
 
 
 def _names(value: object) -> tuple[str, ...]:
@@ -250,7 +279,7 @@ def _parse(file: BinaryIO, answer: int) -> NoReturn:
         said: dict[str, object]
         try:
             run = tomllib.load(file).get("run", {})
-            said = {"run": {name: run[name] for name in ("user", "allowed_users") if name in run}}
+            said = {"run": {name: run[name] for name in ("user", "allowed_users", "min_nice") if name in run}}
         except (ValueError, RecursionError, TypeError) as error:
             said = {"error": str(error)}
         os.write(answer, json.dumps(said, default=str).encode())

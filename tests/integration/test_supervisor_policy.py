@@ -175,3 +175,21 @@ def test_a_file_that_comes_later(tmp_path: Path) -> None:
         assert ask(sock, {"op": "hello", "protocol": PROTOCOL})["default_user"] == "daemon"
     assert process.wait(20) == 0
     gone(process.pid)
+
+
+def test_nobody_is_lent_more_of_the_processor_than_the_host_allows(rules: Rules) -> None:
+    """Root could give any nice to a job of anybody: the supervisor's own rules decide, whatever the agent asks for."""
+
+    def told(nice: int) -> str:
+        return str(rules.ask(op="start", key="a/1", argv=["true"], user="nobody", nice=nice)["error"])
+
+    for nice in (-20, -1):
+        assert "[run] min_nice" in told(nice)
+    assert told(0) == told(19) == ALLOWED
+    rules.replace('[run]\nuser = "nobody"\nallowed_users = []\nmin_nice = -5\n')
+    assert "[run] min_nice" in told(-6)
+    assert told(-5) == ALLOWED
+    rules.replace('[run]\nuser = "nobody"\nmin_nice = -5\nwhat\n')
+    assert "0 is the least" in told(-5), "while the file cannot be read, nothing is lent"
+    rules.replace('[run]\nuser = "nobody"\nmin_nice = 3\n')
+    assert "3 is the least" in told(2)

@@ -603,6 +603,17 @@ def test_faults_of_declarations_name_file_and_job(file: Path, folder: Path) -> N
     assert found[6] == f"{folder}/number.toml: job: expected a text in quotes, not the number 5"
 
 
+def test_a_declared_jobs_nice_must_be_allowed(file: Path) -> None:
+    job = '[jobs.a]\ncommand = "x"\nnice = -5\n'
+
+    [fault] = faults(file, f"{MINIMAL}{job}")
+    assert fault == "jobs.a.nice: -5 is not allowed here: set min_nice of [run] to -5"
+    file.write_text(f"{MINIMAL}{job}[run]\nmin_nice = -5\n")
+    assert load(file, {}).defaults().min_nice == -5
+    [fault] = faults(file, f"{MINIMAL}[run]\nmin_nice = -21\n")
+    assert fault.startswith("run.min_nice: -21 is out of range")
+
+
 def test_a_declared_jobs_user_must_be_allowed(file: Path) -> None:
     job = '[jobs.a]\ncommand = "x"\nuser = "app"\n'
 

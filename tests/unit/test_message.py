@@ -189,6 +189,20 @@ def test_a_declared_user_must_be_allowed_too() -> None:
     assert caught.value.run_id == "m-1"
 
 
+def test_what_root_could_lend_to_anybody_is_asked_of_the_host() -> None:
+    """A nice below zero takes time from all others: only [run] min_nice allows it, to declared jobs too."""
+    for nice in (-20, -1):
+        with pytest.raises(InvalidMessage, match="min_nice") as caught:
+            job_of({"job": "x", "command": "a", "nice": nice})
+        assert caught.value.reason == "not_allowed"
+    with pytest.raises(InvalidMessage, match="min_nice"):
+        job_of({"job": "x"}, x={"command": "a", "nice": -1})
+    assert job_of({"job": "x", "command": "a", "nice": 0}).nice == 0
+    assert job_of({"job": "x", "command": "a", "nice": -5}, Defaults(min_nice=-5)).nice == -5
+    with pytest.raises(InvalidMessage, match="2 is below 3"):
+        job_of({"job": "x", "command": "a", "nice": 2}, Defaults(min_nice=3))
+
+
 def test_declared_shell_gets_arguments_as_words() -> None:
     resolved = job_of({"job": "x", "args": ["a b"]}, x={"command": 'echo "$@"', "allow_args": True})
     assert resolved.argv == ("/bin/sh", "-c", 'echo "$@"', "x", "a b")
