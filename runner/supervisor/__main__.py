@@ -135,7 +135,8 @@ class Program:
         supervisor.records.load()
         spare = {run.place.path for run in supervisor.runs.values() if hasattr(run.place, "path")}
         if state is None:
-            supervisor.placement.clear(spare, taken_over=False)
+            supervisor.placement.clear(spare, supervisor.notes.read(), taken_over=False)
+            supervisor.notes.start_anew()
         else:  # the jobs that go on under us are more than what could not be cleared
             guarded(lambda: supervisor.placement.clear(spare, taken_over=True))
         if self._options.agent and not self._agent:
@@ -146,8 +147,9 @@ class Program:
         try:
             supervisor.serve()
         finally:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # somebody may have cleared the runtime directory
                 os.unlink(self._path)  # noqa: PTH108 - as above
+            supervisor.notes.close()
             supervisor.placement.close()
         return self._status
 

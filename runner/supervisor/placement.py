@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from runner.supervisor import libc, processes
+from runner.supervisor import libc, strays
 from runner.supervisor.cgroup import CgroupPlace, CgroupPlacement
 from runner.supervisor.delegation import NoCgroup, find
 from runner.supervisor.request import HOME_MARK, MARK
@@ -12,9 +12,10 @@ from runner.supervisor.session import SessionPlace
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from collections.abc import Set as AbstractSet
 
+    from runner.supervisor.notes import Note
     from runner.supervisor.place import Place
     from runner.supervisor.request import StartRequest
 
@@ -95,18 +96,13 @@ class Placement:
             return max(int(limits["pids"]), 1)
         return None
 
-    def clear(self, spare: set[str], *, taken_over: bool) -> None:
+    def clear(self, spare: set[str], noted: Collection[Note] = (), *, taken_over: bool) -> None:
         """Kill what a supervisor of this socket left behind when it died: its runs count as lost, and come again."""
         if self.cgroups is not None:
             self.cgroups.clear(spare)
         if taken_over:
             return
-        mark = f"{HOME_MARK}={self._identity}".encode()
-        for _ in range(100):
-            left = [item for item in processes.everything().values() if processes.marked(item.pid, mark)]
-            if not left:
-                return
-            processes.send(left, 9)
+        strays.end([f"{HOME_MARK}={self._identity}".encode()], noted)
 
     @property
     def left(self) -> int:

@@ -19,6 +19,7 @@ from runner.supervisor.growth import Growth
 from runner.supervisor.lack import Lack
 from runner.supervisor.launch import Launcher
 from runner.supervisor.loop import READ, Loop, guarded, now
+from runner.supervisor.notes import Notes
 from runner.supervisor.placement import Placement, identity_of
 from runner.supervisor.records import Records
 from runner.supervisor.remnants import Remnants
@@ -71,6 +72,7 @@ class Supervisor:
         self.discard = self._remnants.add
         self._sweeping = False
         self._boot_id = processes.boot_id()
+        self.notes = Notes(home + ".runs", self._boot_id)
         self.stopping = False
         self.on_signal: Callable[[int], None] = lambda _number: None
         self.on_child: Callable[[int, int], None] = lambda _pid, _status: None
@@ -303,6 +305,11 @@ class Supervisor:
     def began(self, run: Run) -> None:
         """Its main process exists."""
         self.mains[run.pid] = run
+        self._note(run)
+
+    def _note(self, run: Run) -> None:
+        if self.placement.cgroups is None or run.keep:  # else its cgroup says all
+            self.notes.began(run.pid, keep=run.keep)
 
     def ended(self, run: Run) -> None:
         """Its record is complete: keep it, then say so."""
@@ -312,6 +319,7 @@ class Supervisor:
         elif not run.tied or run.key in self._ties:
             self.records.keep(run.owner, facts(run), attended=self.clients.attended(run.owner))
         del self.runs[run.key]
+        self.notes.ended(run.pid)
         self._sweep_later()
         if run.announced:
             self.clients.notify(run.owner, {"notice": "exited", "key": run.key, "record": run.record})
@@ -363,3 +371,7 @@ class Supervisor:
                 self.mains[run.pid] = run
             run.watch()
         self._ties.take_over(estate.ties)
+        self.notes.start_anew(self.notes.read())
+        for run in estate.runs:  # what a version before the notes has started
+            if run.place.main:
+                self._note(run)

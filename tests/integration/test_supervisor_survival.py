@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -305,3 +306,59 @@ def test_as_pid_1_it_starts_a_killed_agent_again(tmp_path: Path) -> None:
     os.kill(second, signal.SIGTERM)
     assert process.wait(30) == 7
     process.stdout.close()
+
+
+# What leaves the mark in its environment behind, as daily practice does: `env -i`, `su -`, a daemon's own title.
+WIPED = {
+    "its main process": "exec env -i sleep 300",
+    "a child": "env -i sleep 300 & wait",
+    "a child with a session": "setsid env -i sleep 300 & sleep 300",
+    "a child of one that has ended": "(env -i sh -c 'sleep 300; :' &) ; exec env -i sleep 300",
+    "one that ignores TERM": "exec env -i sh -c \"trap '' TERM; sleep 300; :\"",
+}
+
+
+@pytest.mark.parametrize("leftovers", ["kill", "keep"])
+@pytest.mark.parametrize("replaced", [False, True], ids=["", "replaced before"])
+@pytest.mark.parametrize("what", WIPED)
+async def test_the_clean_up_after_a_crash_knows_as_much_as_the_kill_before_it(
+    host: Witness, what: str, leftovers: str, *, replaced: bool
+) -> None:
+    """By session and descent, which were written down at the start."""
+    bystander = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    started = await host.start("sh", "-c", f"echo ready; {WIPED[what]}", leftovers=leftovers)
+    await host.output_has(started.key, "ready")
+    await asyncio.sleep(0.1)
+    if replaced:
+        os.kill(host.hello.pid, signal.SIGHUP)
+        await asyncio.wait_for(host.link.wait_closed(), 20)
+        await host.connect()
+    session = sessions().get(started.pid, []) + [pid for pid, parent in parents().items() if parent == started.pid]
+    assert session
+    os.kill(host.hello.pid, signal.SIGKILL)
+    gone(host.hello.pid)
+    await host.connect()
+    assert [pid for pid in session if alive(pid)] == []
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+    assert await host.link.list() == []
+
+
+def sessions() -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for pid, fields in stats().items():
+        found.setdefault(int(fields[3]), []).append(pid)
+    return found
+
+
+def parents() -> dict[int, int]:
+    return {pid: int(fields[1]) for pid, fields in stats().items()}
+
+
+def stats() -> dict[int, list[str]]:
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            found[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
+    return found
