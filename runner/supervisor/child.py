@@ -30,7 +30,6 @@ _TRIES = 100  # to report
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
 
@@ -68,7 +67,7 @@ def become(command: Command, environment: dict[bytes, bytes], report: int, *, pl
         os._exit(127)
 
 
-def _say(report: int, said: Mapping[str, Sequence[object]]) -> None:
+def _say(report: int, said: dict[str, object]) -> None:
     """Nobody else can: without it the end of this process counts as the job's."""
     line = json.dumps(said).encode() + b"\n"
     for _ in range(_TRIES):
