@@ -15,6 +15,7 @@ from runner.protocol.jsontext import utf8
 
 SHOWN: Final = 1024  # bytes
 MASK: Final = "***"
+_FAR: Final = 16_384  # characters of a string with more in it, whose places are looked for; the rest is hidden
 _DEEPEST: Final = 8  # JSON within strings of JSON, as envelopes have it
 _ENVELOPES: Final = ("Message", "detail")  # fields that hold a message, whatever it is written in
 
@@ -34,7 +35,7 @@ _IN_TEXT: Final = _WORDS.replace("(?:^|[_.-])pwd", r"(?:\b|[_.-])pwd")
 # NAME=value, NAME: value, --name value, and the password of a URL; a value may be quoted, also without an end.
 _ASSIGNED: Final = re.compile(
     rf"(?:{_IN_TEXT}[\w.-]{{0,64}}[\"'\]]{{0,2}}\s{{0,16}}[=:]\s{{0,16}}(?:(?:bearer|basic)\s{{1,16}})?"
-    rf"|(?<=-)[\w-]{{0,64}}{_IN_TEXT}[\w-]{{0,64}}\s{{1,16}}(?!-)|://[^/\s:@]{{0,256}}:(?=[^/\s@]{{1,256}}@))"
+    rf"|(?<![\w-])--?[\w-]{{0,64}}{_IN_TEXT}[\w-]{{0,64}}\s{{1,16}}(?!-)|://[^/\s:@]{{0,256}}:(?=[^/\s@]{{1,256}}@))"
     r"""(?P<value>"[^"]*"?|'[^']*'?|[^\s"'&;,@}}]+)""",
     re.IGNORECASE,
 )
@@ -47,7 +48,7 @@ _BELOW: Final = re.compile(
     r"|:[ \t]{0,16}\r?\n(?:[ \t]{1,64}|-)"  # YAML
     r"|<[\w:-]{1,64}>\s{0,16}<[\w:-]{1,64}>\s{0,16}<[\w:-]{1,64}>"  # XML
     r"|\w(?:\[|%5B|\.)[\w.-]{0,64}(?:\]|%5D)?="  # a form
-    r"|--?[\w-]{1,64}[ =][\w.-]{1,64}=",  # a command line
+    r"|(?<![\w-])--?\w[\w-]{0,64}[ =][\w.-]{1,64}=",  # a command line
     re.IGNORECASE,
 )
 _LEVEL: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{\]}]', re.DOTALL)
@@ -207,7 +208,7 @@ class _Scan:
         places: list[int] = []
         index = 0
         for piece in _PIECE.finditer(self._text, at, end):
-            if len(places) == len(wanted):
+            if len(places) == len(wanted) or index > _FAR:
                 break
             size = 1 if piece[0][0] == "\\" else len(piece[0])
             while len(places) < len(wanted) and wanted[len(places)] < index + size:
