@@ -56,4 +56,5 @@ class Burden:
 
 def weight(message: Received) -> int:
     """Bytes of memory that a received message takes."""
-    return sys.getsizeof(message.body) + 1024
+    attributes = sum(sys.getsizeof(value) for said in message.attributes.values() for value in said.values())
+    return sys.getsizeof(message.body) + attributes + 1024

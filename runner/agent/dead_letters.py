@@ -107,10 +107,13 @@ class DeadLetters:
             refused = await queue.send([letter.outgoing(str(at), queue.fifo) for at, letter in enumerate(batch)])
         except AwsUnavailable as error:
             return error
-        for failed in refused:
-            if failed.code in NEVER_TAKEN:
-                _log_refused(batch[failed.index].message, failed.code)
         later = {failed.index: failed for failed in refused if failed.code not in NEVER_TAKEN}
+        for failed in refused:
+            letter = batch[failed.index]
+            if failed.index not in later and letter.bare:
+                _log_refused(letter.message, failed.code)
+            elif failed.index not in later:
+                letter.bare, later[failed.index] = True, failed
         for at, letter in enumerate(batch):
             if at not in later:
                 letter.settle(sent=True)
@@ -128,6 +131,10 @@ class DeadLetters:
 class _Letter:
     message: Received
     sent: asyncio.Future[bool]
+    bare: bool = False  # without its attributes, since it was not taken with them
+
+    def __post_init__(self) -> None:
+        self.bare = not self.message.attributes and not self.message.trace
 
     def settle(self, *, sent: bool) -> None:
         if not self.sent.done():
@@ -135,17 +142,21 @@ class _Letter:
 
     @property
     def size(self) -> int:
-        """Bytes; the characters are asked for first, which are no more."""
+        """Bytes of its body and attributes."""
         body = self.message.body
-        return len(body) if body.isascii() else sum(map(len, utf8(body)))
+        attributes = sum(len(name) + len(str(said)) for name, said in self.message.attributes.items())
+        return attributes + (len(body) if body.isascii() else sum(map(len, utf8(body))))
 
     def outgoing(self, id_: str, fifo: bool) -> Outgoing:
         message = self.message
         return Outgoing(
             id=id_,
             body=message.body,
-            group_id=(message.group_id or "rejected") if fifo else None,
+            # Of a standard queue it is kept as SQS's own move keeps it, with all else that came along.
+            group_id=message.group_id or ("rejected" if fifo else None),
             dedup_id=message.message_id if fifo else None,
+            attributes={} if self.bare else message.attributes,
+            trace="" if self.bare else message.trace,
         )
 
 

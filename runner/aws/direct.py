@@ -8,6 +8,7 @@ answer is awaited.
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from functools import lru_cache
@@ -103,7 +104,7 @@ class Direct:
         return self._call("ChangeMessageVisibilityBatch", json.dumps(asked).encode())
 
     def send_message_batch(self, **asked: Any) -> Answered:
-        return self._call("SendMessageBatch", json.dumps(asked).encode())
+        return self._call("SendMessageBatch", json.dumps(asked, default=_in_base64).encode())
 
     def put_log_events(self, **asked: Any) -> Answered:
         return self._call("PutLogEvents", prepared_body() or json.dumps(asked).encode())
@@ -180,6 +181,11 @@ class Direct:
         shape: Any = model.operation_model(operation).output_shape
         given = {"status_code": answer.status, "headers": _Headers(answer.headers), "body": answer.body}
         return ClientError(create_parser(model.metadata["protocol"]).parse(given, shape), operation)
+
+
+def _in_base64(value: bytes) -> str:
+    """As JSON protocols have bytes."""
+    return base64.b64encode(value).decode("ascii")
 
 
 class _Headers(dict[str, str]):

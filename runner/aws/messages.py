@@ -6,9 +6,10 @@ batch, ids of entries unique in their batch, a lease (visibility) of at most 12 
 
 from __future__ import annotations
 
+import base64
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.aws.failures import plain_code
@@ -46,6 +47,10 @@ class Received:
     group_id: str | None
     asked_at: float
     arrived_at: float
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """As SQS has them: name → DataType and StringValue, or BinaryValue in bytes."""
+    trace: str = ""
+    """The X-Ray trace header that its sender gave along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class Outgoing:
     group_id: str | None = None
     dedup_id: str | None = None
     delay_s: int | None = None
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +149,8 @@ def read_message(message: Any, asked_at: float, arrived_at: float) -> Received:
     """Raises where it is not what SQS says it is: what is wrong here would go wrong anywhere else later."""
     attributes = message.get("Attributes", {})
     message_id, receipt, body = message["MessageId"], message["ReceiptHandle"], message.get("Body", "")
-    group_id = attributes.get("MessageGroupId")
-    if not all(isinstance(text, str) for text in (message_id, receipt, body, group_id or "")) or not receipt:
+    group_id, trace = attributes.get("MessageGroupId"), attributes.get("AWSTraceHeader") or ""
+    if not all(isinstance(text, str) for text in (message_id, receipt, body, group_id or "", trace)) or not receipt:
         msg = "a message's id, receipt, body or group is no text"
         raise TypeError(msg)
     return Received(
@@ -155,7 +162,19 @@ def read_message(message: Any, asked_at: float, arrived_at: float) -> Received:
         group_id=group_id,
         asked_at=asked_at,
         arrived_at=arrived_at,
+        attributes={name: _attribute(said) for name, said in (message.get("MessageAttributes") or {}).items()},
+        trace=trace,
     )
+
+
+def _attribute(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sender may give along; SQS knows no lists yet."""
+    kept: dict[str, Any] = {"DataType": str(said["DataType"])}
+    if (binary := said.get("BinaryValue")) is not None:
+        kept["BinaryValue"] = binary if isinstance(binary, bytes) else base64.b64decode(binary)
+    else:
+        kept["StringValue"] = str(said["StringValue"])
+    return kept
 
 
 def _whole(said: Any, least: int, most: int) -> int:
@@ -174,6 +193,10 @@ def wire_entry(index: int, entry: Outgoing) -> dict[str, object]:
         wire["MessageDeduplicationId"] = entry.dedup_id
     if entry.delay_s is not None:
         wire["DelaySeconds"] = entry.delay_s
+    if entry.attributes:
+        wire["MessageAttributes"] = entry.attributes
+    if entry.trace:
+        wire["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": entry.trace}}
     return wire
 
 

@@ -51,6 +51,7 @@ __all__ = [
 
 T = TypeVar("T")
 
+_SYSTEM_ATTRIBUTES: Any = ["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId", "AWSTraceHeader"]
 _TOO_LARGE = frozenset(("BatchRequestTooLong", "RequestEntityTooLarge"))
 
 
@@ -209,7 +210,8 @@ class Queue:
                 MaxNumberOfMessages=most,
                 WaitTimeSeconds=wait,
                 VisibilityTimeout=whole_seconds(visibility_s),
-                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId"],
+                MessageSystemAttributeNames=_SYSTEM_ATTRIBUTES,
+                MessageAttributeNames=["All"],
             ),
             read,
             poll_wait=wait,

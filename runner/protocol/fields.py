@@ -165,14 +165,11 @@ def cwd(path: str, value: object) -> str:
 
 
 def umask(path: str, value: object) -> int:
-    """An octal string such as "022", or the number itself as TOML's 0o022 gives it."""
-    if type(value) is str and re.fullmatch(r"(0o)?[0-7]{1,4}", value):
-        mask = int(value.removeprefix("0o"), 8)
-    elif type(value) is int:
-        mask = value
-    else:
+    """Octal digits in quotes, such as "022". Of a number nobody knows in which base it was meant: 22 is 0026."""
+    if type(value) is not str or not re.fullmatch(r"(0o)?[0-7]{1,4}", value):
         refuse(path, f'{shown(value)} is not a umask; give octal digits in quotes such as "022"')
-    if not 0 <= mask <= 0o777:
+    mask = int(value.removeprefix("0o"), 8)
+    if mask > 0o777:
         refuse(path, f'{shown(value)} is outside 000 to 777; give octal digits in quotes such as "022"')
     return mask
 

@@ -182,6 +182,29 @@ def test_a_rejected_message_goes_to_the_dead_letters_once(fleet: Fleet, where: s
     assert len(set(kinds)) == 3
 
 
+def test_a_dead_letter_has_the_attributes_of_its_message(fleet: Fleet) -> None:
+    """SQS's own move keeps them too, whatever they are: text, numbers, bytes. (moto drops the trace header of a batch.)"""
+    host = fleet.host()
+    host.start()
+    given: dict[str, Any] = {
+        "who": {"DataType": "String", "StringValue": "nightly ü"},
+        "tries": {"DataType": "Number.int", "StringValue": "3"},
+        "key": {"DataType": "Binary", "BinaryValue": b"\x00\xff"},
+    }
+    fleet.aws.sqs.send_message(QueueUrl=fleet.queue, MessageBody="no JSON", MessageAttributes=given)
+    found: list[Any] = []
+
+    def came() -> bool:
+        answer = fleet.aws.sqs.receive_message(QueueUrl=fleet.dead, MessageAttributeNames=["All"])
+        found.extend(answer.get("Messages", ()))
+        return bool(found)
+
+    wait_for(came, "the dead letter", detail=host.log)
+    assert found[0]["Body"] == "no JSON"
+    assert found[0]["MessageAttributes"] == given
+    assert host.stop() == 0, host.log()
+
+
 def test_a_rejection_that_a_kill_cut_short_is_finished(fleet: Fleet) -> None:
     """Killed between the journal and the dead-letter queue, which does not exist yet."""
     missing = fleet.dead.replace("-dead", "-later")

@@ -125,6 +125,29 @@ def test_a_letter_whose_sender_has_left_is_not_sent_for_ever(letters: DeadLetter
     assert taker.calls == [["next"]]
 
 
+def test_a_copy_has_what_came_along_as_far_as_the_queue_takes_it(
+    letters: DeadLetters, taker: Taker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Outgoing] = []
+    real = taker.send
+
+    async def send(entries: list[Outgoing]) -> list[Failed]:
+        sent.extend(entries)
+        return await real(entries)
+
+    monkeypatch.setattr(taker, "send", send)
+    given: dict[str, dict[str, Any]] = {"a": {"DataType": "Binary", "BinaryValue": b"\0\xff"}}
+    message = Received("m", "r", "x", 1, 0.0, "group", 0.0, 0.0, given, "Root=1-2-3")
+    assert asyncio.run(letters.send(message))
+    assert [(entry.attributes, entry.trace, entry.group_id) for entry in sent] == [(given, "Root=1-2-3", "group")]
+    # What the queue will never take with them is worth more without them than nothing.
+    sent.clear()
+    taker.refuses = {"x": "InvalidParameterValue"}
+    monkeypatch.setattr(dead_letters, "delay", lambda *_, **__: 0.0)
+    assert asyncio.run(letters.send(message))
+    assert [(bool(entry.attributes), bool(entry.trace)) for entry in sent] == [(True, True), (False, False)]
+
+
 def test_room_to_receive_counts_number_and_bytes() -> None:
     burden = Burden()
     assert burden.room()[0] > 10

@@ -74,6 +74,10 @@ def refusal(**given_fields: object) -> str:
         ("unix_group", "", "unix_group"),
         ("umask", "999", "umask"),
         ("umask", 512, "umask"),
+        ("umask", 22, "umask"),
+        ("umask", 0o022, "umask"),
+        ("umask", 0, "umask"),
+        ("umask", 22.0, "umask"),
         ("umask", -1, "umask"),
         ("umask", True, "umask"),
         ("umask", "7777", "umask"),
@@ -143,7 +147,7 @@ def test_no_env_value_is_in_an_error(value: object) -> None:
         assert "12345678" not in detail
 
 
-@pytest.mark.parametrize(("value", "mask"), [("022", 0o22), ("0o27", 0o27), ("0", 0), (0o77, 0o77), ("0777", 0o777)])
+@pytest.mark.parametrize(("value", "mask"), [("022", 0o22), ("0o27", 0o27), ("0", 0), ("77", 0o77), ("0777", 0o777)])
 def test_umask(value: object, mask: int) -> None:
     assert job(umask=value).umask == mask
 

@@ -10,7 +10,8 @@ import pytest
 from runner.aws.direct import read_answer
 from runner.aws.failures import unavailable
 from runner.aws.logs import Logs, Rejected
-from runner.aws.sqs import Queue
+from runner.aws.messages import wire_entry
+from runner.aws.sqs import Outgoing, Queue
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:
@@ -158,3 +159,27 @@ def test_an_entry_is_done_only_where_it_is_named(answer: dict[str, Any]) -> None
 def test_a_body_that_is_no_answer_is_none(body: bytes) -> None:
     with pytest.raises((TypeError, ValueError, RecursionError)):
         read_answer(body)
+
+
+def test_what_came_along_with_a_message_is_sent_along_as_it_came() -> None:
+    trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
+    came = MESSAGE | {
+        "Attributes": {"AWSTraceHeader": trace},
+        "MessageAttributes": {
+            "who": {"DataType": "String", "StringValue": "x", "StringListValues": []},
+            "key": {"DataType": "Binary", "BinaryValue": "AP8="},
+        },
+    }
+    session: Any = Answering({"Messages": [came]})
+    [received] = asyncio.run(Queue(session, url="http://q/1/q").receive(1, 0, 30))
+    given = {
+        "who": {"DataType": "String", "StringValue": "x"},
+        "key": {"DataType": "Binary", "BinaryValue": b"\x00\xff"},
+    }
+    assert (received.attributes, received.trace) == (given, trace)
+    assert wire_entry(0, Outgoing("0", "b", attributes=received.attributes, trace=received.trace)) == {
+        "Id": "0",
+        "MessageBody": "b",
+        "MessageAttributes": given,
+        "MessageSystemAttributes": {"AWSTraceHeader": {"DataType": "String", "StringValue": trace}},
+    }
