@@ -183,7 +183,7 @@ def test_a_rejected_message_goes_to_the_dead_letters_once(fleet: Fleet, where: s
 
 
 def test_a_dead_letter_has_the_attributes_of_its_message(fleet: Fleet) -> None:
-    """SQS's own move keeps them too, whatever they are: text, numbers, bytes. (moto drops the trace header of a batch.)"""
+    """As by SQS's own move: text, numbers, bytes. (moto drops the trace header of a batch.)"""
     host = fleet.host()
     host.start()
     given: dict[str, Any] = {
