@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import structlog
 
+from runner.protocol.visible import visible, visible_json
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 
@@ -198,12 +200,20 @@ def _processors() -> list[Any]:
 def _renderer(stream: TextIO, environ: Mapping[str, str]) -> list[Any]:
     if stream.isatty():
         colors = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-        return [structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time")]
+        return [_visible_values, structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time")]
     as_json: list[Any] = [
         structlog.processors.format_exc_info,
-        lambda _logger, _method, event: _ENCODER.encode(event),
+        lambda _logger, _method, event: visible_json(_ENCODER.encode(event)),
     ]
     return [_with_priority(as_json)] if under_journal(stream, environ) else as_json
+
+
+def _visible_values(_logger: Any, _method: str, event: Event) -> Event:
+    """What a terminal gets: JSON escapes what steers one, and the renderer for people would not."""
+    return {
+        name: value if name == "exc_info" or isinstance(value, int | float | None) else visible(str(value))
+        for name, value in event.items()
+    }
 
 
 def _with_priority(processors: list[Any]) -> Callable[[Any, str, Event], str]:

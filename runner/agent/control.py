@@ -63,6 +63,7 @@ class Control:
         self._made: tuple[int, int] | None = None  # device and inode of our socket
         self._gid = os.getegid()
         self.clients: set[asyncio.StreamWriter] = set()  # those that are connected
+        self._silent: dict[asyncio.StreamWriter, int] = {}  # who asks nothing now, and as whom; oldest first
 
     # -- the socket
 
@@ -154,6 +155,7 @@ class Control:
             pass  # gone, silent, or does not read what it asked for: nobody is left to tell
         finally:
             self.clients.discard(writer)
+            self._silent.pop(writer, None)
             if writer.transport.get_write_buffer_size():
                 writer.transport.abort()
             else:
@@ -162,20 +164,33 @@ class Control:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = peers.peer_of(writer.get_extra_info("socket"))
         refused = peers.refusal(peer, own_uid=peers.own_uid(), gid=self._gid)
-        if refused is None and len(self.clients) > MOST_CLIENTS:
-            refused = f"cannot answer: {MOST_CLIENTS} others are being answered; try again in a moment"
+        if len(self.clients) > MOST_CLIENTS and not self._made_room():
+            refused = refused or f"cannot answer: {MOST_CLIENTS} others are being answered; try again in a moment"
         while True:
+            self._silent[writer] = peer.uid
             try:
                 async with asyncio.timeout(self._within):
                     line = await reader.readuntil(b"\n")
             except asyncio.LimitOverrunError:
                 await self._send(writer, _failure("invalid", f"cannot read a request above {LONGEST_REQUEST} bytes"))
                 return
+            self._silent.pop(writer, None)
             if refused is not None:
                 log.warning("control_refused", uid=peer.uid, pid=peer.pid)
                 await self._send(writer, _failure("not_allowed", refused))
                 return
             await self._send(writer, await self._answered(line, peer))
+
+    def _made_room(self) -> bool:
+        """Hang up on who asks nothing, of the user who does so most: no user's silence keeps others out."""
+        if not self._silent:
+            return False
+        of_users = list(self._silent.values())
+        most = max(of_users, key=of_users.count)
+        oldest = next(writer for writer, uid in self._silent.items() if uid == most)
+        del self._silent[oldest]
+        oldest.transport.abort()
+        return True
 
     async def _send(self, writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
         writer.write(json.dumps({"version": __version__, **answer}, separators=(",", ":")).encode() + b"\n")

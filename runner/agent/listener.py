@@ -45,6 +45,7 @@ class Listener:
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
         self.clients = 0  # connected now
+        self._asking: dict[asyncio.WriteTransport, None] = {}  # who has not said all of a request; oldest first
 
     async def serve(self, listen: str) -> None:
         """Serve on HOST:PORT until cancelled. An address that is taken is tried again: jobs that do not run would be
@@ -69,10 +70,16 @@ class Listener:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         transport = writer.transport
-        if self.clients >= MOST_CLIENTS:
+        if self.clients >= MOST_CLIENTS and not self._asking:
             transport.abort()
             return
+        if self.clients >= MOST_CLIENTS:
+            # Who keeps half a request open makes room: whoever asks at once is answered, however many do not.
+            oldest = next(iter(self._asking))
+            del self._asking[oldest]
+            oldest.abort()
         self.clients += 1
+        self._asking[transport] = None
         try:
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                 async with asyncio.timeout(REQUEST_WITHIN_S):
@@ -81,12 +88,14 @@ class Listener:
                     await writer.wait_closed()
         finally:
             self.clients -= 1
+            self._asking.pop(transport, None)
             transport.abort()  # nothing of a client that was too slow stays in memory
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         method = b"GET"
         try:
             line = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n", 1)[0]
+            self._asking.pop(writer.transport, None)
         except asyncio.LimitOverrunError:
             page = fault("431 Request Header Fields Too Large", f"the head has more than {HEAD_BYTES} bytes")
         else:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from runner.agent.run import Run
+from runner.protocol.visible import visible
 
 if TYPE_CHECKING:
     from runner.agent.execution import Execution
@@ -63,5 +64,5 @@ async def owed(services: Services) -> str:
 def say(text: str) -> None:
     """One line on standard error; a terminal that was closed is nobody to tell."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"cron-runner: {text}\n")
+        sys.stderr.write(f"cron-runner: {visible(text)}\n")
         sys.stderr.flush()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runner.cli import agent_socket, fleet
 from runner.cli.agent_socket import NOTHING_DONE, ask
 from runner.errors import CronRunnerError
+from runner.protocol.visible import visible
 
 if TYPE_CHECKING:
     import argparse
@@ -139,4 +140,4 @@ def told(run: dict[str, Any]) -> str:
 
 def _say(line: str, *, error: bool = False) -> None:
     stream = sys.stderr if error else sys.stdout
-    print(f"cron-runner: {line}" if error else line, file=stream, flush=True)
+    print(visible(f"cron-runner: {line}" if error else line), file=stream, flush=True)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.errors import AwsUnavailable, CronRunnerError
+from runner.protocol.visible import visible
 
 if TYPE_CHECKING:
     import argparse
@@ -146,7 +147,8 @@ def cancel(args: argparse.Namespace, run_id: str) -> dict[str, str]:
 
 
 def aligned(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table as lines; the last column is not padded."""
+    """A table as lines; the last column is not padded. Whatever a cell quotes, it stays in its place."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[at]) for row in [titles, *rows]) for at in range(len(titles))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runner.cli import fleet
 from runner.errors import CronRunnerError
+from runner.protocol.visible import visible
 
 if TYPE_CHECKING:
     import argparse
@@ -64,7 +65,7 @@ def execute(args: argparse.Namespace) -> int:
         print(json.dumps([_as_json(run) for run in runs], indent=2))  # noqa: T201 - as below
         return 0
     if head:
-        print("\n".join(head), flush=True)  # noqa: T201 - as below
+        print("\n".join(map(visible, head)), flush=True)  # noqa: T201 - as below
     if not runs:
         what = f"run of {args.job}" if args.job else "run that failed" if args.failed else "run"
         print(f"no {what} is known{f' since {args.since}' if args.since else ''}", file=sys.stderr)  # noqa: T201

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runner.cli import fleet
 from runner.cli.jobs_plan import shown
 from runner.errors import CronRunnerError
+from runner.protocol.visible import visible
 
 if TYPE_CHECKING:
     import argparse
@@ -167,4 +168,4 @@ def _job(args: argparse.Namespace) -> tuple[JobDefinition, GroupDefinition | Non
 
 def say(*lines: str) -> None:
     """Lines on standard output."""
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.write("".join(f"{visible(part)}\n" for line in lines for part in line.split("\n")))

@@ -195,8 +195,10 @@ def main(argv: Sequence[str]) -> int:
         return FAILED
     except CronRunnerError as error:
         from runner.cli.unit_environment import hint  # noqa: PLC0415 - only for what failed
+        from runner.protocol.visible import visible  # noqa: PLC0415
 
-        print(f"cron-runner: {error}{hint(error)}", file=sys.stderr)  # noqa: T201 - to the user
+        said = f"cron-runner: {error}{hint(error)}"
+        print("\n".join(map(visible, said.split("\n"))), file=sys.stderr)  # noqa: T201 - to the user
         return error.exit_status
     except Exception:  # noqa: BLE001 - a fault of ours must not look like exit status 1 of a job
         traceback.print_exc()

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from runner.cli import agent_socket, fleet
+from runner.protocol.visible import visible
 
 if TYPE_CHECKING:
     import argparse
@@ -43,5 +44,5 @@ def execute(args: argparse.Namespace) -> int:
         return 0
     word = "drained" if was["kind"] == "drain" else "paused"
     note = f": {was['note']}" if was["note"] else ""
-    print(f"resumed; was {word} by {was['by']} since {was['since']}{note}")  # noqa: T201 - the answer
+    print(visible(f"resumed; was {word} by {was['by']} since {was['since']}{note}"))  # noqa: T201 - the answer
     return 0

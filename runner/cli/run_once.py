@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.errors import CronRunnerError, MessageRejected
+from runner.protocol.visible import visible
 
 if TYPE_CHECKING:
     import argparse
@@ -144,9 +145,9 @@ def _dry_run(settings: Config, given: Given, *, as_json: bool) -> int:
         told = explain(settings, given.body, given.message_id, lambda job: _asked(settings, job))
     except MessageRejected as error:
         fault = {"rejected": error.fault.reason, "detail": error.fault.detail}
-        print(json.dumps(fault) if as_json else f"rejected: {fault['rejected']}: {fault['detail']}")  # noqa: T201
+        print(json.dumps(fault) if as_json else visible(f"rejected: {fault['rejected']}: {fault['detail']}"))  # noqa: T201
         return 125
-    print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(told)))  # noqa: T201
+    print(json.dumps(told, indent=2) if as_json else "\n".join(_lines(told)))  # noqa: T201
     return 0
 
 
@@ -167,7 +168,7 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
     width = max(len(name) for name in told)
     for name, value in told.items():
         for index, text in enumerate(_texts(name, value)):
-            yield f"{'' if index else name:<{width}}  {text}"
+            yield visible(f"{'' if index else name:<{width}}  {text}")  # a stranger's message, on root's terminal
 
 
 def _texts(name: str, value: Any) -> list[str]:

@@ -301,13 +301,27 @@ async def test_more_clients_than_are_answered(tmp_path: Path, monkeypatch: pytes
     async with serving(tmp_path) as control, contextlib.AsyncExitStack() as stack:
         ones = [await stack.enter_async_context(client(control)) for _ in range(3)]
         for one in ones:
-            assert (await one.ask({"op": "hello"}))["ok"]
+            await one.send(b'{"op": "hang"}\n')
         answer = await ask(control, {"op": "hello"})
         assert answer["error"] == "cannot answer: 3 others are being answered; try again in a moment"
         ones[0].writer.close()
         async with asyncio.timeout(30):
             while not (await ask(control, {"op": "hello"}))["ok"]:
                 await asyncio.sleep(0.01)
+
+
+async def test_who_is_connected_and_asks_nothing_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_module, "MOST_CLIENTS", 3)
+    async with serving(tmp_path) as control, contextlib.AsyncExitStack() as stack:
+        ones = [await stack.enter_async_context(client(control)) for _ in range(3)]
+        for one in ones:
+            assert (await one.ask({"op": "hello"}))["ok"]
+        assert (await ask(control, {"op": "hello"}))["ok"]
+        with contextlib.suppress(OSError):
+            assert await ones[0].closed()
+        assert (await ones[2].ask({"op": "hello"}))["ok"]
 
 
 async def test_nothing_of_it_keeps_the_agent_from_ending(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "errors": {"protocol"},
     "deferred": set(),
     "config": {"protocol", "errors"},
-    "log": {"errors"},
+    "log": {"errors", "protocol"},
     "log_shipping": {"errors"},
     "aws": {"protocol", "errors", "config", "deferred", "__version__"},
     "sinks": {"protocol", "errors", "config", "aws", "__version__"},
