@@ -144,6 +144,8 @@ class Run:
                 # Not waited for: a start that is not in the journal yet is found again by its key at the supervisor.
                 services.spools.opened(tag, secrets, self.rules())
                 return spool_fd
+        # Nobody looks for it any more: whoever comes next does, and says so again where the disk is still full.
+        services.spool_error = None
         return None
 
     async def _attempt(self, spool_fd: int) -> ExitRecord | None:

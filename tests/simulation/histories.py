@@ -263,3 +263,19 @@ def what_was_told_survives_a_power_cut(world: World) -> None:
     world.hosts[0].power_cut()
     away(world, 40.0)
     course.heal(world)
+
+
+@history(lasts=(0.05,))
+def a_run_that_is_cancelled_while_the_disk_is_full_shuts_nobody_out(world: World) -> None:
+    """It waited for room for its output, and was the only one to look whether there is some by now."""
+    world.send(job())
+    world.disk_full = True
+    life = begin(world)
+    away(world, 5.0)
+    life.do(life.operations.cancel("r", by="somebody"))
+    away(world, 5.0)
+    world.disk_full = False
+    world.send(job("next"))
+    away(world, 30.0)
+    expect(world, f"the next run's ends are {ends(world, 'next')}", holds=ends(world, "next") == ["succeeded"])
+    course.heal(world)

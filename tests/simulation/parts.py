@@ -93,7 +93,7 @@ class Shipper:
         self.open_: dict[str, bool] = {}
 
     def open(self, tag: Any, **_: object) -> int:
-        if self._world.goes_wrong(0.04):
+        if self._world.disk_full or self._world.goes_wrong(0.04):
             raise OSError(28, "No space left on device")
         self.open_[tag.key] = self._world.chance(0.7)
         return os.open(os.devnull, os.O_RDWR)

@@ -25,6 +25,7 @@ HISTORIES = (
     "a_run_that_is_taken_over_can_be_cancelled_at_once",
     "a_run_of_more_than_twelve_hours_is_taken_over",
     "what_was_told_survives_a_power_cut",
+    "a_run_that_is_cancelled_while_the_disk_is_full_shuts_nobody_out",
 )
 
 

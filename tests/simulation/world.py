@@ -76,6 +76,7 @@ class World:
         self.log_level = "error"
         self.results_away = False
         self.deletions_unanswered = False
+        self.disk_full = False
         self.loop = Loop()
         self.loop.set_exception_handler(self._unhandled)
         self.folder = Path(tempfile.mkdtemp(prefix="world-"))
