@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.admission import Decision, decide, hand_back, room
+from runner.agent.admission import Decision, Skip, decide, hand_back, room, stale
 from runner.agent.burden import weight
-from runner.agent.execution import Execution, MessageState, new_execution_id
+from runner.agent.execution import Execution, MessageState
 from runner.agent.offer import Offer
 from runner.agent.run import Run
+from runner.agent.ticket import Ticket
 from runner.agent.waiting import (
     Dropped,
     Effect,
@@ -58,16 +58,6 @@ LOOK_EVERY_S = 0.5
 MOST_HELD = 100
 
 
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """What the queue knows of a waiting message."""
-
-    received: Received
-    lease: Lease
-    execution: str = field(default_factory=new_execution_id)  # the id that it will have
-    cancelled: str | None = None  # by whom, while the fleet is asked
-
-
 class Door:
     """`blocked_by` says why nothing may start although there is room."""
 
@@ -87,7 +77,15 @@ class Door:
         if services.fleet is not None:
             from runner.agent.clearing import Clearing  # noqa: PLC0415 - only for members of a fleet
 
-            self._clearing = Clearing(services, answers, services.fleet, begin=self._start, back=self._back)
+            self._clearing = Clearing(
+                services,
+                answers,
+                services.fleet,
+                begin=self._start,
+                back=self._back,
+                hand_back=self._hand_back,
+                welcome=self._welcome,
+            )
         services.burden.also, services.burden.eased = self._also_held, services.roster.changed.set
         services.pausing.changed = self._pause_changed
         services.may_go_back = lambda delivery: self.redrive_known and hand_back(delivery, self.max_receive_count)
@@ -101,19 +99,24 @@ class Door:
 
     def room(self) -> tuple[int, str]:
         """How many messages may be asked for, and why none."""
-        if len(self.held) >= MOST_HELD:
-            return 0, f"{len(self.held)} held runs"
+        held = len(self._here())
+        if held >= MOST_HELD:
+            return 0, f"{held} held runs"
         beside, why = self._services.burden.room()
         if not beside:
             return 0, why
         asked, why = room(self.offer.on(), self._services.roster.ledger, self.offer.load, self._line.kept)
         return min(asked, beside), why
 
+    def _here(self) -> list[Waiting[Ticket]]:
+        """Those who wait, and those whom the fleet is asked for."""
+        return [*self.held, *(self._clearing.asking if self._clearing is not None else ())]
+
     def _also_held(self) -> tuple[int, int]:
         """Messages of those who wait and of runs, as far as they take no room; the memory that all of them take."""
         roster = self._services.roster
         # As it came and as it was read.
-        return roster.owed, roster.weight + 2 * sum(weight(waiting.ticket.received) for waiting in self.held)
+        return roster.owed, roster.weight + 2 * sum(weight(waiting.ticket.received) for waiting in self._here())
 
     def foresee(self, job: Job) -> Decision:
         """What would be decided on a job that came now; nothing is taken or kept for it."""
@@ -157,7 +160,10 @@ class Door:
         asked_for = self._clearing.find(run_id) if self._clearing else None
         if waiting is not None:
             waiting.ticket.cancelled = detail
-            self._start(waiting)
+            if self._clearing is None:
+                self._start(waiting)
+            else:
+                self._clearing.ask(waiting)
         elif asked_for is not None:
             asked_for.ticket.cancelled = detail
         return waiting is not None or asked_for is not None
@@ -223,8 +229,7 @@ class Door:
             case Replace(run_ids=run_ids):
                 self._cancel(run_ids, by=job.run_id)
             case Skipped(skip=skip):
-                skipping = self._answers.skip(job, ticket.received, skip, ticket.lease)
-                services.answer(ticket.received, skipping, f"skip {job.run_id}")
+                self._told(waiting, skip)
             case Rejected(detail=detail):
                 error = InvalidMessage(
                     detail,
@@ -234,8 +239,7 @@ class Door:
                     labels=job.labels,
                     scheduled_at=job.scheduled_at,
                 )
-                rejecting = self._answers.reject(ticket.received, error, ticket.lease)
-                services.answer(ticket.received, rejecting, f"reject {job.run_id}")
+                self._told(waiting, error)
             case HandBack():
                 self._hand_back(effect)
             case Dropped():
@@ -247,19 +251,32 @@ class Door:
 
     def _admitted(self, waiting: Waiting[Ticket]) -> None:
         """Start it, or in a fleet ask for it first."""
-        fleet = self._services.fleet
-        if fleet is not None:
-            waiting.ticket.cancelled = fleet.cancelled(waiting.job.run_id)
-        if self._clearing is None or waiting.ticket.cancelled is not None:
+        if self._clearing is None:
             self._start(waiting)
         else:
             self._clearing.ask(waiting)
 
+    def _told(self, waiting: Waiting[Ticket], ending: Skip | InvalidMessage) -> None:
+        """Nothing is started for it, and that is told; in a fleet by the host that has its claim."""
+        job, ticket, services = waiting.job, waiting.ticket, self._services
+        if self._clearing is not None:
+            ticket.ending = ending
+            self._clearing.ask(waiting)
+        elif isinstance(ending, Skip):
+            skipping = self._answers.skip(job, ticket.received, ending, ticket.lease)
+            services.answer(ticket.received, skipping, f"skip {job.run_id}")
+        else:
+            rejecting = self._answers.reject(ticket.received, ending, ticket.lease)
+            services.answer(ticket.received, rejecting, f"reject {job.run_id}")
+
+    def _welcome(self, waiting: Waiting[Ticket]) -> bool:
+        """Whether it may start, of what may have changed since its turn came."""
+        view, job = self._view(), waiting.job
+        return not (stale(job, view.now) or view.under_maintenance(job.job) or view.shut())
+
     def _back(self, waiting: Waiting[Ticket]) -> None:
         """The fleet did not let it start now."""
         self._line.rejoin(waiting)
-        if waiting.ticket.cancelled is not None:
-            self.cancel(waiting.job.run_id, waiting.ticket.cancelled)
         self._looking.set()
 
     def _start(self, waiting: Waiting[Ticket]) -> None:

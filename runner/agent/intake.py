@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runner.agent.answers import Answers
-    from runner.agent.held import Ticket
     from runner.agent.run import Run
     from runner.agent.services import Services
+    from runner.agent.ticket import Ticket
     from runner.agent.waiting import Waiting
     from runner.aws.sqs import Queue, Received
     from runner.protocol.job import Job

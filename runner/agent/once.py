@@ -221,10 +221,14 @@ class Once:
         """
         if services.fleet is None:
             return
+        await services.fleet.first_look(services)
         answer = await services.fleet.stakes.enter(execution.id, execution.job)
         if not isinstance(answer, Clear):
             await services.keeper.release([lease], 0)
-            await services.fleet.stakes.leave(execution.id, again=True)
+            # While the table is away there is nobody to tell, and what may be held frees itself.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEAVE_WITHIN_S):
+                    await services.fleet.stakes.leave(execution.id, again=True)
             raise CronRunnerError(f"cannot run {execution.run_id} now: {answer}; its message was handed back")
 
     # -- the end

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from runner.agent.amounts import Amounts
     from runner.agent.health import Health
-    from runner.agent.held import Ticket
     from runner.agent.intake import Intake
     from runner.agent.journal import RunRow
     from runner.agent.pausing import Pause
     from runner.agent.run import Run
     from runner.agent.services import Services
     from runner.agent.supervision_types import Usage
+    from runner.agent.ticket import Ticket
     from runner.agent.waiting import Waiting
 
 T = TypeVar("T")

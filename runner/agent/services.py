@@ -131,7 +131,7 @@ class Services:
         """It has ended: others of the fleet may have its job now, and `again` the run itself. None outside of one."""
         if self.fleet is None:
             return None
-        return self.spawn(self.fleet.stakes.leave(execution.id, again=again), f"leave {execution.run_id}")
+        return self.spawn(self.fleet.leave(execution.id, execution.run_id, again=again), f"leave {execution.run_id}")
 
     def instance(self) -> str | None:
         """The supervisor that an attempt would be given to now."""

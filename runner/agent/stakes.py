@@ -20,7 +20,7 @@ from runner.aws.backoff import pause, retrying
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from runner.aws.table import Table
     from runner.protocol.job import Job
@@ -84,13 +84,23 @@ Answer = Clear | Over | Elsewhere | Busy | Away
 
 class Stakes:
     """`lease_s` is how long the table believes a host that says nothing. `on_lost` is told the execution, and why: once
-    the table has said that another has what was its."""
+    the table has said that another has what was its. `unready` says why nothing may be claimed, before it is asked for.
+    """
 
-    def __init__(self, table: Table, group: str, lease_s: float, *, on_lost: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        table: Table,
+        group: str,
+        lease_s: float,
+        *,
+        on_lost: Callable[[str, str], None],
+        unready: Callable[[], Awaitable[str | None]] | None = None,
+    ) -> None:
         self._table = table
         self._group = group
         self._lease_s = lease_s
         self._on_lost = on_lost
+        self._unready = unready
         self._stakes: dict[str, Stake] = {}
         self._changed = asyncio.Event()
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -99,14 +109,18 @@ class Stakes:
 
     # -- in
 
-    async def enter(self, execution: str, job: Job) -> Answer:
+    async def enter(self, execution: str, job: Job, *, starts: bool = True) -> Answer:
         """May this run start here? With Clear, and with Busy, its claim is held: `leave` gives it up. With every other
-        answer nothing is, or it is given up without a further word."""
+        answer nothing is, or it is given up without a further word. One that is to be told without a start needs no
+        lock of its job."""
+        if self._unready is not None and (why := await self._unready()) is not None:
+            return Away(why)
+        locks = starts and job.overlap != "allow"
         before = self._stakes.get(execution)
-        stake = self._stake(execution, job) if before is None else before
+        stake = self._stake(execution, job, locks=locks) if before is None else before
         async with stake.turn:
             stake.wish = Wish.HOLD
-            if stake.lock is None and job.overlap != "allow":
+            if stake.lock is None and locks:
                 stake.lock = self._stake(execution, job).lock
             self._stakes[execution] = stake
             try:
@@ -131,8 +145,8 @@ class Stakes:
         stake.due = boottime()
         self._changed.set()
 
-    def _stake(self, execution: str, job: Job, *, unsure: bool = False) -> Stake:
-        locks = job.overlap != "allow"
+    def _stake(self, execution: str, job: Job, *, locks: bool | None = None, unsure: bool = False) -> Stake:
+        locks = job.overlap != "allow" if locks is None else locks
         return new_stake(self._group, execution, job.run_id, job.job, locks=locks, unsure=unsure)
 
     def _free_later(self, stake: Stake) -> None:

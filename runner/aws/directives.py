@@ -1,7 +1,8 @@
 """What agents are told from anywhere: cancel a run, pause the group, maintenance of a job. Written here, read here.
 
 A directive is a switch with who, why and since when; switched off it stays for a while, so that a look at the table
-shows who resumed. Each change is also kept in the group's audit trail.
+shows who resumed. A cancel goes when the run that it is about is over. Each change is also kept in the group's audit
+trail, and gives the group another number, so that a look need not read what it knows.
 """
 
 from __future__ import annotations
@@ -37,6 +38,15 @@ class Directives:
     maintenance: dict[str, Directive]
 
 
+async def number(table: Table, group: str) -> str | None:
+    """Another one after each change; None where there was none yet. Read it before `read`: what changes between the
+    two is seen next time."""
+    key = keys.changed(group)
+    # A query, as hosts are allowed no other read.
+    items = await table.query("#pk = :pk AND #sk = :sk", {"pk": key.pk, "sk": key.sk}, consistent=True)
+    return items[0]["number"] if items else None
+
+
 async def read(table: Table, group: str) -> Directives:
     """What is on now: one query of one partition, a single page but for hundreds of cancels."""
     items = await table.query("#pk = :pk", {"pk": keys.directives(group)}, consistent=True)
@@ -51,6 +61,11 @@ async def read(table: Table, group: str) -> Directives:
 async def cancel(table: Table, group: str, run_id: str, *, by: str, why: str, now: float) -> None:
     """Ask whichever host has the run to cancel it, or not to start it."""
     await _switch(table, group, keys.cancel(group, run_id), on=True, by=by, why=why, now=now)
+
+
+async def forget_cancel(table: Table, group: str, run_id: str) -> None:
+    """The run is over: nobody needs to be told any more. The audit trail keeps who asked for it."""
+    await table.delete_many([keys.cancel(group, run_id)])
 
 
 async def pause(table: Table, group: str, *, on: bool, by: str, why: str, now: float) -> None:
@@ -82,6 +97,8 @@ async def _switch(table: Table, group: str, key: keys.Key, *, on: bool, by: str,
         item[keys.EXPIRES] = int(now + keys.DIRECTIVE_KEPT_S)
     what = f"{key.sk.replace('#', ' ').lower() if key.sk == keys.PAUSE else key.sk} {'on' if on else 'off'}"
     await table.put_many([item, _audit(group, what, by=by, why=why, now=now)])
+    # After it, or a host might take this number for one that it has read. `on`: older hosts ask each item for it.
+    await table.put_many([{**keys.changed(group).attributes(), "on": False, "number": item["number"]}])
 
 
 def _audit(group: str, what: str, *, by: str, why: str, now: float) -> Item:

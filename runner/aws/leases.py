@@ -134,6 +134,14 @@ async def finish_run(table: Table, held: Held, *, now: float) -> bool:
     return await finish(table, held, now=now, keep_s=keys.CLAIM_KEPT_S)
 
 
+async def run_is_over(table: Table, group: str, run_id: str) -> bool:
+    """Whether the run has ended and is never to run again."""
+    key = keys.claim(group, run_id)
+    # A query, as hosts are allowed no other read.
+    items = await table.query("#pk = :pk AND #sk = :sk", {"pk": key.pk, "sk": key.sk}, consistent=True)
+    return bool(items and items[0].get("done"))
+
+
 async def lock_job(
     table: Table, group: str, job: str, holder: str, run_id: str, lease_s: float, *, now: float
 ) -> Held | Taken:

@@ -107,8 +107,15 @@ class Table:
 
     async def put_many(self, items: Sequence[Mapping[str, object]]) -> None:
         """Write any number of items without conditions, 25 to a call."""
-        for start in range(0, len(items), WRITE_AT_ONCE):
-            left = [{"PutRequest": {"Item": wire_item(item)}} for item in items[start : start + WRITE_AT_ONCE]]
+        await self._write_many([{"PutRequest": {"Item": wire_item(item)}} for item in items])
+
+    async def delete_many(self, keys: Iterable[Key]) -> None:
+        """Delete any number of items, 25 to a call; what is not there is well. Allowed by BatchWriteItem."""
+        await self._write_many([{"DeleteRequest": {"Key": wire_item(key.attributes())}} for key in dict.fromkeys(keys)])
+
+    async def _write_many(self, entries: Sequence[dict[str, Any]]) -> None:
+        for start in range(0, len(entries), WRITE_AT_ONCE):
+            left = list(entries[start : start + WRITE_AT_ONCE])
             for turn in range(_ROUNDS):
                 left = await self._call("BatchWriteItem", _batch_write(self.name, left), self._unprocessed)
                 if not left:

@@ -13,6 +13,7 @@ so that their order as text is their order in time.
 | `GROUP#RUN#RUN_ID` | `ATTEMPT#EXECUTION#N` | one attempt, as its events told it |
 | `GROUP#RUN#RUN_ID` | `CLAIM` | which host may run it; kept for longer than SQS keeps a message |
 | `GROUP#DIRECTIVES` | `PAUSE`, `CANCEL#RUN_ID`, `MAINTENANCE#JOB` | what agents are told, by whom and why |
+| `GROUP#DIRECTIVES` | `CHANGED` | another number after each change of a directive |
 | `GROUP#AUDIT` | `TIME#WHAT` | every directive and change of a job there ever was |
 | `GROUP#SCHEDULER` | `TICK` | how far the scheduler has come, and who is at it |
 | `GROUPS` | `GROUP` | a group: its queue and how its schedules fire |
@@ -42,6 +43,7 @@ ATTEMPT: Final = "ATTEMPT#"
 PAUSE: Final = "PAUSE"
 CANCEL: Final = "CANCEL#"
 MAINTENANCE: Final = "MAINTENANCE#"
+CHANGED: Final = "CHANGED"
 
 DAY_S: Final = 86_400.0
 CLAIM_KEPT_S: Final = 15 * DAY_S
@@ -92,7 +94,7 @@ def claim(group: str, run_id: str) -> Key:
 
 
 def directives(group: str) -> str:
-    """The partition of a group's directives: one small query shows all of them."""
+    """The partition of a group's directives: one query shows all of them."""
     return f"{group}#DIRECTIVES"
 
 
@@ -106,6 +108,11 @@ def cancel(group: str, run_id: str) -> Key:
 
 def maintenance(group: str, name: str) -> Key:
     return Key(directives(group), f"{MAINTENANCE}{name}")
+
+
+def changed(group: str) -> Key:
+    """What a look at the directives reads, and no more where its number is the one that was there before."""
+    return Key(directives(group), CHANGED)
 
 
 def audit(group: str, at: str, what: str) -> Key:

@@ -15,7 +15,10 @@ import pytest
 from runner.aws import directives, leases
 from runner.aws.table import Table
 from runner.protocol import table as keys
+from runner.protocol.table import Key
+from runner.protocol.units import format_time, parse_time
 
+from aws import client
 from fleet import python
 from waiting import wait_for
 
@@ -232,6 +235,75 @@ def test_directives_reach_every_agent(fleet: Fleet, member: Callable[..., Host],
     assert outcomes(fleet, "c-2") == ["cancelled"]
     assert fleet.events.of("c-2")[-1]["data"]["reason"] == "cancelled by ann: not wanted"
     assert outcomes(fleet, "x-1")[-1] == "succeeded"
+
+
+@pytest.mark.parametrize("told", ["cancelled", "maintenance", "too late"])
+def test_no_word_about_a_run_goes_around_its_claim(
+    fleet: Fleet, member: Callable[..., Host], ask: Ask, told: str
+) -> None:
+    first = member("one")
+    body = {"job": "s", "run_id": "s-1", "command": "true"}
+    if told == "too late":
+        body["not_after"] = format_time(time.time() + 12)
+    fleet.send(body)
+    fleet.events.wait_ended(["s-1"], within=40)
+    fleet.wait_empty()
+    first.stop()
+    assert outcomes(fleet, "s-1")[-1] == "succeeded"
+    if told == "cancelled":
+        ask.run(directives.cancel(ask.table, fleet.group, "s-1", by="ann", why="", now=time.time()))
+    elif told == "maintenance":
+        ask.run(directives.maintenance(ask.table, fleet.group, "s", on=True, by="ann", why="", now=time.time()))
+    else:
+        time.sleep(12)
+    second = member("two")
+    fleet.send(body)
+    fleet.wait_empty(within=60)
+    second.stop()
+    assert outcomes(fleet, "s-1") == ["cron-runner.run.started", "succeeded"]
+    assert list(ask.run(directives.read(ask.table, fleet.group)).cancelled) == []
+
+
+def test_a_replaced_run_leaves_no_word_behind(fleet: Fleet, member: Callable[..., Host], ask: Ask) -> None:
+    member("one", max_jobs=1)
+    member("two", max_jobs=1)
+    runs = [f"r-{number}" for number in range(3)]
+    for run in runs:
+        fleet.send({"job": "r", "run_id": run, "overlap": "replace", "command": "sleep 300"})
+        wait_for(lambda run=run: outcomes(fleet, run), f"{run} runs", 60)  # type: ignore[misc]
+    fleet.events.wait_ended(runs[:-1], within=60)
+    words = Key(keys.directives(fleet.group), keys.CANCEL)
+
+    def left() -> list[Any]:
+        return list(ask.run(ask.table.query("#pk = :pk AND begins_with(#sk, :sk)", {"pk": words.pk, "sk": words.sk})))
+
+    wait_for(lambda: not left(), "no word is left", 30)
+
+
+def test_leases_outlive_an_outage_longer_than_they_are(fleet: Fleet, ask: Ask, tmp_path: Path) -> None:
+    """With a restart in it, and the strictest policy."""
+    host = fleet.host("one", more='\nqueue.on_lost_lease = "kill"\n' + MEMBER.format(lease="10s"))
+    host.start()
+    log = tmp_path / "log"
+    fleet.send({"job": "o", "run_id": "o-1", "overlap": "wait", "command": marking(log, 40.0, "o-1")})
+    wait_for(lambda: marks(log) == ["+o-1"], "o-1 runs", 40)
+    key = keys.claim(fleet.group, "o-1")
+    before = ask.run(ask.table.get(key))
+    lock = ask.run(ask.table.get(keys.lock(fleet.group, "o")))
+    dynamodb = client("dynamodb", fleet.aws.endpoint)
+    dynamodb.delete_table(TableName="cron")
+    dynamodb.close()
+    host.kill()
+    host.start()
+    time.sleep(20)  # twice the lease
+    assert ask.run(ask.table.make())
+    ask.run(ask.table.put_many([before, lock]))
+    wait_for(lambda: parse_time(ask.run(ask.table.get(key))["until"]) > time.time(), "the claim is taken again", 20)
+    assert ask.run(ask.table.get(key))["holder"] == before["holder"]
+    fleet.events.wait_ended(["o-1"], within=90)
+    assert outcomes(fleet, "o-1")[-1] == "succeeded"
+    assert not [event for event in fleet.events.of("o-1") if event["data"].get("lease_lost")]
+    assert marks(log) == ["+o-1", "-o-1"]
 
 
 def test_without_the_table_nothing_starts_and_nothing_is_lost(fleet: Fleet, cloud: Session) -> None:

@@ -156,6 +156,85 @@ async def test_a_lock_that_ran_out_is_taken_and_the_old_holder_is_fenced_off(tab
     assert after.token > taken.token  # the item stays, so that tokens go on rising
 
 
+async def test_what_ran_out_and_nobody_took_is_renewed(table: Table) -> None:
+    held = await leases.lock_job(table, "web", "nightly", "execution-a", "r1", 30, now=NOW)
+    assert isinstance(held, Held)
+    late = await leases.renew(table, held, 30, now=NOW + 1000)
+    assert isinstance(late, Held)
+    assert isinstance(await leases.lock_job(table, "web", "nightly", "b", "r2", 30, now=NOW + 1020), Taken)
+
+
+async def test_an_older_token_of_its_own_holder_gives_up_and_ends(table: Table) -> None:
+    first = await leases.claim_run(table, "web", "r1", "execution-a", 60, now=NOW)
+    # The answer to this one is lost.
+    again = await leases.claim_run(table, "web", "r1", "execution-a", 60, now=NOW + 1)
+    assert isinstance(first, Held)
+    assert isinstance(again, Held)
+    assert again.token > first.token
+    renewed = await leases.renew(table, first, 60, now=NOW + 2)
+    assert isinstance(renewed, Held)
+    assert renewed.token == again.token
+    assert await leases.finish_run(table, first, now=NOW + 3)
+    assert await leases.run_is_over(table, "web", "r1")
+    assert await leases.finish_run(table, first, now=NOW + 4)  # as after an answer that was lost
+    assert not await leases.release(table, first)
+
+
+@pytest.mark.parametrize("after", ["given up", "run out"])
+async def test_an_end_counts_where_nobody_holds_the_claim(table: Table, after: str) -> None:
+    frozen = await leases.claim_run(table, "web", "r1", "execution-a", 60, now=NOW)
+    other = await leases.claim_run(table, "web", "r1", "execution-b", 60, now=NOW + 100)
+    assert isinstance(frozen, Held)
+    assert isinstance(other, Held)
+    assert not await leases.finish_run(table, frozen, now=NOW + 110), "another has it"
+    if after == "given up":
+        assert await leases.release(table, other)
+    ended = NOW + (120 if after == "given up" else 100 + 60 + SKEW_S + 1)
+    assert await leases.finish_run(table, frozen, now=ended)
+    assert await leases.run_is_over(table, "web", "r1")
+    assert isinstance(await leases.renew(table, other, 60, now=ended + 1), Taken)
+    assert not await leases.finish_run(table, other, now=ended + 1), "it was ended by another"
+    # Forgotten altogether, it is ended all the same.
+    assert await leases.finish_run(table, Held(keys.claim("web", "r2"), "execution-a", 0, 0.0), now=NOW)
+
+
+async def test_a_renewal_moves_the_day_on_which_a_claim_is_forgotten(table: Table) -> None:
+    held: Held | Taken = await leases.claim_run(table, "web", "r1", "execution-a", 60, now=NOW)
+    for day in (14, 28):
+        assert isinstance(held, Held)
+        held = await leases.renew(table, held, 60, now=NOW + day * keys.DAY_S)
+        item = await table.get(keys.claim("web", "r1"))
+        assert item is not None
+        assert item[keys.EXPIRES] == int(NOW + day * keys.DAY_S + keys.CLAIM_KEPT_S)
+    lock = await leases.lock_job(table, "web", "nightly", "execution-a", "r1", 60, now=NOW)
+    assert isinstance(lock, Held)
+    await leases.renew(table, lock, 60, now=NOW + 1)
+    item = await table.get(keys.lock("web", "nightly"))
+    assert item is not None
+    assert keys.EXPIRES not in item
+
+
+async def test_a_word_goes_with_its_run_and_a_change_has_another_number(table: Table) -> None:
+    assert await directives.number(table, "web") is None
+    await directives.cancel(table, "web", "r1", by="ann", why="", now=NOW)
+    first = await directives.number(table, "web")
+    await directives.cancel(table, "web", "r2", by="ann", why="", now=NOW)
+    second = await directives.number(table, "web")
+    assert None not in (first, second)
+    assert first != second
+    await directives.forget_cancel(table, "web", "r1")
+    await directives.forget_cancel(table, "web", "never-there")
+    assert list((await directives.read(table, "web")).cancelled) == ["r2"]
+    trail = await table.query("#pk = :pk", {"pk": "web#AUDIT"})
+    assert [item["what"] for item in trail] == ["CANCEL#r1 on", "CANCEL#r2 on"]
+
+
+async def test_any_number_of_items_is_deleted(table: Table) -> None:
+    await table.put_many([{**Key("a", f"{number:03}").attributes()} for number in range(60)])
+    await table.delete_many(Key("a", f"{number:03}") for number in range(5, 80))
+    assert [item["sk"] for item in await table.query("#pk = :pk", {"pk": "a"})] == [f"{n:03}" for n in range(5)]
+
+
 async def test_of_many_who_want_a_lock_at_once_one_has_it(table: Table) -> None:
     answers = await asyncio.gather(
         *(leases.lock_job(table, "web", "nightly", f"host-{n}", f"run-{n}", 30, now=NOW) for n in range(12))

@@ -110,8 +110,11 @@ class Dynamo:
         if len(entries) > 25:
             raise Refused("ValidationException", "too many entries")
         for entry in entries:
-            item = entry["PutRequest"]["Item"]
-            self._write(name, _key(item), item)
+            if "DeleteRequest" in entry:
+                self._write(name, _key(entry["DeleteRequest"]["Key"]), None)
+            else:
+                item = entry["PutRequest"]["Item"]
+                self._write(name, _key(item), item)
         return {"UnprocessedItems": {}}
 
     def _do_TransactWriteItems(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802

@@ -212,7 +212,7 @@ def story_a_run_of_sixteen_days() -> None:
         await agent.stakes.leave("e1", again=False)
         assert _claim(world, "r1")["expires_at"] > now() + 14 * keys.DAY_S
 
-    world.run(main())
+    world.run(main(), within=20 * keys.DAY_S)
 
 
 def story_a_claim_whose_answer_was_lost() -> None:

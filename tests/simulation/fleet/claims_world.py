@@ -166,7 +166,7 @@ def random_world(world: World) -> None:
         names = [draw.choice("ab") for _ in range(draw.randint(2, 6))]
         runs = [Job(name, f"r{number}", kinds[name]) for number, name in enumerate(names)]
         hosts = [Host(fleet, name, ahead=draw.choice((0.0, 0.0, 1.5, -1.5))) for name in HOSTS]
-        async with asyncio.timeout(LONGEST_S), asyncio.TaskGroup() as all_:
+        async with asyncio.TaskGroup() as all_:
             for job in runs:
                 all_.create_task(_message(draw, job, hosts))
             for host in hosts:
@@ -175,7 +175,7 @@ def random_world(world: World) -> None:
         await asyncio.sleep(GIVEN_UP_WITHIN_S)
         fleet.at_the_end(runs)
 
-    world.run(main())
+    world.run(main(), within=LONGEST_S)
 
 
 def _weather(world: World) -> None:

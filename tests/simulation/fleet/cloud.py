@@ -141,14 +141,15 @@ class World:
         while ends := [span.end for span in self.frozen if span.who == who and span.begin <= Clock.mono < span.end]:
             await asyncio.sleep(max(ends) - Clock.mono)
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Everything that happens in this world; an exception of a task that nobody waits for is a violation."""
+    def run(self, work: Coroutine[Any, Any, T], *, within: float = 50_000.0) -> T:
+        """Everything that happens in this world, within some seconds of its own; an exception of a task that nobody
+        waits for is a violation."""
         loop = Loop()
         asyncio.set_event_loop(loop)
         unheard: list[BaseException | str] = []
         loop.set_exception_handler(lambda _, said: unheard.append(said.get("exception") or said["message"]))
         try:
-            found = loop.run_until_complete(work)
+            found = loop.run_until_complete(asyncio.wait_for(work, within))
         finally:
             left = asyncio.all_tasks(loop)
             for task in left:

@@ -5,6 +5,7 @@ What the network makes of a call (late, lost, refused) is `cloud.Session`'s.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from runner.aws.attributes import plain_item, wire_item
@@ -150,10 +151,11 @@ class Dynamo:
         }[asked.get("IndexName")]
         view = self._view(consistent=asked.get("ConsistentRead", False))
         condition = asked["KeyConditionExpression"]
+        partition = _partition(condition, asked, hash_key)
         hit = [
             item
             for item in view.values()
-            if hash_key in item and range_key in item and Expression(condition, asked, item).holds()
+            if item.get(hash_key) == partition and range_key in item and Expression(condition, asked, item).holds()
         ]
         backwards = not asked.get("ScanIndexForward", True)
         hit.sort(key=lambda item: (item[range_key], item["pk"], item["sk"]), reverse=backwards)
@@ -174,3 +176,11 @@ class Dynamo:
 
 def _at(key: Wire) -> At:
     return key["pk"]["S"], key["sk"]["S"]
+
+
+def _partition(condition: str, asked: Wire, hash_key: str) -> str:
+    """The one that is asked for: most items are not looked at any further."""
+    for name, value in re.findall(r"(#\w+)\s*=\s*(:\w+)", condition):
+        if asked["ExpressionAttributeNames"][name] == hash_key:
+            return str(asked["ExpressionAttributeValues"][value]["S"])
+    raise ValueError("ValidationException: the partition key is not given")
