@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import structlog
 
 from runner.agent.supervision import StartRefused
 from runner.agent.supervision_types import ExitRecord, Started
-from runner.aws.backoff import pause
+from runner.aws.backoff import delay, pause
 from runner.errors import SupervisorUnavailable
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RECONNECT_S = 1.0
+RECONNECT_CAP_S = 5.0
+LASTING_S = 5.0
+"""A connection that was lost sooner than this was none to speak of: the next ones come ever more slowly."""
 # A connection outlives the reader at its other end: only an answer says that somebody is there.
 ASK_EVERY_S = 2.0
 ANSWERS_WITHIN_S = 2.0
@@ -92,22 +96,35 @@ class Link:
 
     async def run(self) -> None:
         """The link's task: connects again whenever the connection is lost."""
+        short = 0  # connections in a row that did not last
         while True:
             await self._connected.wait()
             assert self._supervision is not None
+            since = time.monotonic()
             await self._ask(self._supervision)
             self._connected.clear()
             if self.away_since is None:
                 self.away_since = time.monotonic()
-            log.warning("supervisor_disconnected")
-            while not self._connected.is_set():
-                try:
-                    hello = await self.connect()
-                except SupervisorUnavailable as error:
-                    log.error("supervisor_unavailable", error=str(error), retry_in=RECONNECT_S)
-                    await asyncio.sleep(RECONNECT_S)
-                else:
-                    log.info("supervisor_connected", pid=hello.pid, instance=hello.instance)
+            short = short + 1 if time.monotonic() - since < LASTING_S else 0
+            # One that is made and lost again at once, as for want of descriptors, is no reason to hurry.
+            wait = _wait_after(short - 1) if short > 1 else 0.0
+            log.warning("supervisor_disconnected", retry_in=round(wait, 1))
+            await asyncio.sleep(wait)
+            await self._reconnect()
+
+    async def _reconnect(self) -> None:
+        failures = 0
+        while not self._connected.is_set():
+            try:
+                hello = await self.connect()
+            except (SupervisorUnavailable, OSError, RuntimeError) as error:
+                # Also what this process itself lacks: a descriptor, memory, a thread. It passes.
+                failures += 1
+                wait = _wait_after(failures)
+                log.error("supervisor_unavailable", error=str(error), retry_in=round(wait, 1))
+                await asyncio.sleep(wait)
+            else:
+                log.info("supervisor_connected", pid=hello.pid, instance=hello.instance)
 
     async def _ask(self, supervision: Supervision) -> None:
         """Ask for an answer again and again until the connection is lost."""
@@ -273,6 +290,10 @@ class Link:
             return await self._supervision.usage()
         except (SupervisorUnavailable, StartRefused):
             return {}
+
+
+def _wait_after(failures: int) -> float:
+    return delay(failures, random.random(), cap=RECONNECT_CAP_S)  # noqa: S311 - jitter
 
 
 def _refused(key: str, error: StartRefused) -> Started:

@@ -6,12 +6,16 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import structlog
+
 from runner.agent.admission import HostLoad, Terms, terms
 
 if TYPE_CHECKING:
     from runner.agent.load import HostGauge
     from runner.agent.services import Services
     from runner.config import Admission
+
+log = structlog.get_logger()
 
 
 class Offer:
@@ -69,7 +73,13 @@ class Offer:
                 roster.ledger.measure(runs.read(usage, keys))
             if self._gauge is None:
                 continue  # the policy has changed meanwhile
-            before, self.load = self.load, self._gauge.read()
+            before = self.load
+            try:
+                self.load = self._gauge.read()
+            except OSError as error:
+                # For want of descriptors: what was measured before holds until it can be looked at again.
+                log.warning("load_not_measured", error=str(error))
+                continue
             pace.took(time.monotonic() - began)
             if before is None or (before.cores, before.memory) != (self.load.cores, self.load.memory):
                 self._settle_terms()

@@ -106,7 +106,12 @@ class Finder:
 
 
 def _dial(path: Path) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:  # for want of descriptors or memory
+        raise SupervisorUnavailable(
+            f"cannot reach the supervisor: {error.strerror}; raise the agent's limits (LimitNOFILE=) if it lasts"
+        ) from error
     try:
         sock.settimeout(5)
         sock.connect(str(path))
@@ -120,6 +125,13 @@ def _dial(path: Path) -> socket.socket:
     return sock
 
 
+def _last_lines(log: Path) -> list[str]:
+    try:
+        return log.read_text(errors="replace")[-2000:].strip().splitlines()
+    except OSError:  # it says why, and is not needed for anything else
+        return []
+
+
 def _await(process: subprocess.Popen[bytes], path: Path, log: Path) -> socket.socket:
     until = time.monotonic() + _START_WITHIN
     while True:
@@ -127,7 +139,7 @@ def _await(process: subprocess.Popen[bytes], path: Path, log: Path) -> socket.so
             sock = _dial(path)
         except SupervisorUnavailable:
             if process.poll() is not None:
-                said = log.read_text(errors="replace")[-2000:].strip().splitlines()
+                said = _last_lines(log)
                 why = said[-1] if said else f"exit status {process.returncode}"
                 raise SupervisorUnavailable(f"cannot start a supervisor: {why}") from None
             if time.monotonic() > until:
