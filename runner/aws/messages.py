@@ -104,6 +104,8 @@ class QueueFacts:
     """Messages that a receive could take, about; None where the queue does not say."""
     kms_key: str = ""
     """The customer's key that encrypts the queue; empty for none, or for the key of SQS itself."""
+    by_content: bool = False
+    """Of a FIFO queue: what is sent without a deduplication id is taken, its content's hash being one."""
 
 
 def batches(
@@ -224,4 +226,5 @@ def read_facts(attributes: Mapping[Any, str]) -> QueueFacts:
         fifo=attributes.get("FifoQueue", "false") == "true",
         waiting=int(waiting) if (waiting := attributes.get("ApproximateNumberOfMessages")) is not None else None,
         kms_key=attributes.get("KmsMasterKeyId", ""),
+        by_content=attributes.get("ContentBasedDeduplication", "false") == "true",
     )

@@ -95,6 +95,12 @@ def retention(config: Config, facts: QueueFacts, journal_s: float) -> Finding:
     if facts.retention < SHORT_RETENTION_S:
         detail = f"the queue keeps messages for {kept} only: jobs are lost while no host is up for so long"
         return warning("retention", detail, "lengthen the queue's MessageRetentionPeriod, such as to 4 days")
+    if facts.fifo and not facts.by_content:
+        detail = (
+            "FIFO without content-based deduplication: what comes without a deduplication id, as all of EventBridge "
+            "Scheduler's does, is refused by the queue, and no host hears of it"
+        )
+        return warning("fifo", detail, "set the queue's ContentBasedDeduplication to true")
     fifo = "; FIFO: jobs of one message group run one after another, whatever the policy" if facts.fifo else ""
     return ok("retention", f"the queue keeps messages for {kept}{fifo}")
 

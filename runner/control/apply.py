@@ -60,7 +60,8 @@ async def apply(
     """
     now_jobs = {job.key: job for job in jobs}
     now_groups = dict(groups)
-    _refuse_what_cannot_be_fired(plan, now_jobs, now_groups)
+    for group in _refuse_what_cannot_be_fired(plan, now_jobs, now_groups):
+        await _target(session, group)
     for change in plan.changes:
         if isinstance(change.new, GroupDefinition):
             await table.put(change.new.item())
@@ -135,7 +136,7 @@ async def _group_in_step(
     unwanted = [job for job in jobs if job.scheduled and job not in wanted]
     arn, there = "", set[str]()
     if wanted:
-        arn = (await Queue(session, url=group.queue).facts()).arn
+        arn = await _target(session, group)
         there = await schedules.names(group.schedules, f"{group.name}.")
     requests = _requests(wanted, group, arn, now)
 
@@ -164,6 +165,23 @@ async def _group_in_step(
     return [name for name in await _together([*outdated, *(drop(job) for job in unwanted)]) if name]
 
 
+async def _target(session: Session, group: GroupDefinition) -> str:
+    """The ARN of a group's queue; raises CronRunnerError where EventBridge Scheduler could send nothing to it.
+
+    It gives a message group and no deduplication id, so that of FIFO queues only those with content-based deduplication
+    take what it sends, and it tells nobody of the others (EventBridge Scheduler's user guide, SqsParameters).
+    """
+    queue = Queue(session, url=group.queue)
+    facts = await queue.facts()
+    if facts.fifo and not facts.by_content:
+        raise CronRunnerError(
+            f"cannot let EventBridge Scheduler fire group {group.name}: {queue.label} is a FIFO queue without"
+            " content-based deduplication, and takes nothing from it; switch that on (`aws sqs set-queue-attributes"
+            f' --queue-url {group.queue} --attributes ContentBasedDeduplication=true`), or let fire = "scheduler"'
+        )
+    return facts.arn
+
+
 def _requests(
     wanted: Iterable[JobDefinition], group: GroupDefinition, arn: str, now: float
 ) -> list[tuple[JobDefinition, dict[str, Any]]]:
@@ -179,8 +197,9 @@ def _requests(
 
 def _refuse_what_cannot_be_fired(
     plan: Plan, jobs: Mapping[keys.Key, JobDefinition], groups: Mapping[str, GroupDefinition]
-) -> None:
-    """Raise JobFilesInvalid for schedules that EventBridge Scheduler has no words for, before anything is written."""
+) -> list[GroupDefinition]:
+    """The groups whose jobs EventBridge Scheduler is to fire; raises JobFilesInvalid for schedules that it has no words
+    for, before anything is written."""
     news = [change.new for change in plan.changes]
     by_aws = {**groups, **{new.name: new for new in news if isinstance(new, GroupDefinition)}}
     by_aws = {name: group for name, group in by_aws.items() if group.fire == "eventbridge"}
@@ -189,16 +208,17 @@ def _refuse_what_cannot_be_fired(
         if change.does == "delete" and isinstance(change.old, JobDefinition):
             del meant[change.old.key]
     faults = []
-    for job in meant.values():
-        if job.group in by_aws and job.schedule:
-            try:
-                expression(job)
-            except NoSchedule as error:
-                faults.append(str(error))
-            except Unreadable:
-                continue  # no file of this version wrote it, and it is left as it is
+    fired = [job for job in meant.values() if job.group in by_aws and job.schedule]
+    for job in fired:
+        try:
+            expression(job)
+        except NoSchedule as error:
+            faults.append(str(error))
+        except Unreadable:
+            continue  # no file of this version wrote it, and it is left as it is
     if faults:
         raise JobFilesInvalid(faults)
+    return [by_aws[name] for name in sorted({job.group for job in fired})]
 
 
 async def _save(table: Table, change: Change, who: Who) -> JobDefinition:

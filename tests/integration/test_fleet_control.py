@@ -453,6 +453,25 @@ async def test_what_eventbridge_has_no_words_for_is_refused_before_anything_is_w
     assert await store.jobs(table) == []
 
 
+async def test_a_queue_that_would_take_nothing_from_eventbridge_is_refused_before_anything_is_written(
+    aws: Aws, table: Table, cloud: Session
+) -> None:
+    queue = aws.queue("web.fifo")
+    group = GroupDefinition("web", queue, fire="eventbridge", role="arn:aws:iam::123456789012:role/s")
+    job = JobDefinition("web", "a", schedule="@daily")
+    with pytest.raises(CronRunnerError, match="ContentBasedDeduplication=true"):
+        await put(table, cloud, group, job)
+    assert (await store.groups(table), await store.jobs(table)) == ({}, [])
+    await put(table, cloud, group, replace(job, schedule=None))  # nothing that EventBridge Scheduler would send
+    aws.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"ContentBasedDeduplication": "true"})
+    await put(table, cloud, group, job, now=T0 + 60)
+    scheduler = client("scheduler", aws.endpoint)
+    try:
+        assert scheduler.get_schedule(Name="web.a")["Target"]["SqsParameters"] == {"MessageGroupId": "a"}
+    finally:
+        scheduler.close()
+
+
 async def test_two_who_change_a_job_at_once_are_told(aws: Aws, table: Table, cloud: Session) -> None:
     await put(table, cloud, GroupDefinition("web", aws.queue("web")), JobDefinition("web", "j"))
     job = await store.job(table, "j")

@@ -113,7 +113,8 @@ def test_the_redrive_policy_against_the_policy_chosen(
     ("config", "facts", "status", "words"),
     [
         (CONFIG, FACTS, "ok", "4d"),
-        (CONFIG, replace(FACTS, fifo=True), "ok", "one message group run one after another"),
+        (CONFIG, replace(FACTS, fifo=True, by_content=True), "ok", "one message group run one after another"),
+        (CONFIG, replace(FACTS, fifo=True), "warning", "without content-based deduplication"),
         (CONFIG, replace(FACTS, retention=16 * 86_400.0), "warning", "could run twice"),
         (CONFIG, replace(FACTS, retention=60.0), "warning", "hold is 1m"),
         (CONFIG, replace(FACTS, retention=3599.0), "warning", "no host is up"),
