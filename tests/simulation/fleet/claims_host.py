@@ -53,8 +53,8 @@ class Host:
 
     def _agent(self) -> Stakes:
         """An agent starts: what runs is taken over."""
-        stakes = Stakes(self._world.table(self.name), "g", LEASE_S, on_lost=self._lost)
         self._life += 1
+        stakes = Stakes(self._world.table(self.name), "g", LEASE_S, on_lost=self._lost)
         for execution in self._here.values():
             stakes.resume(execution.id, execution.job)  # type: ignore[arg-type]
         self._renewing = self._spawn(stakes.renew_forever())
@@ -87,7 +87,7 @@ class Host:
 
     def _lost(self, execution: str, why: str) -> None:
         self._world.note(self.name, "lost", execution, why)
-        self._fleet.told_lost(execution, why)
+        self._fleet.told_lost(execution, why, life=self._life)
 
     # -- a run
 

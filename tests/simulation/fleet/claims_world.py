@@ -44,7 +44,7 @@ class Fleet:
         # Executions that may be found in the table, each with until when.
         self._known: dict[str, tuple[Execution, float]] = {}
         self._taken_from: set[str] = set()
-        self._told: dict[str, str] = {}
+        self._told: dict[str, int] = {}  # by which life of its host's agent
         world.dynamo.changed.append(self._written)
 
     # -- what the table is told
@@ -137,11 +137,11 @@ class Fleet:
                 return
         raise Violation(f"{execution.id} is told that {run_id} is active, and nothing of it is")
 
-    def told_lost(self, execution: str, why: str) -> None:
-        """A lease is lost where the table says that it is another's."""
-        if execution in self._told:
+    def told_lost(self, execution: str, why: str, *, life: int) -> None:
+        """A lease is lost where the table says that it is another's; each life of an agent tells it once."""
+        if self._told.get(execution) == life:
             raise Violation(f"{execution} was told twice that its lease is lost")
-        self._told[execution] = why
+        self._told[execution] = life
         if execution not in self._taken_from and execution in self._active:
             raise Violation(f"{execution} is told that its lease is lost, and nobody took it: {why}")
 
