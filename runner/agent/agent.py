@@ -8,6 +8,7 @@ import fcntl
 import itertools
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -31,6 +32,7 @@ from runner.agent.peers import group_of_socket
 from runner.agent.reconcile import Reconciler, take_over_dead
 from runner.agent.reload import reload
 from runner.agent.requests import Requests
+from runner.agent.reserve import Reserve
 from runner.agent.stopping import manner
 from runner.agent.watch import HealthWatch
 from runner.aws.backoff import pause, retrying
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PRUNE_EVERY_S = 600.0
+RESERVE_EVERY_S = 15.0
 TAKE_OVER_EVERY_S = 15.0
 OUTPUT_TOO_EVERY = 40  # turns: at the start, and every ten minutes
 FLUSH_WITHIN_S = 5.0
@@ -118,15 +121,18 @@ class Agent:
             log.warning("not_acted_on", key=key, detail="this version accepts the key and does not act on it yet")
         intake = Intake(services, parts.queue, Answers(services, parts.dead_letters))
         disk = Disk(self._config.paths.state)
-        await services.journal.reserve(disk.has_room_for)
-        full = Glance(lambda: disk.blocked() or services.spool_full())
+        reserve = Reserve(services.journal.database, disk)
+        await reserve.make()
+        services.keep_free = disk.floor
+        services.shipper.make_room(lambda: disk.lack(services.spool_left()))
+        full = Glance(lambda: _full(services, disk))
         intake.blocked_by = lambda: _blocked(services, full)
-        watch = HealthWatch(services, intake, self._notifier, parts.session.stats, queue=parts.queue.label)
+        watch = HealthWatch(services, intake, self._notifier, parts.session.stats, reserve, queue=parts.queue.label)
         overview = Overview(services, intake, parts.queue.label, lambda: judge(watch.facts()))
         operations = Operations(services, intake.door)
         control.answer = Requests(services, operations, overview).answer
         with self._handled_signals(services, watch):
-            self._start_tasks(parts, intake, watch, disk, control)
+            self._start_tasks(parts, intake, watch, control)
             await Reconciler(services).run()
             self._background.append(self._tasks.create_task(self._take_over(services), name="take over"))
             await self._say("started", services, "started")
@@ -164,7 +170,7 @@ class Agent:
         if not self._config.run.user and default_user is None and error:
             raise ConfigError([f"run.user: {error}"])
 
-    def _start_tasks(self, parts: Parts, intake: Intake, watch: HealthWatch, disk: Disk, control: Control) -> None:
+    def _start_tasks(self, parts: Parts, intake: Intake, watch: HealthWatch, control: Control) -> None:
         services = parts.services
         if self._config.agent.listen:
             serve = Listener(pages_of(watch)).serve(self._config.agent.listen)
@@ -172,7 +178,7 @@ class Agent:
         self._background += services.start_standing_tasks()
         for name, work in (
             ("queue facts", self._learn_redrive(parts, intake)),
-            ("retention", self._prune(services, disk)),
+            ("retention", self._prune(services, watch.reserve)),
             ("watchdog", watch.watch()),
             ("memory", settle()),
             ("control", control.serve()),
@@ -197,12 +203,18 @@ class Agent:
             await take_over_dead(services, output=turn % OUTPUT_TOO_EVERY == 0)
             await asyncio.sleep(TAKE_OVER_EVERY_S)
 
-    async def _prune(self, services: Services, disk: Disk) -> None:
+    async def _prune(self, services: Services, reserve: Reserve) -> None:
+        database = services.journal.database
         while True:
             busy = await services.journal.prune(services.now())
-            if not busy:
-                await services.journal.reserve(disk.has_room_for)
-            await (asyncio.sleep(0.1) if busy else pause(PRUNE_EVERY_S, services.journal.crowded))
+            if busy:
+                await asyncio.sleep(0.1)
+                continue
+            await reserve.make()
+            begun, until = database.begun, time.monotonic() + PRUNE_EVERY_S
+            while not await pause(RESERVE_EVERY_S, services.journal.crowded):
+                if reserve.missing or database.begun != begun or time.monotonic() >= until:
+                    break
 
     async def _say(self, kind: str, services: Services, reason: str) -> None:
         event = agent_event(
@@ -265,6 +277,14 @@ class Agent:
 def _facts_failed(error: AwsUnavailable, wait: float) -> None:
     # Rejected messages wait for it: where they go is not known before.
     log.warning("queue_facts_failed", error=str(error), retry_in=round(wait, 1))
+
+
+def _full(services: Services, disk: Disk) -> str | None:
+    """Why the disk or the spool keep us from receiving. Copies of what is shipped go first."""
+    why = disk.blocked()
+    if why is not None:
+        services.shipper.make_room()
+    return why or services.spool_full()
 
 
 def _blocked(services: Services, full: Callable[[], str | None]) -> str | None:

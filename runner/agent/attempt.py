@@ -32,7 +32,9 @@ def tag_of(execution: Execution, config: Config, source: Source) -> Tag:
     )
 
 
-def spec_of(execution: Execution, config: Config, env: Mapping[str, str], tag: Tag, *, tied: bool) -> StartSpec:
+def spec_of(
+    execution: Execution, config: Config, env: Mapping[str, str], tag: Tag, *, tied: bool, keep_free: int = 0
+) -> StartSpec:
     """What the supervisor starts; `env` is what the agent adds to the job's environment (`environment_of`)."""
     job = execution.job
     return StartSpec(
@@ -58,6 +60,7 @@ def spec_of(execution: Execution, config: Config, env: Mapping[str, str], tag: T
         redact=config.output.redact,
         tied=tied,
         note="" if tied else note_of(execution, tag),
+        keep_free=keep_free,
     )
 
 

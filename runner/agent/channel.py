@@ -17,7 +17,7 @@ from runner.errors import AwsUnavailable
 from runner.sinks import Batch, NoNewStream, Sink, SinkUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from runner.agent.follow import Followed, Reader
     from runner.agent.gate import Gate
@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 SMALL_BATCH_BYTES = 256 << 10
 """What a batch holds at most that takes one place at the gate; no event of any sink is larger."""
+COMMIT_WITHIN_S = 2.0
+_FULL = "the journal waits for room on the disk; make some"
 ENDS_S = 0.05
 """The output of a run that has ended waits so long for that of others, where they share the stream."""
 GATHER_S = 0.2
@@ -257,12 +259,24 @@ class Channel:
             refused = 0
             entries.extend(self._facts(followed, moved[key]))
         if entries:
-            await self._offsets.commit(entries)
+            await self._put_down(entries, [(advance.followed, moved[key]) for key, advance in packer.advances.items()])
         # Only now: the file is punched up to the offsets of its readers, and a crash goes back to the committed ones.
         for key, advance in packer.advances.items():
             advance.followed.readers[name] = moved[key]
             advance.followed.committed(entries)
             self._accepted(advance.followed)
+
+    async def _put_down(self, entries: Sequence[Committed], moved: Sequence[tuple[Followed, Reader]]) -> None:
+        """Wait for the commit. One that takes long waits for room on the disk, of which this output may hold the most:
+        what the sink has accepted is given back before it is on disk that it has."""
+        committing = asyncio.ensure_future(self._offsets.commit(entries))
+        if not (await asyncio.wait({committing}, timeout=COMMIT_WITHIN_S))[0]:
+            for followed, reader in moved:
+                try:
+                    followed.give_back(reader)
+                except OSError as error:
+                    log.warning("spool_not_given_back", path=str(followed.path), error=str(error), detail=_FULL)
+        await committing
 
     def _facts(self, followed: Followed, reader: Reader) -> list[Committed]:
         """What has to be on disk before the stream's next batch is sent."""

@@ -82,6 +82,7 @@ class Database:
         self._file = path.stat()
         self.remembered: Callable[[], list[Statement]] = list
         self.begun = 0
+        self.aside = ""  # that and why, in words
         self._begun_in_a_row = 0
         self._ending = False  # a flush that is done now is one of a journal that is put aside
         self._unflushed: list[list[_Item]] = []  # to be written to the journal that is begun next
@@ -207,6 +208,7 @@ class Database:
             else:
                 break
         self.begun += 1
+        self.aside = f"the journal was lost or damaged, and a new one begun: {error}"
         batches, self._unflushed = self._unflushed, []
         known = self._ask_memory()
         batches.insert(0, [(tuple(known), self._loop.create_future())])
@@ -241,6 +243,9 @@ class Database:
                     self._isolate(batch, error, settle)
                     return
                 self._blocked(error)
+                with contextlib.suppress(sqlite3.Error):
+                    # A log that is all in the database begins anew, and needs no further room.
+                    self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                 if self._closing.wait(RETRY_S):
                     self._settle(batch, [JournalError(f"cannot write the journal: {error}")] * len(batch))
                     return

@@ -1,10 +1,15 @@
-"""Is there room on the disk? Asked before anything is received: what is running must still be able to end."""
+"""Is there room on the disk? Asked before anything is received: what is running must still be able to end.
+
+From the last byte on, each has its place: the journal's reserve (reserve.py), then room that no spool file grows into
+(`floor`), then what admission wants free (`blocked`), then what copies of shipped output leave to the work (`lack`).
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -19,42 +24,113 @@ log = structlog.get_logger()
 LOW_BYTES = 64 * 1024 * 1024
 # On a small file system a part of it, so that a host with a tiny disk can work at all.
 LOW_SHARE = 0.05
+LOW_FILES = 200
 # Receiving begins again when there is so much more room than too little.
 ENOUGH = 1.25
+# For the ends of some hundred runs, with their events, while nothing new is accepted.
+RESERVE_BYTES = 6 * 1024 * 1024
+RESERVE_SHARE = 1 / 16
+# Output that waits for its sink may have so much of the disk before copies of what is shipped do.
+SPOOL_SHARE = 0.25
 GLANCE_S = 0.1
 
 
-class Disk:
-    """The file system of the state directory, where journal and spool are. `free` gives its bytes: free, in all."""
+class Space(NamedTuple):
+    """Of a file system, as an ordinary user has it. Without a fixed number of files both are 0."""
 
-    def __init__(self, state: Path, free: Callable[[Path], tuple[int, int]] | None = None) -> None:
+    free: int
+    total: int
+    files_free: int = 0
+    files: int = 0
+
+    @property
+    def low(self) -> int:
+        """Bytes: with less free nothing may be received."""
+        return int(min(LOW_BYTES, self.total * LOW_SHARE))
+
+    @property
+    def low_files(self) -> int:
+        return int(min(LOW_FILES, self.files * LOW_SHARE)) + 1 if self.files else 0
+
+
+@dataclass(slots=True)
+class Lack:
+    """What is missing until the work has its room, in bytes and in files."""
+
+    bytes: int
+    files: int
+
+    def __bool__(self) -> bool:
+        return self.bytes > 0 or self.files > 0
+
+
+class Disk:
+    """The file system of the state directory, where journal and spool are. `space` looks at it; may raise OSError.
+
+    `unreserved` are bytes that the journal wants and has not got: they are to stay free.
+    """
+
+    def __init__(self, state: Path, space: Callable[[Path], Space] | None = None) -> None:
         self._state = state
-        self._free = free or _free
+        self._space = space or _space
         self._low = False
+        self.unreserved = 0
 
     def blocked(self) -> str | None:
         """Why nothing may be received; None while there is room."""
         try:
-            free, total = self._free(self._state)
+            space = self._space(self._state)
         except OSError as error:
             return f"disk: {error}"
-        needed = int(min(LOW_BYTES, total * LOW_SHARE) * (ENOUGH if self._low else 1.0))
-        if (free < needed) is not self._low:
-            self._low = free < needed
-            (log.error if self._low else log.warning)(
-                "disk_full" if self._low else "disk_has_room_again", path=str(self._state), free=free, needed=needed
+        spare = ENOUGH if self._low else 1.0
+        needed = int(space.low * spare) + self.unreserved
+        files = int(space.low_files * spare)
+        low = space.free < needed or space.files_free < files
+        if low is not self._low:
+            self._low = low
+            (log.error if low else log.warning)(
+                "disk_full" if low else "disk_has_room_again",
+                path=str(self._state),
+                free=space.free,
+                needed=needed,
+                files_free=space.files_free,
             )
-        if not self._low:
+        if not low:
             return None
-        return f"disk: {format_size(free)} free in {self._state}, {format_size(needed)} needed"
+        if space.free < needed:
+            return f"disk: {format_size(space.free)} free in {self._state}, {format_size(needed)} needed"
+        return f"disk: room for {space.files_free} more files in {self._state}, {files} needed"
+
+    def floor(self) -> int:
+        """Bytes that output leaves free."""
+        try:
+            return self._space(self._state).low // 2 + self.unreserved
+        except OSError:
+            return 0
+
+    def lack(self, spool: int) -> Lack:
+        """What is missing until nothing waits for the disk and `spool` more bytes of output find room on it."""
+        try:
+            space = self._space(self._state)
+        except OSError:
+            return Lack(0, 0)
+        room = max(2 * space.low, min(spool, int(space.total * SPOOL_SHARE))) + self.unreserved
+        return Lack(room - space.free, 2 * space.low_files - space.files_free)
+
+    def reserve(self) -> int:
+        """How much the journal should own of it, in bytes."""
+        try:
+            return int(min(RESERVE_BYTES, self._space(self._state).total * RESERVE_SHARE))
+        except OSError:
+            return RESERVE_BYTES
 
     def has_room_for(self, size: int) -> bool:
         """Whether `size` bytes can be taken without coming near the end."""
         try:
-            free, total = self._free(self._state)
+            space = self._space(self._state)
         except OSError:
             return False
-        return free - size > 2 * min(LOW_BYTES, total * LOW_SHARE)
+        return space.free - size > space.low // 2
 
 
 class Glance:
@@ -74,8 +150,6 @@ class Glance:
         return self._seen
 
 
-def _free(path: Path) -> tuple[int, int]:
+def _space(path: Path) -> Space:
     found = os.statvfs(path)
-    if found.f_files and not found.f_favail:
-        return 0, found.f_blocks * found.f_frsize  # room, but for no further file
-    return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, found.f_favail, found.f_files)

@@ -140,7 +140,7 @@ class Followed:
         else:
             gap = (ended.gap[0], ended.gap[1]) if ended.gap else None
             # A file that somebody cut is no reason to wait for bytes that cannot come.
-            self.ended = OutputEnd(ended.bytes_total, min(ended.bytes_written, written), gap)
+            self.ended = OutputEnd(ended.bytes_total, min(ended.bytes_written, written), gap, rest=ended.rest)
             self.marks.fill(ended.marks)
         self.size = self.ended.bytes_written
         self.marks.add(int(spool.written_at(self.path) * 1000), self.size)
@@ -160,8 +160,13 @@ class Followed:
         return self.size, True
 
     def at_gap(self, offset: int) -> int:
-        """Bytes dropped just here, 0 where none are."""
-        gap = self.ended.gap if self.ended is not None else None
+        """Bytes dropped just here, 0 where none are. What is not in the file counts as behind its end, wherever the
+        disk was full: only how much it was is known."""
+        if self.ended is None:
+            return 0
+        if self.size <= offset < self.ended.bytes_total:
+            return self.ended.bytes_total - offset
+        gap = self.ended.gap
         return gap[1] - max(offset, gap[0]) if gap is not None and gap[0] <= offset < gap[1] else 0
 
     def behind_gap(self, offset: int) -> bool:
@@ -262,6 +267,16 @@ class Followed:
         if end - self._punched >= spool.PUNCH_STEP:
             self._punched = spool.punch(self.path, self._punched, end)
 
+    def give_back(self, accepted: Reader) -> None:
+        """The same while it cannot be put down that `accepted` has come so far: the way out of a full disk needs none.
+
+        The hole says it: an agent after us reads on behind it. Raises OSError.
+        """
+        places = {**self.readers, accepted.sink: accepted}
+        end = min(self._watched, self.size - spool.KEEP_BYTES, *(reader.offset for reader in places.values()))
+        if end - self._punched >= spool.BLOCK:
+            self._punched = spool.punch(self.path, self._punched, end)
+
     def backlog(self) -> int:
         """Bytes on disk that some sink has not accepted."""
         return min(max(0, self.size - self._accepted()), self.tag.max_bytes)
@@ -298,7 +313,7 @@ class Followed:
     def shipped(self, reader: Reader) -> int:
         gap = self.ended.gap if self.ended is not None else None
         skipped = max(0, min(reader.offset, gap[1]) - gap[0]) if gap else 0
-        return max(0, reader.offset - skipped - reader.left_out)
+        return max(0, min(reader.offset, self.size) - skipped - reader.left_out)
 
     def tail(self) -> str:
         """The last 4 KiB of output, redacted. Raises OSError."""
@@ -306,11 +321,16 @@ class Followed:
         floor = gap[1] if gap else self._punched
         start = max(floor, self.size - TAIL_BYTES - 2 * self.masks.longest)
         data = self._bytes(start, self.size - start) if self.size > start else b""
-        spans = self.masks.spans(data)
         # A secret that begins before `start` is not found; it ends within the first `longest` bytes.
         first = self.masks.longest if start > floor else 0
-        if gap and start == gap[1] and (rest := self.masks.torn(data)):
-            spans = joined([*spans, (0, rest)])
+        if self.ended is not None and self.ended.rest:
+            rest = self.ended.rest.encode("utf-8", "surrogateescape")
+            if len(rest) < self.ended.bytes_total - self.size:  # it does not join what is in the file
+                data, first, gap = b"", self.masks.longest, None
+            data += rest
+        spans = self.masks.spans(data)
+        if gap and start == gap[1] and (torn := self.masks.torn(data)):
+            spans = joined([*spans, (0, torn)])
         cut = whole(min(len(data), max(len(data) - TAIL_BYTES, first)), spans, len(data))
         text = self.masks.mask(data[cut:], [(a - cut, b - cut) for a, b in spans if a >= cut])
         return _last(text.decode("utf-8", "replace"), TAIL_BYTES)

@@ -31,6 +31,7 @@ class Facts:
     """What health is judged by. Ages are seconds; None: it never happened, or does not go on.
 
     `asking_for_s`: since when the agent has had room and reason to receive. `waiting_for`: why it has none.
+    `blocked`: why nothing may be received whatever room there is, `blocked_s` for how long that has been so.
     `unshipped_age_s`: how long the oldest output that some sink has not taken has been there.
     """
 
@@ -48,6 +49,9 @@ class Facts:
     draining: bool = False  # the agent is stopping
     drained: bool = False  # the pause is a drain: this host runs out of work
     blocked: str = ""
+    blocked_s: float | None = None
+    reserve: str = ""
+    journal_aside: str = ""
     results_failing_s: float | None = None
     results_error: str = ""
     journal_blocked_s: float | None = None
@@ -115,13 +119,16 @@ def _problems(facts: Facts) -> list[Problem]:
     if (silent := facts.silent_s) > DEAF_AFTER_S:
         why = facts.receive_error or "the poll does not end"
         add("receive", silent, f"no answer to a receive for {silent:.0f} s: {why}")
+    shut = facts.blocked_s or 0.0
+    if not found and facts.blocked and shut > DEAF_AFTER_S and not facts.draining:
+        add("receive", shut, f"nothing is received for {shut:.0f} s: {facts.blocked}")
     if (failing := facts.results_failing_s) is not None and failing > DEAF_AFTER_S:
         add("results", failing, f"no event delivered for {failing:.0f} s: {facts.results_error}")
     return found
 
 
 def _notes(facts: Facts) -> list[str]:
-    notes = [text for text in (facts.paused, facts.blocked, facts.reload) if text]
+    notes = [text for text in (facts.paused, facts.blocked, facts.reload, facts.reserve, facts.journal_aside) if text]
     if (age := facts.unshipped_age_s) is not None and age > UNSHIPPED_AFTER_S:
         why = f": {facts.output_error}" if facts.output_error else ""
         notes.append(f"{format_size(facts.spool_bytes)} of output not shipped, the oldest for {age:.0f} s{why}")

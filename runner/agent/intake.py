@@ -63,6 +63,7 @@ class Intake:
         self.failing_since: float | None = None
         self.failing_by = ""
         self.waiting_for = ""
+        self.blocked_since: float | None = None  # since when something else than work keeps it from receiving
 
     @property
     def held(self) -> list[Waiting[Ticket]]:
@@ -153,6 +154,10 @@ class Intake:
         """How many messages to ask for; why none."""
         paused = self._services.pausing.current
         blocked = self.door.blocked_by() if paused is None else str(paused)
+        if blocked is None or paused is not None:
+            self.blocked_since = None
+        elif self.blocked_since is None:
+            self.blocked_since = time.monotonic()
         if blocked is not None:
             return 0, blocked
         if self.door.yields.quiet_for(time.monotonic()):

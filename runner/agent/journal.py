@@ -19,7 +19,7 @@ from runner.protocol.job import Job
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from runner.agent.database import Database, When
     from runner.agent.lease import Lease
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 CROWDED_BYTES = 32 * 1024 * 1024
 # A job in JSON that is no longer than this is put together once: the supervisor is given it too.
 SPEC_BYTES = 8 * 1024
-# For the ends of some hundred runs, with their events, while nothing new is accepted.
-RESERVE_BYTES = 6 * 1024 * 1024
 
 _NEEDED = frozenset({"job", "run_id", "argv", "command"})
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
@@ -352,23 +350,6 @@ class Journal:
         )
         return self.database.call(lambda connection: [row[0] for row in connection.execute(sql).fetchall()])
 
-    # -- room
-
-    async def reserve(self, has_room_for: Callable[[int], bool]) -> None:
-        """Own so many free pages that what runs can end, and be told, while the disk is full.
-
-        A deleted row leaves its pages to the file, and a log that has been long once is written over. Two
-        transactions: a page that is made and freed in one is never written, so the disk would not hold it.
-        """
-        missing = await self.database.call(_missing_reserve)
-        if missing > RESERVE_BYTES // 2 and has_room_for(2 * missing):
-            await self.database.write(
-                ("DROP TABLE IF EXISTS reserve", ()),
-                ("CREATE TABLE reserve (bytes BLOB)", ()),
-                ("INSERT INTO reserve VALUES (zeroblob(?))", (missing,)),
-            )
-        await self.database.write(("DROP TABLE IF EXISTS reserve", ()))
-
     # -- retention
 
     def prune(self, now: float) -> asyncio.Future[int]:
@@ -379,8 +360,3 @@ class Journal:
         self._grown = 0
         self.crowded.clear()
         return self.database.call(lambda connection: shorten(connection, now))
-
-
-def _missing_reserve(connection: sqlite3.Connection) -> int:
-    page_size = connection.execute("PRAGMA page_size").fetchone()[0]
-    return max(0, RESERVE_BYTES - int(connection.execute("PRAGMA freelist_count").fetchone()[0]) * int(page_size))

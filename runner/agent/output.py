@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from runner.agent.disk import Lack
+
 __all__ = ["Committed", "Ended", "OffsetStore", "OutputEnd", "OutputReport", "Rules", "Shipper", "Tag"]
 
 log = structlog.get_logger()
@@ -183,6 +185,12 @@ class Shipper:
         if followed is not None:
             masked_in_log.discard(followed.secrets)
             self._kept.add(followed.tag, followed.path, followed.size)
+        self._grown.set()
+
+    def make_room(self, lack: Callable[[], Lack] | None = None) -> None:
+        """The disk lacks room: copies of shipped output go. `lack`, once given, is what is asked from then on."""
+        if lack is not None:
+            self._kept.lack = lack
         self._grown.set()
 
     def backlog(self) -> int:

@@ -21,19 +21,23 @@ class Ended(Protocol):
     def gap(self) -> Sequence[int] | None: ...
     @property
     def marks(self) -> Sequence[int]: ...
+    @property
+    def rest(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class OutputEnd:
-    """`bytes_total` is all that the job wrote, `bytes_written` the file's logical size, `gap` its dropped middle."""
+    """`bytes_total` is all that the job wrote, `bytes_written` the file's logical size, `gap` its dropped middle.
+    `rest` are the last words that a full disk refused, for the finished event alone: they are kept nowhere."""
 
     bytes_total: int
     bytes_written: int
     gap: tuple[int, int] | None = None
     marks: Sequence[int] = ()
+    rest: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__slots__ if name != "rest"}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent import spool
+from runner.agent.disk import Lack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,14 +44,16 @@ class File:
 
 
 class Kept:
-    """The files that may go, oldest first. Those of this process's runs are added one by one; `look` goes through
-    the directory, since a run-once shares it and an agent before us has left some."""
+    """The files that may go, oldest first; `lack` says what the disk lacks meanwhile. Those of this process's runs are
+    added one by one; `look` goes through the directory, since a run-once shares it and an agent before us has left
+    some."""
 
     def __init__(
         self,
         directory: Path,
         offsets: OffsetStore,
         *,
+        lack: Callable[[], Lack] = lambda: Lack(0, 0),
         most_bytes: int = RETAINED_BYTES,
         most_files: int = RETAINED_FILES,
         spare_files: int = SPARE_FILES,
@@ -58,6 +61,7 @@ class Kept:
     ) -> None:
         self._directory = directory
         self._offsets = offsets
+        self.lack = lack
         self._most_bytes, self._most_files, self._spare = most_bytes, most_files, spare_files
         self._clock = clock
         self._files: deque[File] = deque()
@@ -75,8 +79,9 @@ class Kept:
         if self._clock() >= self._look_at:
             self._look_at = self._clock() + LOOK_EVERY_S
             await self._look(active)
-        if len(self._files) > self._most_files + self._spare or self._bytes > self._most_bytes:
-            await self._trim()
+        lack = self.lack() if self._files else Lack(0, 0)
+        if lack or len(self._files) > self._most_files + self._spare or self._bytes > self._most_bytes:
+            await self._trim(lack)
 
     async def _look(self, active: Callable[[], AbstractSet[str]]) -> None:
         """Find out which files there are, and forget the rows of those that are gone.
@@ -109,10 +114,11 @@ class Kept:
         if gone:
             await self._offsets.removed(gone)
 
-    async def _trim(self) -> None:
+    async def _trim(self, lack: Lack) -> None:
+        """Down to the quotas, and on until the work has its room: copies are nobody's but a reader's."""
         gone = []
         removed = 0
-        while len(self._files) > self._most_files or self._bytes > self._most_bytes:
+        while self._files and (lack or len(self._files) > self._most_files or self._bytes > self._most_bytes):
             file = self._files[0]
             try:
                 with contextlib.suppress(FileNotFoundError):
@@ -122,6 +128,8 @@ class Kept:
                 break
             self._files.popleft()
             self._bytes -= file.size
+            lack.bytes -= file.size
+            lack.files -= 1
             removed += 1
             if file.key:
                 gone.append(file.key)

@@ -155,7 +155,8 @@ class Run:
         execution.started_at = services.now()
         try:
             self._live = True
-            spec = spec_of(execution, services.config, self._environment()[0], tag, tied=services.tied)
+            env, keep_free = self._environment()[0], services.keep_free()
+            spec = spec_of(execution, services.config, env, tag, tied=services.tied, keep_free=keep_free)
             started = await services.link.start(spec, spool_fd, self._stopping)
         except Lost:
             return None
@@ -241,7 +242,7 @@ class Run:
         execution.ended_at = record.finished_at if record else services.now()
         services.roster.process_ended(self)
         end = (
-            OutputEnd(record.bytes_total, record.bytes_written, record.gap, record.marks)
+            OutputEnd(record.bytes_total, record.bytes_written, record.gap, record.marks, record.rest)
             if record is not None
             else None
         )

@@ -60,6 +60,7 @@ class Services:
     tied: bool = False
     draining: bool = False  # the agent was told to stop
     may_go_back: Callable[[int], bool] = field(default=lambda _delivery: False)  # whether the redrive policy allows it
+    keep_free: Callable[[], int] = field(default=lambda: 0)  # bytes of the disk that no output may take
     spool_error: str | None = None  # why no spool file can be made now
     counts: Counts = field(default_factory=Counts)
     burden: Burden = field(default_factory=Burden)
@@ -153,6 +154,10 @@ class Services:
         if backlog < most:
             return None
         return f"spool: {format_size(backlog)} of output not shipped yet, output.spool_max_bytes is {format_size(most)}"
+
+    def spool_left(self) -> int:
+        """Bytes that may still come to wait for their sinks."""
+        return max(0, self.config.output.spool_max_bytes - self.shipper.backlog())
 
     def warn_of_short_secrets(self, env: Mapping[str, str], unnamed: Sequence[str] = ()) -> None:
         """Values that look like secrets and are too short to be masked: said once for each name. `unnamed` are values

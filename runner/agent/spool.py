@@ -135,6 +135,16 @@ def punch(path: Path, start: int, end: int) -> int:
     return end
 
 
+def hold(descriptor: int, size: int) -> bool:
+    """Take the first `size` bytes of a file from the disk, whatever its own size is; False where there is no room.
+
+    A file system that cannot do that is none that can be asked: true.
+    """
+    if _libc.fallocate(descriptor, _FALLOC_FL_KEEP_SIZE, 0, size) == 0:
+        return True
+    return ctypes.get_errno() in {errno.EOPNOTSUPP, errno.ENOSYS}
+
+
 def listing(directory: Path) -> dict[str, tuple[float, int]]:
     """The spool files there: by name, when each was written last (unix seconds) and what it takes of the disk in
     bytes. Raises OSError."""

@@ -38,7 +38,8 @@ class ExitRecord:
     of the spool file) + ``disk_full_dropped``; ``gap`` is the [start, end) of the file that was given up for
     ``max_bytes`` and now is a hole; ``bytes_dropped`` = the gap's length + ``disk_full_dropped``. ``marks`` say when
     the file grew, for runner.agent.marks. ``faults`` says in words what the system refused on the way: the run ended
-    all the same.
+    all the same. ``rest`` is the end of what the disk refused, where that was the last of the output (bytes that are no
+    UTF-8 as surrogates).
     """
 
     key: str
@@ -64,6 +65,7 @@ class ExitRecord:
     disk_full_dropped: int = 0
     faults: tuple[str, ...] = ()
     marks: tuple[int, ...] = ()
+    rest: str = ""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -91,7 +93,8 @@ class StartSpec:
     limit. ``limits`` has any of ``memory`` (bytes), ``cpu`` (cores), ``pids``. ``redact`` are globs of variable
     names whose values in ``env_files`` are wanted back as ``Started.secrets``. A ``tied`` run is stopped, and its
     record dropped, when this client's connection closes. ``note`` is given back with `Known`, unread: what an agent
-    that has lost its journal needs to answer for the run.
+    that has lost its journal needs to answer for the run. The output leaves ``keep_free`` bytes of the disk free, as if
+    it were full before.
     """
 
     key: str
@@ -116,6 +119,7 @@ class StartSpec:
     redact: tuple[str, ...] = ()
     tied: bool = False
     note: str = ""
+    keep_free: int = 0
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {name: getattr(self, name) for name in _names(StartSpec)}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from runner.agent.intake import Intake
     from runner.agent.notify import Notifier
+    from runner.agent.reserve import Reserve
     from runner.agent.services import Services
     from runner.aws.calls import CallStats
 
@@ -38,6 +39,7 @@ class HealthWatch:
         intake: Intake,
         notifier: Notifier,
         stats: CallStats,
+        reserve: Reserve,
         *,
         queue: str = "",
         clock: Callable[[], float] = time.monotonic,
@@ -46,6 +48,7 @@ class HealthWatch:
         self.intake = intake
         self.stats = stats
         self.started_at = time.time()
+        self.reserve = reserve
         self._notifier = notifier
         self._queue = queue.rstrip("/").rpartition("/")[2]
         self._clock = clock
@@ -76,6 +79,9 @@ class HealthWatch:
             draining=services.draining,
             drained=paused is not None and paused.drain,
             blocked=intake.blocked_by() or "",
+            blocked_s=age(intake.blocked_since),
+            reserve=self.reserve.missing,
+            journal_aside=database.aside,
             results_failing_s=age(outbox.failing_since),
             results_error=outbox.failing_by if outbox.failing_since is not None else "",
             journal_blocked_s=age(database.blocked_since),

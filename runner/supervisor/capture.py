@@ -17,6 +17,8 @@ _PIECE = 1 << 20  # moved per call, so that one loud job does not keep the other
 _COPY = 64 << 10
 _LEAST_RING = 64 << 10
 _TRIES = 5  # for the laying out of a ring: what fails may pass
+_REST = 8 << 10  # the tail of an event, and before it as much as a secret may be long
+_LOOK_EVERY = 4 << 20  # bytes written between two looks at the disk, and fewer where it is nearly full
 _FLAGS = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
 
 
@@ -28,12 +30,13 @@ class Capture:
     file, from ``ring`` on, and `settle` lays it out at its offsets when the output has ended: until then the disk
     holds head and ring, then at most half of ``max_bytes`` more. What the disk refuses, for whatever reason, is read
     and dropped, counted in ``refused``, and does not move ``offset``; the job is never blocked, and its pipe never
-    closed before its end.
+    closed before its end. ``keep_free`` bytes of the disk are not ours to fill: who reads the file needs them to make
+    room. ``rest`` is the end of what was refused since the last write.
     """
 
     __slots__ = (
-        "_can_splice", "_faults", "_head", "_holed_to", "_kept_from", "_settled_to", "_tail", "file", "offset", "pipe",
-        "refused", "ring",
+        "_can_splice", "_faults", "_head", "_holed_to", "_kept_from", "_settled_to", "_tail", "_unlooked", "file",
+        "keep_free", "offset", "pipe", "refused", "rest", "ring",
     )  # fmt: skip
 
     def __init__(self, pipe: int, file: int, max_bytes: int) -> None:
@@ -42,6 +45,9 @@ class Capture:
         self.offset = 0
         self.refused = 0
         self.ring: int | None = None
+        self.rest = b""
+        self.keep_free = 0
+        self._unlooked = 0  # bytes that may be written before the disk is looked at again
         self._head = max_bytes // 2
         self._tail = max_bytes - self._head
         self._holed_to = self._head
@@ -160,6 +166,12 @@ class Capture:
         place = self._place(self.offset)
         if self.ring is not None:
             limit = min(limit, self.ring + self._size - place)
+        if self.keep_free:
+            if self._unlooked <= 0 and self._full():
+                data = os.read(self.pipe, min(limit, _COPY))
+                self._refuse(data)
+                return len(data)
+            limit = min(limit, max(self._unlooked, _COPY))
         if not self._can_splice:
             return self._copy(limit, place)
         try:
@@ -181,12 +193,31 @@ class Capture:
         with contextlib.suppress(OSError):
             while written < len(data):
                 written += os.pwrite(self.file, data[written:], place + written)
-        self.refused += len(data) - written
         self._advance(written)
+        if written < len(data):
+            self._refuse(data[written:])
         return len(data)
 
+    def _full(self) -> bool:
+        """Whether the disk is as full as output may make it."""
+        try:
+            found = os.fstatvfs(self.file)
+        except OSError:
+            return False
+        free = found.f_bavail * found.f_frsize - self.keep_free
+        self._unlooked = min(_LOOK_EVERY, max(free // 16, _COPY)) if free > 0 else 0
+        return free <= 0
+
+    def _refuse(self, data: bytes) -> None:
+        self.refused += len(data)
+        self.rest = (self.rest + data)[-_REST:]
+        self._unlooked = 0
+
     def _advance(self, written: int) -> None:
-        self.offset += written
+        if written:
+            self.offset += written
+            self._unlooked -= written
+            self.rest = b""
         if self.ring is None and self.offset - self._tail - self._holed_to >= max(
             16384, min(_PIECE * 4, self._tail // 4)
         ):

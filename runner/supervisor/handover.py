@@ -44,7 +44,7 @@ def dump_run(run: Run) -> dict[str, Any]:
             "key": run.key, "job": run.job, "run_id": run.run_id, "argv": ["-"], "timeout": run.timeout,
             "no_output_timeout": run.no_output_timeout, "grace": run.grace,
             "stop_signal": _SIGNAL_NAMES[run.stop_signal], "leftovers": "keep" if run.keep else "kill",
-            "note": run.note,
+            "note": run.note, "keep_free": run.capture.keep_free,
         },
         "owner": run.owner, "cgroup": cgroup_path(run.place), "main": run.place.main, "tied": run.tied,
         "capture": run.capture.state(), "ring": run.capture.ring,

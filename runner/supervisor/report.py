@@ -65,6 +65,8 @@ def exit_record(run: Run) -> dict[str, Any]:
         record["gap"], record["disk_full_dropped"], record["bytes_dropped"] = gap, refused, refused + lost
     if run.faults:
         record["faults"] = run.faults
+    if run.capture.rest:
+        record["rest"] = run.capture.rest.decode("utf-8", "surrogateescape")
     if run.place.oom():
         record["oom"] = True
     record.update(run.place.account())

@@ -33,9 +33,9 @@ class StartRequest:
     """One start, every field checked. Durations in seconds, None is no limit."""
 
     __slots__ = (
-        "argv", "cwd", "env", "env_files", "grace", "group", "job", "keep_leftovers", "key", "limits", "max_bytes",
-        "nice", "no_output_timeout", "note", "redact", "run_id", "stdin", "stop_signal", "tied", "timeout", "umask",
-        "user",
+        "argv", "cwd", "env", "env_files", "grace", "group", "job", "keep_free", "keep_leftovers", "key", "limits",
+        "max_bytes", "nice", "no_output_timeout", "note", "redact", "run_id", "stdin", "stop_signal", "tied", "timeout",
+        "umask", "user",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any]) -> None:
@@ -64,6 +64,7 @@ class StartRequest:
         self.keep_leftovers = _one_of(data, "leftovers", "kill", ("kill", "keep")) == "keep"
         self.redact = texts(data, "redact")
         self.note = text(data, "note", "")
+        self.keep_free = whole(data, "keep_free", 0, 0, 1 << 62) or 0
         self.tied = data.get("tied") is True
 
 

@@ -75,6 +75,7 @@ class Run:
         self.asked_by: tuple[Connection, Any] | None = None  # who waits for that answer, and its number
         self.passing = False  # it could not be started for a lack that passes
         self.place, self.capture = place, capture
+        capture.keep_free = request.keep_free
         self.pid = 0
         self.user = ""
         self.warnings: list[str] = []

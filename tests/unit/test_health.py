@@ -33,6 +33,7 @@ DEAF = {"receive_age_s": 70.0, "receive_failing_s": 68.0, "receive_error": "Rece
         # It has never heard anything, since its start.
         ("receive", {"receive_age_s": None, "asking_for_s": 61.0}, "no answer to a receive for 61 s"),
         ("results", {"results_failing_s": 65.0, "results_error": "gone"}, "no event delivered for 65 s: gone"),
+        ("receive", {"blocked": "disk: full", "blocked_s": 61.0}, "nothing is received for 61 s: disk: full"),
         ("journal", {"journal_blocked_s": 2.0, "journal_error": "disk full"}, "written for 2 s: disk full"),
         ("supervisor", {"supervisor_away_s": 6.0}, "the supervisor does not answer for 6 s"),
     ],
@@ -54,7 +55,7 @@ def test_red(kind: str, changes: dict[str, Any], words: str) -> None:
         # Full, paused, or blocked: nothing is asked for, however long ago the last answer was.
         {"receive_age_s": 7000.0, "asking_for_s": None, "waiting_for": "one-at-a-time: another run is active"},
         {"receive_age_s": 7000.0, "asking_for_s": None, "paused": "paused by ann"},
-        {"receive_age_s": 7000.0, "asking_for_s": None, "blocked": "spool: full"},
+        {"receive_age_s": 7000.0, "asking_for_s": None, "blocked": "spool: full", "blocked_s": 59.0},
         # It was full for long, and has only begun to ask again.
         {"receive_age_s": 7000.0, "asking_for_s": 20.0},
         {**DEAF, "draining": True},

@@ -32,7 +32,7 @@ class World:
             watchdog_every=15.0, stopping=lambda status, extend: self.told.append((status, extend))
         )
         stats: Any = None
-        self.watch = HealthWatch(services, self.intake, notifier, stats, clock=lambda: self.now)
+        self.watch = HealthWatch(services, self.intake, notifier, stats, stats, clock=lambda: self.now)
 
     def _touch(self) -> None:
         self.touched += 1
