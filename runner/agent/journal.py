@@ -268,9 +268,9 @@ class Journal:
     def recent(self, limit: int) -> asyncio.Future[list[RunRow]]:
         """The executions of any owner that ended last, the newest first."""
         # The state is spelled out, as it is in the indexes; each table gives its newest, in the order of its index.
-        newest = "SELECT * FROM (SELECT {} FROM {} WHERE state = 'ended' ORDER BY ended_at DESC LIMIT ?1)"
+        newest = "SELECT * FROM (SELECT {} FROM {} WHERE state = 'ended' ORDER BY ended_at DESC LIMIT ?)"
         parts = [newest.format(_COLUMNS, table) for table in ("runs", "runs_before")]
-        return self._rows(f"{' UNION ALL '.join(parts)} ORDER BY ended_at DESC LIMIT ?1", (limit,))
+        return self._rows(f"{' UNION ALL '.join(parts)} ORDER BY ended_at DESC LIMIT ?", (limit,) * 3)
 
     def rejected(self, message_id: str) -> asyncio.Future[list[RunRow]]:
         """The earlier rejection of this very message, if there was one."""

@@ -59,13 +59,13 @@ def insert(table: str, columns: str, *, key: str, conflict: str = "") -> Rows:
 def update(table: str, key: str, columns: str) -> Rows:
     """Values: the key, then `columns`."""
     names = columns.split()
-    one = ", ".join(f"{name} = ?{place}" for place, name in enumerate(names, 2))
+    one = ", ".join(f"{name} = ?" for name in names)
     many = ", ".join(f"{name} = new.column{place}" for place, name in enumerate(names, 2))
     return Rows(
         table,
         0,
         True,
-        f"UPDATE {table} SET {one} WHERE {key} = ?1",  # noqa: S608 - names of columns
+        f"UPDATE {table} SET {one} WHERE {key} = ?",  # noqa: S608 - names of columns
         f"UPDATE {table} SET {many} FROM (VALUES ",  # noqa: S608 - as above
         f"({', '.join('?' * (len(names) + 1))})",
         f") AS new WHERE {table}.{key} = new.column1",
@@ -88,6 +88,10 @@ def execute(connection: sqlite3.Connection, statements: Iterable[Statement]) -> 
         for count in _COUNTS:
             while len(entries) - done >= count:
                 part = entries[done : done + count]
+                if count == 1 and rows.once:
+                    # An update of one row names its key last. Not by "?1": Python 3.12.0 to 3.12.3 take that for a
+                    # name, and warn that it stands beside a sequence (gh-117995).
+                    part = [(*part[0][1:], part[0][0])]
                 connection.execute(rows.sql(count), [value for values in part for value in values])
                 done += count
 

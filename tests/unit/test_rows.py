@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from typing import Any
 
 from hypothesis import given
@@ -44,11 +45,11 @@ def content(connection: sqlite3.Connection) -> tuple[list[Any], dict[str, list[A
 
 @given(st.lists(_ROWS, max_size=60))
 def test_many_rows_come_to_what_each_alone_comes_to(statements: list[Statement]) -> None:
-    together, alone = database(), database()
-    execute(together, statements)
-    for statement in statements:
-        execute(alone, [statement])
-    assert content(together) == content(alone)
+    with closing(database()) as together, closing(database()) as alone:
+        execute(together, statements)
+        for statement in statements:
+            execute(alone, [statement])
+        assert content(together) == content(alone)
 
 
 def test_the_rows_of_many_runs_share_their_steps() -> None:
