@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from hypothesis import settings
 from fixtures import aws, aws_server, cloud, fleet, proxy, table, tmp_path
 from lambdas import code, control, functions
 from receiver import receiver
+
+# `pytest &` in a script has SIGINT ignored, and so would every child that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is slow now and then; how long an example takes is no test's matter.
 settings.register_profile("patient", deadline=None)

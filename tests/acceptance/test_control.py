@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import pwd
 import re
 import select
 import signal
@@ -33,7 +34,7 @@ pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.parametrize("aws_server", ["standin"], indirect=True),
 ]
-WHO = "root" if os.geteuid() == 0 else os.environ.get("USER", "")
+WHO = pwd.getpwuid(os.geteuid()).pw_name
 CONTROL = ("status", "cancel r1", "pause", "resume", "drain")
 MASKS = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "TIME"),
