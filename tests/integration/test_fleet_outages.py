@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.control import turn, watch
+from runner.aws.schedules import Schedules
+from runner.control import store, turn, watch
+from runner.control.apply import Changed, Who, apply, save
 from runner.control.definition import GroupDefinition, JobDefinition
 from runner.control.facts import TELL, fact_of
+from runner.control.files import Wanted
 from runner.control.notify import Notify
+from runner.control.plan import plan
 from runner.control.recorder import Recorder
 from runner.control.run_state import is_open
 from runner.control.scheduler import minute
@@ -21,6 +25,8 @@ from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 from runner.protocol.message import parse_message
 from runner.protocol.units import format_time
+
+from aws import client
 
 if TYPE_CHECKING:
     from runner.aws.session import Session
@@ -417,3 +423,118 @@ async def test_a_message_that_comes_back_from_the_dead_letter_queue_is_later(tab
     run = await table.get(keys.run("web", "r"))
     assert run is not None
     assert (run["state"], is_open(run["state"])) == ("succeeded", False)
+
+
+# -- history ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
+async def test_history_finds_what_is_asked_for_behind_any_number_of_others(table: Table) -> None:
+    def run(name: str, at: float, state: str = "succeeded", group: str = "web", took: float = 5.0) -> dict[str, Any]:
+        return {
+            **keys.run(group, name).attributes(),
+            "group": group,
+            "run_id": name,
+            "state": state,
+            "job_key": keys.job_key("j"),
+            "at": format_time(at),
+            "ended_at": format_time(at + took),
+            "seen_at": format_time(at + took),
+        }
+
+    items = [run(f"good-{n}", T0 - 60 * n) for n in range(700)]
+    items += [run(f"other-{n}", T0 - 10 * n, "failed", group="db") for n in range(700)]
+    items += [run("bad", T0 - 10 * 3600, "failed"), run("long", T0 - 30 * 3600, "failed", took=20 * 3600.0)]
+    items += [run("old", T0 - 40 * 3600, "failed")]
+    await table.put_many(items)
+
+    async def ids(**asked: Any) -> list[str]:
+        found = await store.history(table, "j", **{"limit": 20, "in_group": "web", **asked})
+        return [one["run_id"] for one in found]
+
+    assert await ids(failed=True, since=T0 - DAY) == ["bad", "long"]
+    assert await ids(failed=True) == ["bad", "long", "old"]
+    assert await ids(failed=True, limit=1) == ["bad"]
+    assert (await ids(limit=3)) == ["good-0", "good-1", "good-2"]
+    assert len(await ids(limit=701)) == 701
+    assert len(await ids(failed=True, in_group=None, limit=1000)) == 703
+    assert await ids(since=T0 + 60) == []
+
+
+# -- schedules of EventBridge -------------------------------------------------------------------------------
+
+
+async def apply_files(table: Table, cloud: Session, group: GroupDefinition, *jobs: JobDefinition) -> None:
+    there, groups = await store.jobs(table), await store.groups(table)
+    planned = plan(Wanted(jobs, (group,)), there, groups, prune=True)
+    await apply(cloud, table, planned, there, groups, Who("ann", T0))
+
+
+class Cut(Exception):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("where", ["before the schedule is put", "behind it"])
+async def test_a_schedule_whose_apply_was_cut_off_goes_with_its_job(
+    aws: Aws, table: Table, cloud: Session, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    group = GroupDefinition("web", aws.queue("web"), fire="eventbridge", role="arn:aws:iam::123456789012:role/s")
+    job = JobDefinition("web", "one", message={"command": "true"}, schedule="30 2 * * *")
+    whole = Schedules.put
+
+    async def cut_off(self: Schedules, request: Any) -> None:
+        if where == "behind it":
+            await whole(self, request)
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Schedules, "put", cut_off)
+        with pytest.raises(Cut):
+            await apply_files(table, cloud, group, job)
+    await apply_files(table, cloud, group)
+    scheduler = client("scheduler", aws.endpoint)
+    try:
+        assert scheduler.list_schedules()["Schedules"] == []
+        assert await store.jobs(table) == []
+    finally:
+        scheduler.close()
+
+
+async def test_a_job_that_is_deleted_while_its_schedule_is_put_leaves_none(
+    aws: Aws, table: Table, cloud: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = GroupDefinition("web", aws.queue("web"), fire="eventbridge", role="arn:aws:iam::123456789012:role/s")
+    job = JobDefinition("web", "one", message={"command": "true"}, schedule="30 2 * * *")
+    whole = Schedules.put
+
+    async def beside(self: Schedules, request: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Schedules, "put", whole)
+            await apply_files(table, cloud, group)
+        await whole(self, request)
+
+    monkeypatch.setattr(Schedules, "put", beside)
+    await apply_files(table, cloud, group, job)
+    scheduler = client("scheduler", aws.endpoint)
+    try:
+        assert scheduler.list_schedules()["Schedules"] == []
+    finally:
+        scheduler.close()
+
+
+async def test_a_change_that_has_not_seen_the_mark_of_a_schedule_is_refused(aws: Aws, table: Table) -> None:
+    await put(table, GroupDefinition("web", aws.queue("web")), JobDefinition("web", "j"))
+    seen = await store.job(table, "j")
+    await table.update(seen.key, "SET #scheduled = :s", {"s": "default "})
+    with pytest.raises(Changed):
+        await save(table, seen, replace(seen, owner="me"), Who("ann", T0))
+
+
+async def test_a_job_that_cannot_be_read_is_mended_by_applying_it(aws: Aws, table: Table, cloud: Session) -> None:
+    group = GroupDefinition("web", aws.queue("web"))
+    job = JobDefinition("web", "j", schedule="0 3 * * *", message={"command": "true"})
+    other = replace(job, name="other", schedule="0 4 * * *")
+    for damage in ({"timezone": "Mars/Olympus"}, {"missed": "some"}, {"revision": "x"}, {"message": "["}):
+        await table.put(job.item() | damage)
+        await apply_files(table, cloud, group, job, other)
+        assert all(one.parsed() is not None for one in await store.jobs(table)), damage
