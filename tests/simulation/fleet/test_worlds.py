@@ -43,7 +43,7 @@ def test_a_story_keeps_the_promises(told: dict[str, str], story: str) -> None:
 
 
 @pytest.mark.parametrize(("first", "count"), PARTS)
-@pytest.mark.parametrize("kind", ["claims"])
+@pytest.mark.parametrize("kind", ["claims", "control"])
 def test_random_worlds_keep_the_promises(kind: str, first: int, count: int) -> None:
     said = simulate("--kind", kind, "--seed", str(first), "--count", str(count))
     assert said.returncode == 0, said.stdout + said.stderr
