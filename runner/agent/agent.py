@@ -124,7 +124,7 @@ class Agent:
         reserve = Reserve(services.journal.database, disk)
         await reserve.make()
         services.keep_free = disk.floor
-        services.shipper.make_room(lambda: disk.lack(services.spool_left()))
+        services.shipper.make_room(lambda: disk.lack(services.config.output.spool_max_bytes))
         full = Glance(lambda: _full(services, disk))
         intake.blocked_by = lambda: _blocked(services, full)
         watch = HealthWatch(services, intake, self._notifier, parts.session.stats, reserve, queue=parts.queue.label)

@@ -109,7 +109,10 @@ class Disk:
             return 0
 
     def lack(self, spool: int) -> Lack:
-        """What is missing until nothing waits for the disk and `spool` more bytes of output find room on it."""
+        """What is missing until nothing waits for the disk, and output that may take `spool` bytes finds room on it.
+
+        However much of it waits already: what runs goes on when admission has stopped.
+        """
         try:
             space = self._space(self._state)
         except OSError:

@@ -260,11 +260,11 @@ class Followed:
         others = (reader for name, reader in self.readers.items() if name != last.sink)
         return not self.told and not self._watched_committed and not any(self.unread(reader) for reader in others)
 
-    def punch(self) -> None:
-        """Give back the disk behind all readers. Raises OSError."""
+    def punch(self, step: int = spool.PUNCH_STEP) -> None:
+        """Give back the disk behind all readers, in steps of so many bytes. Raises OSError."""
         behind = min((reader.offset for reader in self.readers.values()), default=0)
         end = min(behind, self._watched_committed, self.size - spool.KEEP_BYTES)
-        if end - self._punched >= spool.PUNCH_STEP:
+        if end - self._punched >= step:
             self._punched = spool.punch(self.path, self._punched, end)
 
     def give_back(self, accepted: Reader) -> None:

@@ -323,7 +323,8 @@ class Shipper:
         if followed.settled.is_set():
             self._grown.set()
         try:
-            followed.punch()
+            # Many runs that are shipped side by side may each have nearly a step's worth, and fill a small disk.
+            followed.punch(spool.SMALL_STEP if self._kept.lack() else spool.PUNCH_STEP)
         except OSError as error:
             log.warning("spool_not_punched", path=str(followed.path), error=str(error), detail=_NOT_PUNCHED)
 

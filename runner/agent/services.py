@@ -155,10 +155,6 @@ class Services:
             return None
         return f"spool: {format_size(backlog)} of output not shipped yet, output.spool_max_bytes is {format_size(most)}"
 
-    def spool_left(self) -> int:
-        """Bytes that may still come to wait for their sinks."""
-        return max(0, self.config.output.spool_max_bytes - self.shipper.backlog())
-
     def warn_of_short_secrets(self, env: Mapping[str, str], unnamed: Sequence[str] = ()) -> None:
         """Values that look like secrets and are too short to be masked: said once for each name. `unnamed` are values
         of env files, whose names only the supervisor knows."""

@@ -20,6 +20,8 @@ KEEP_BYTES = 256 << 10
 """The end of a file that is never punched out: the tail of the finished event is read from it."""
 PUNCH_STEP = 1 << 20
 """Holes are punched in steps: a call per megabyte, and the output of small runs stays whole for `logs`."""
+SMALL_STEP = 64 << 10
+"""The same while the disk lacks room."""
 
 _FALLOC_FL_KEEP_SIZE = 0x01
 _FALLOC_FL_PUNCH_HOLE = 0x02

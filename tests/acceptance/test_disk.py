@@ -228,6 +228,7 @@ def test_copies_of_shipped_output_make_way_for_work(fleet: Fleet, lacking: str) 
         fleet.send(*({"job": "copied", "run_id": run_id, "command": command} for run_id in ids))
         ends = fleet.events.wait_ended(ids, within=120)
         assert {event["data"]["outcome"] for event in ends} == {"succeeded"}
+        assert all(event["data"]["output"]["dropped_bytes"] == 0 for event in ends)
         fleet.wait_empty()
         assert "disk_full" not in host.log()
         # The newest are still there to be read.
