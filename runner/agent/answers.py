@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.events import rejected_event, skipped_event
-from runner.agent.execution import Execution, MessageState, State
-from runner.agent.journal import RunRow, Unsent
-from runner.agent.lease import Lease
+from runner.agent.intake.renewals import Lease
+from runner.agent.journal.runs import RunRow, Unsent
 from runner.agent.run import HANDED_BACK
+from runner.agent.runs.events import rejected_event, skipped_event
+from runner.agent.runs.run import Execution, MessageState, State
 from runner.protocol.job import Job
 from runner.protocol.message import InvalidMessage, rejected_body
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from runner.agent.admission import Skip
-    from runner.agent.dead_letters import DeadLetters
+    from runner.agent.intake.dead_letters import DeadLetters
+    from runner.agent.runs.admission.policy import Skip
     from runner.agent.services import Services
     from runner.aws.sqs import Received
     from runner.protocol.event import Event

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.admission import Hold, Skip
-from runner.agent.stakes import Answer, Away, Busy, Clear, Elsewhere, Over
-from runner.agent.waiting import HandBack
+from runner.agent.fleet.claims import Answer, Away, Busy, Clear, Elsewhere, Over
+from runner.agent.runs.admission.line import HandBack
+from runner.agent.runs.admission.policy import Hold, Skip
 from runner.aws.backoff import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from runner.agent.answers import Answers
-    from runner.agent.fleet import Member
+    from runner.agent.fleet.member import Member
+    from runner.agent.runs.admission.line import Waiting
     from runner.agent.services import Services
     from runner.agent.ticket import Ticket
-    from runner.agent.waiting import Waiting
 
 log = structlog.get_logger()
 

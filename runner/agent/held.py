@@ -13,13 +13,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.admission import Decision, Skip, decide, hand_back, room, stale
-from runner.agent.burden import weight
-from runner.agent.execution import Execution, MessageState
-from runner.agent.offer import Offer
+from runner.agent.host.measuring import Offer
 from runner.agent.run import Run
-from runner.agent.ticket import Ticket
-from runner.agent.waiting import (
+from runner.agent.runs.admission.line import (
     Dropped,
     Effect,
     Explained,
@@ -32,7 +28,11 @@ from runner.agent.waiting import (
     View,
     Waiting,
 )
-from runner.agent.yielding import Yields
+from runner.agent.runs.admission.looking_away import Yields
+from runner.agent.runs.admission.policy import Decision, Skip, decide, hand_back, room, stale
+from runner.agent.runs.burden import weight
+from runner.agent.runs.run import Execution, MessageState
+from runner.agent.ticket import Ticket
 from runner.aws.backoff import pause
 from runner.protocol.message import InvalidMessage
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from runner.agent.answers import Answers
     from runner.agent.clearing import Clearing
-    from runner.agent.lease import Lease
+    from runner.agent.intake.renewals import Lease
     from runner.agent.services import Services
     from runner.aws.sqs import Received
     from runner.protocol.job import Job

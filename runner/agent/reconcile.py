@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.adoption import adopted, spool_of
-from runner.agent.execution import Execution, MessageState, State
-from runner.agent.lease import Lease, boottime
+from runner.agent.intake.renewals import Lease, boottime
 from runner.agent.run import HANDED_BACK, Run
+from runner.agent.runs.adoption import adopted, spool_of
+from runner.agent.runs.run import Execution, MessageState, State
 from runner.protocol.job import Job
 from runner.protocol.outcome import Outcome, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from runner.agent.journal import RunRow
+    from runner.agent.journal.runs import RunRow
+    from runner.agent.journal.spools import SpoolRow
+    from runner.agent.runs.process import Known
     from runner.agent.services import Services
-    from runner.agent.spools import SpoolRow
-    from runner.agent.supervision_types import Known
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.places import reloaded as reloaded_sinks
+from runner.agent.output.sinks_in_use import reloaded as reloaded_sinks
 from runner.config import load, reload_differences, reloadable
 from runner.errors import ConfigError
 from runner.log import set_level

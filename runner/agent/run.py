@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.attempt import judge, spec_of, tag_of
-from runner.agent.environment import environment_of
-from runner.agent.events import finished_event, heartbeat_event, secrets_in, started_event
-from runner.agent.execution import MessageState, State
-from runner.agent.link import Lost, NotStarted
-from runner.agent.output import OutputEnd, OutputReport, Rules
-from runner.agent.supervision_types import ExitRecord, Started
+from runner.agent.output.shipper import OutputEnd, OutputReport, Rules
+from runner.agent.runs.attempt import judge, spec_of, tag_of
+from runner.agent.runs.environment import environment_of
+from runner.agent.runs.events import finished_event, heartbeat_event, secrets_in, started_event
+from runner.agent.runs.process import ExitRecord, Started
+from runner.agent.runs.run import MessageState, State
+from runner.agent.supervision.link import Lost, NotStarted
 from runner.aws.backoff import pause
 from runner.protocol.outcome import Outcome
 
 if TYPE_CHECKING:
-    from runner.agent.execution import Execution
+    from runner.agent.runs.run import Execution
     from runner.agent.services import Services
     from runner.config import Config
     from runner.sinks import Tag

@@ -9,29 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from runner.agent.burden import Burden, weight
-from runner.agent.counts import Counts
-from runner.agent.events import is_short, matches
-from runner.agent.execution import MessageState
+from runner.agent.reporting.counts import Counts
+from runner.agent.runs.burden import Burden, weight
+from runner.agent.runs.events import is_short, matches
+from runner.agent.runs.run import MessageState
 from runner.log import SHORTEST_SECRET
 from runner.protocol.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from runner.agent.events import LogPlace
-    from runner.agent.execution import Execution
-    from runner.agent.fleet import Member
-    from runner.agent.journal import Journal
-    from runner.agent.lease import LeaseKeeper
-    from runner.agent.link import Link
-    from runner.agent.outbox import Outbox
-    from runner.agent.output import Shipper
-    from runner.agent.pausing import Pausing
+    from runner.agent.fleet.member import Member
+    from runner.agent.intake.renewals import LeaseKeeper
+    from runner.agent.journal.runs import Journal
+    from runner.agent.journal.spools import Spools
+    from runner.agent.journal.statements import Statement
+    from runner.agent.operator.pause_file import Pausing
+    from runner.agent.output.shipper import Shipper
     from runner.agent.reload import Reload
-    from runner.agent.roster import Roster
-    from runner.agent.rows import Statement
-    from runner.agent.spools import Spools
+    from runner.agent.reporting.outbox import Outbox
+    from runner.agent.runs.events import LogPlace
+    from runner.agent.runs.run import Execution
+    from runner.agent.runs.table import Roster
+    from runner.agent.supervision.link import Link
     from runner.aws.sqs import Received
     from runner.config import Config
     from runner.protocol.event import Event, Source

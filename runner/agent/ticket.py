@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runner.agent.execution import new_execution_id
+from runner.agent.runs.run import new_execution_id
 
 if TYPE_CHECKING:
-    from runner.agent.admission import Skip
-    from runner.agent.lease import Lease
+    from runner.agent.intake.renewals import Lease
+    from runner.agent.runs.admission.policy import Skip
     from runner.aws.sqs import Received
     from runner.protocol.message import InvalidMessage
 

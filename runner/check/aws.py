@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from runner.agent.journal_retention import RETENTION_S
+from runner.agent.journal.pruning import RETENTION_S
 from runner.aws.logs import Logs
 from runner.aws.permissions import output_group
 from runner.aws.session import Session, Timeouts

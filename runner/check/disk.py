@@ -12,9 +12,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.agent import spool
-from runner.agent.disk import Disk
-from runner.agent.schema import MIGRATIONS
+from runner.agent.host.disk import Disk
+from runner.agent.journal.schema import MIGRATIONS
+from runner.agent.output import spool_file as spool
 from runner.check.accounts import AGENT
 from runner.check.finding import Finding, failed, ok, warning
 from runner.check.unit import AGENT_UNIT, MADE_BY_UNIT

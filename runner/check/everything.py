@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import runner
-from runner.agent.admission import terms
-from runner.agent.load import HostGauge
+from runner.agent.host.load import HostGauge
+from runner.agent.runs.admission.policy import terms
 from runner.check import accounts, disk, jobs, process, sinks, supervisor, unit
 from runner.check.aws import check_aws, crashed
 from runner.check.finding import Finding, failed, ok
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from typing import Any
 
-    from runner.agent.supervision_types import Hello
+    from runner.agent.runs.process import Hello
     from runner.config import Config
     from runner.errors import ConfigError
 

@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from runner.agent.admission import never_fits
+from runner.agent.runs.admission.policy import never_fits
 from runner.check.accounts import account, own_name, unreadable
 from runner.check.finding import Finding, failed, ok, warning
 from runner.supervisor import envfile
@@ -14,7 +14,7 @@ from runner.supervisor import envfile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from runner.agent.admission import Terms
+    from runner.agent.runs.admission.policy import Terms
     from runner.check.accounts import Account
     from runner.config import Config
     from runner.protocol.message import Declaration

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import runner
-from runner.agent.supervision import Supervision
+from runner.agent.supervision.connection import Supervision
 from runner.check.finding import Finding, failed, ok, warning
 from runner.check.unit import FOLDERS, installed
 from runner.check.unit import SUPERVISOR_UNIT as UNIT
 from runner.errors import SupervisorUnavailable
 
 if TYPE_CHECKING:
-    from runner.agent.supervision_types import Hello
+    from runner.agent.runs.process import Hello
     from runner.config import Config
 
 LIMITS = ("memory", "cpu", "pids")

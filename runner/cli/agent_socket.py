@@ -155,7 +155,7 @@ def _exchange(path: Path, request: bytes) -> bytes:
 
 def _closed(path: Path) -> str:
     """Who may, as far as the file system shows it to somebody who may not."""
-    from runner.agent import peers  # noqa: PLC0415 - only for this error
+    from runner.agent.operator import peers  # noqa: PLC0415 - only for this error
 
     group = peers.GROUP
     for place in (path, path.parent):

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from runner.agent.cloud_output import CloudOutput, Line
-    from runner.agent.kept_output import KeptOutput, Known
     from runner.config import Config
+    from runner.reading.cloudwatch import CloudOutput, Line
+    from runner.reading.spool import KeptOutput, Known
     from runner.sinks import Piece
 
 EXAMPLE: Final = """\
@@ -61,7 +61,7 @@ def execute(args: argparse.Namespace) -> int:
 
 class _Logs:
     def __init__(self, config: Config, args: argparse.Namespace) -> None:
-        from runner.agent.kept_output import KeptOutput  # noqa: PLC0415
+        from runner.reading.spool import KeptOutput  # noqa: PLC0415
 
         self._config = config
         self._run_id: str = args.run_id
@@ -74,7 +74,7 @@ class _Logs:
         self._kept: KeptOutput = KeptOutput(config.paths.state)
 
     async def run(self) -> int:
-        from runner.agent.kept_output import NotReadable  # noqa: PLC0415
+        from runner.reading.spool import NotReadable  # noqa: PLC0415
 
         known, unreadable = None, ""
         try:
@@ -136,11 +136,11 @@ class _Logs:
 
     async def _from_table(self) -> bool:
         """Show the output that the table knows of; False where it knows none."""
-        from runner.agent.cloud_output import CloudOutput  # noqa: PLC0415
         from runner.aws.logs import Logs  # noqa: PLC0415
         from runner.aws.session import Session  # noqa: PLC0415
         from runner.aws.table import Table  # noqa: PLC0415
         from runner.cli.table_logs import told  # noqa: PLC0415
+        from runner.reading.cloudwatch import CloudOutput  # noqa: PLC0415
 
         session = Session(queue_url=self._config.queue.url)
         try:
@@ -165,9 +165,9 @@ class _Logs:
         return self._config.output.cloudwatch.log_group.replace("{group}", self._config.group)
 
     async def _from_cloudwatch(self, known: Known | None) -> bool:
-        from runner.agent.cloud_output import CloudOutput  # noqa: PLC0415
         from runner.aws.logs import Logs  # noqa: PLC0415
         from runner.aws.session import Session  # noqa: PLC0415
+        from runner.reading.cloudwatch import CloudOutput  # noqa: PLC0415
 
         session = Session(queue_url=self._config.queue.url)
         cloud = CloudOutput(Logs(session), self._group, self._config.output.cloudwatch.log_stream)

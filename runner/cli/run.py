@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run the agent until a signal ends it; 0 after a clean stop."""
     from runner import config, log  # noqa: PLC0415 - `--help` needs none of it
-    from runner.agent import agent  # noqa: PLC0415
+    from runner.agent import daemon as agent  # noqa: PLC0415
 
     settings = config.load(args.config, os.environ)
     with _copy(settings) as copy:

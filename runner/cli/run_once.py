@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from runner.agent.once import Given
     from runner.config import Config
+    from runner.once.once import Given
     from runner.protocol.job import Job
 
 EXAMPLE: Final = """\
@@ -86,13 +86,13 @@ def execute(args: argparse.Namespace) -> int:
             return NO_MESSAGE
     if args.dry_run and given is not None:
         return _dry_run(settings, given, as_json=args.json)
-    from runner.agent.once import once  # noqa: PLC0415
+    from runner.once.once import once  # noqa: PLC0415
 
     return once(settings, given=given, wait=wait, offline=args.offline)
 
 
 def _given(name: str) -> Given:
-    from runner.agent.once import Given  # noqa: PLC0415
+    from runner.once.once import Given  # noqa: PLC0415
 
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
@@ -128,7 +128,7 @@ def _captured(text: str) -> tuple[str, str]:
 
 
 def _peeked(settings: Config, wait: float, *, dead_letters: bool) -> Given | None:
-    from runner.agent.explain import peek  # noqa: PLC0415
+    from runner.once.explain import peek  # noqa: PLC0415
     from runner.protocol.units import format_duration  # noqa: PLC0415
 
     given = peek(settings, wait, dead_letters=dead_letters)
@@ -139,7 +139,7 @@ def _peeked(settings: Config, wait: float, *, dead_letters: bool) -> Given | Non
 
 
 def _dry_run(settings: Config, given: Given, *, as_json: bool) -> int:
-    from runner.agent.explain import explain  # noqa: PLC0415
+    from runner.once.explain import explain  # noqa: PLC0415
 
     try:
         told = explain(settings, given.body, given.message_id, lambda job: _asked(settings, job))

@@ -1,6 +1,6 @@
 """Where output goes: one small interface, and the values that cross it.
 
-The shipper (runner.agent.output) cuts the output into batches that respect a sink's `limits`; the sink only sends.
+The shipper (runner/agent/output) cuts the output into batches that respect a sink's `limits`; the sink only sends.
 """
 
 from __future__ import annotations

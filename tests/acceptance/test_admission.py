@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.agent.pausing import Pausing
+from runner.agent.operator.pause_file import Pausing
 
 import admission_trace
 from fleet import Fleet, python

@@ -569,7 +569,7 @@ def test_a_second_agent_on_one_runtime_directory_ends_at_once(fleet: Fleet) -> N
 # The user is changed in the child: others may not be let to the interpreter of the tests.
 AS_NOBODY = """
 import locale, os, sys
-import runner.agent.peers, runner.cli.main, runner.cli.run_ids, runner.config.toml, runner.protocol.fields
+import runner.agent.operator.peers, runner.cli.main, runner.cli.run_ids, runner.config.toml, runner.protocol.fields
 from importlib import import_module
 for command in runner.cli.main.COMMANDS:
     if command.name in ("status", "cancel", "pause", "resume", "drain"):

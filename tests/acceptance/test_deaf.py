@@ -42,7 +42,8 @@ RED_WITHIN_S = 90.0 if REAL else 30.0
 LONG_S = STUCK_S + 20 if REAL else STUCK_S + 3
 HASTY = f"""
 import asyncio, os, sys, time
-from runner.agent import health, watch
+from runner.agent.operator import health
+from runner.agent.operator import health_watch as watch
 from runner.aws import backoff, session
 from runner.aws.sqs import Queue
 if not {REAL}:

@@ -21,7 +21,7 @@ NEVER = {
     *("botocore.args", "botocore.docs.docstring", "botocore.retries.standard", "botocore.signers", "html.parser"),
     *("jmespath.parser", "boto3"),
     # A fleet's table, and the copy of the log in CloudWatch.
-    *("runner.agent.fleet", "runner.agent.clearing", "runner.aws.table", "runner.aws.directives", "watchtower"),
+    *("runner.agent.fleet.member", "runner.agent.clearing", "runner.aws.table", "runner.aws.directives", "watchtower"),
     # Words for mistakes.
     "difflib",
     *("multiprocessing", "psutil", "prometheus_client"),
@@ -36,5 +36,5 @@ def test_an_idle_agent_has_loaded_only_what_it_uses(fleet: Fleet) -> None:
     wait_for(lambda: fleet.aws.depth(fleet.queue) == 0, "the message is gone")
     assert host.stop() == 0
     loaded = set(_IMPORTED.findall(host.log()))
-    assert {"runner.agent.agent", "botocore.credentials", "botocore.auth"} <= loaded, "the list itself is read well"
+    assert {"runner.agent.daemon", "botocore.credentials", "botocore.auth"} <= loaded, "the list itself is read well"
     assert sorted(loaded & NEVER) == []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.agent.schema import MIGRATIONS
+from runner.agent.journal.schema import MIGRATIONS
 
 from waiting import wait_for
 

@@ -29,7 +29,8 @@ PATIENCE_S = 60.0 if OUTAGE_S else 3.0
 HASTY = f"""
 import sys
 import runner.aws.session as session
-from runner.agent import health, outbox
+from runner.agent.operator import health
+from runner.agent.reporting import outbox
 outbox.PATIENCE_S = health.DEAF_AFTER_S = {PATIENCE_S}
 if not {OUTAGE_S}:
     whole = session.Timeouts

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner import config
-from runner.agent.explain import peek
 from runner.aws.sqs import Queue, Received
+from runner.once.explain import peek
 
 from faults import Proxy
 from fleet import COMMAND, processes_of

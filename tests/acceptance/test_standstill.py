@@ -24,7 +24,7 @@ TOLD_WITHIN_S = 10.0
 # The agent gives up a connection that has not answered for a minute. Shortened, so that it happens here too.
 HASTY = """
 import sys
-from runner.agent import supervision
+from runner.agent.supervision import connection as supervision
 supervision._ANSWER_WITHIN = 8.0
 from runner.cli.main import entry
 entry()

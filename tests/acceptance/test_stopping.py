@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.agent.stopping import own_unit
+from runner.agent.host.stopping import own_unit
 
 from fleet import processes_of
 from waiting import wait_for

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from runner.agent.journal_file import open_connection
+from runner.agent.journal.journal_file import open_connection
 
 import meter
 from consumers import HELLO, STAMP, ordinary

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner import __version__
-from runner.agent import control as control_module
-from runner.agent.control import LONGEST_REQUEST, MOST_CLIENTS, Control
-from runner.agent.peers import Peer
+from runner.agent.operator import socket as control_module
+from runner.agent.operator.peers import Peer
+from runner.agent.operator.socket import LONGEST_REQUEST, MOST_CLIENTS, Control
 from runner.errors import CronRunnerError, Refused
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.agent import flush
-from runner.agent.database import Database
-from runner.agent.journal import Journal
+from runner.agent.journal import flush
+from runner.agent.journal.database import Database
+from runner.agent.journal.runs import Journal
 from runner.errors import JournalError
 from runner.protocol.event import Event
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from executions import JOB, NOW, event, execution
 
-from runner.agent import database as database_module
-from runner.agent.database import Database
-from runner.agent.execution import Execution, MessageState, State
-from runner.agent.journal import Journal
-from runner.agent.journal_retention import DAY_S, RETENTION_S
+from runner.agent.journal import database as database_module
+from runner.agent.journal.database import Database
+from runner.agent.journal.pruning import DAY_S, RETENTION_S
+from runner.agent.journal.runs import Journal
+from runner.agent.runs.run import Execution, MessageState, State
 from runner.errors import JournalError
 from runner.protocol.job import Job, Limits, Retries, Success
 from runner.protocol.outcome import Outcome, Verdict
@@ -164,7 +164,7 @@ async def test_runs_are_remembered_for_longer_than_sqs_keeps_a_message(tmp_path:
 async def test_beyond_its_quota_the_journal_drops_texts_and_keeps_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.agent.journal_retention.KEPT_BYTES", 200_000)
+    monkeypatch.setattr("runner.agent.journal.pruning.KEPT_BYTES", 200_000)
     database = Database(tmp_path / "journal.db")
     journal = Journal(database, "agent")
     for index in range(100):
@@ -182,8 +182,8 @@ async def test_what_senders_write_is_kept_in_bounded_bytes_and_never_at_the_cost
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Standard input, arguments, environment, labels, and what could be read of a refused message alike."""
-    monkeypatch.setattr("runner.agent.journal_retention.KEPT_LARGE_BYTES", 2_000_000)
-    monkeypatch.setattr("runner.agent.journal.CROWDED_BYTES", 1_000_000)
+    monkeypatch.setattr("runner.agent.journal.pruning.KEPT_LARGE_BYTES", 2_000_000)
+    monkeypatch.setattr("runner.agent.journal.runs.CROWDED_BYTES", 1_000_000)
     database = Database(tmp_path / "journal.db")
     journal = Journal(database, "agent")
     text = "x" * 300_000
@@ -235,7 +235,7 @@ async def test_where_all_is_too_much_messages_go_before_finished_events(
         run.message = MessageState.GONE
     told = [journal.accept(run, event(f"{run.id}/1/finished", "y" * 1000), terminal=True) for run in runs]
     await asyncio.gather(*told, journal.sent([f"{run.id}/1/finished" for run in runs], NOW))
-    monkeypatch.setattr("runner.agent.journal_retention.KEPT_BYTES", 1_500_000)
+    monkeypatch.setattr("runner.agent.journal.pruning.KEPT_BYTES", 1_500_000)
     while await journal.prune(NOW):
         pass
     kept = (

@@ -12,10 +12,10 @@ import pytest
 from damage import overwrite_under, roots
 from executions import event, execution
 
-from runner.agent import database as database_module
-from runner.agent import flush as flush_module
-from runner.agent.database import Database
-from runner.agent.journal import Journal
+from runner.agent.journal import database as database_module
+from runner.agent.journal import flush as flush_module
+from runner.agent.journal.database import Database
+from runner.agent.journal.runs import Journal
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from scripted import ScriptedQueue, away
 
-from runner.agent import lease as lease_module
-from runner.agent.lease import SQS_LIMIT_S, TAKE_OVER_S, Lease, LeaseKeeper
+from runner.agent.intake import renewals as lease_module
+from runner.agent.intake.renewals import SQS_LIMIT_S, TAKE_OVER_S, Lease, LeaseKeeper
 from runner.aws.messages import Received
 from runner.aws.sqs import Failed
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.agent import listener as module
-from runner.agent.listener import HEAD_BYTES, MOST_CLIENTS, Listener, Page
+from runner.agent.operator import http_listener as module
+from runner.agent.operator.http_listener import HEAD_BYTES, MOST_CLIENTS, Listener, Page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

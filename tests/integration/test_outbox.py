@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from scripted import ScriptedQueue, away
 
-from runner.agent import outbox as outbox_module
-from runner.agent.database import Database
-from runner.agent.journal import Journal, Unsent
-from runner.agent.outbox import Outbox, turns
+from runner.agent.journal.database import Database
+from runner.agent.journal.runs import Journal, Unsent
+from runner.agent.reporting import outbox as outbox_module
+from runner.agent.reporting.outbox import Outbox, turns
 from runner.aws.sqs import Failed, Outgoing
 from runner.protocol.event import Event
 

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from strict_logs import StrictLogs, StrictLogsServer
 
-from runner.agent import gate as gate_module
-from runner.agent import spool
-from runner.agent.offsets import Committed
-from runner.agent.output import OutputEnd, OutputReport, Rules, Shipper
-from runner.agent.retention import Kept
+from runner.agent.output import sink_gate as gate_module
+from runner.agent.output import spool_file as spool
+from runner.agent.output.kept_files import Kept
+from runner.agent.output.offsets import Committed
+from runner.agent.output.shipper import OutputEnd, OutputReport, Rules, Shipper
 from runner.aws.logs import Logs, Rejected
 from runner.aws.session import Session
 from runner.errors import AwsUnavailable

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from strict_logs import StrictLogs
 
-from runner.agent import gate as gate_module
-from runner.agent.database import Database
-from runner.agent.offsets import Committed
-from runner.agent.output import OutputEnd, Rules, Shipper
-from runner.agent.retention import Kept
-from runner.agent.spools import Spools
+from runner.agent.journal.database import Database
+from runner.agent.journal.spools import Spools
+from runner.agent.output import sink_gate as gate_module
+from runner.agent.output.kept_files import Kept
+from runner.agent.output.offsets import Committed
+from runner.agent.output.shipper import OutputEnd, Rules, Shipper
 from runner.aws.put_body import body_of
 from runner.errors import AwsUnavailable
 from runner.log import secrets

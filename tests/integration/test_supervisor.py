@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from supervising import Witness, alive, until
 
-from runner.agent import supervision
-from runner.agent.supervision import StartRefused
+from runner.agent.supervision import connection as supervision
+from runner.agent.supervision.connection import StartRefused
 from runner.supervisor.processes import start_ticks
 
 
@@ -307,7 +307,7 @@ async def test_what_is_not_well_formed_is_refused(host: Witness) -> None:
         await host.start("true", stop_signal="KILL")
     fd = os.open("/dev/null", os.O_RDWR)
     try:
-        from runner.agent.supervision import StartSpec
+        from runner.agent.supervision.connection import StartSpec
 
         with pytest.raises(StartRefused, match="regular file"):
             await host.link.start(StartSpec(key="a/1", job="j", run_id="r", argv=("true",)), fd)

@@ -13,14 +13,14 @@ import pytest
 import pytest_asyncio
 from supervising import PATIENCE_S, Witness, until
 
-from runner.agent import supervision_launch
-from runner.agent.link import Link
-from runner.agent.supervision import StartRefused, StartSpec, Supervision
+from runner.agent.supervision import launch as supervision_launch
+from runner.agent.supervision.connection import StartRefused, StartSpec, Supervision
+from runner.agent.supervision.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from runner.agent.supervision import ExitRecord
+    from runner.agent.supervision.connection import ExitRecord
 
 JOBS = 60
 # One start by posix_spawn, one by a fork that prepares itself.

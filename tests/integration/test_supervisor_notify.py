@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from supervising import Witness, bare_supervisor, until
 
-from runner.agent.supervision_launch import Finder
+from runner.agent.supervision.launch import Finder
 from runner.errors import SupervisorUnavailable
 
 if TYPE_CHECKING:

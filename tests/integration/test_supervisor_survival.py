@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from supervising import Witness, alive, bare_supervisor, gone, own_command, until
 
-from runner.agent.supervision import SupervisorUnavailable
+from runner.agent.supervision.connection import SupervisorUnavailable
 
 CLIENT = """
 import asyncio, os, sys
 from pathlib import Path
-from runner.agent.supervision import StartSpec, Supervision
+from runner.agent.supervision.connection import StartSpec, Supervision
 
 async def main(directory, token):
     link = Supervision(runtime=directory / "run", config_path=None, on_exit=print, on_output=lambda sizes: None)

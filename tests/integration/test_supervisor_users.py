@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from supervising import ROOT, Witness, bare_supervisor, gone, listens, own_command, until
 
-from runner.agent.supervision import StartRefused
+from runner.agent.supervision.connection import StartRefused
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only root can run jobs as somebody else")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.virtual import CLOCK
 
 if TYPE_CHECKING:
-    from runner.agent.supervision_types import StartSpec
+    from runner.agent.runs.process import StartSpec
     from tests.simulation.hosts import Host
     from tests.simulation.life import Life
     from tests.simulation.world import Message, World

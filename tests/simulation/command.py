@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from typing import TYPE_CHECKING
 
-from runner.agent import execution
+from runner.agent.runs import run as execution
 from tests.simulation import course, histories, logs, virtual
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from runner.agent.stopping import Manner
+from runner.agent.host.stopping import Manner
 from tests.simulation import checkers
 from tests.simulation.life import Life
 from tests.simulation.world import Kind, World

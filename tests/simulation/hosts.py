@@ -7,9 +7,9 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.agent.rows import execute
-from runner.agent.schema import migrate
-from runner.agent.supervision_types import ExitRecord, Known, Started, StartSpec
+from runner.agent.journal.schema import migrate
+from runner.agent.journal.statements import execute
+from runner.agent.runs.process import ExitRecord, Known, Started, StartSpec
 from tests.simulation import checkers
 from tests.simulation.virtual import CLOCK
 

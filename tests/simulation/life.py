@@ -1,4 +1,4 @@
-"""One life of an agent on a host: its real parts, put together as runner.agent.assembly and agent do, on stubs."""
+"""One life of an agent on a host: its real parts, put together as runner.agent.wiring and agent do, on stubs."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import contextvars
 from typing import TYPE_CHECKING, Any
 
 from runner.agent.answers import Answers
-from runner.agent.assembly import _keeper
-from runner.agent.departure import Departure
-from runner.agent.fleet import Member
-from runner.agent.intake import Intake
-from runner.agent.journal import Journal
-from runner.agent.link import Link
-from runner.agent.operations import Operations
-from runner.agent.outbox import Outbox
-from runner.agent.pausing import Pausing
+from runner.agent.fleet.member import Member
+from runner.agent.host.stopping import Manner
+from runner.agent.intake.poll import Intake
+from runner.agent.journal.runs import Journal
+from runner.agent.journal.spools import Spools
+from runner.agent.operator.actions import Operations
+from runner.agent.operator.pause_file import Pausing
 from runner.agent.reconcile import Reconciler
 from runner.agent.reload import reload
-from runner.agent.roster import Roster
+from runner.agent.reporting.outbox import Outbox
+from runner.agent.runs.table import Roster
 from runner.agent.services import Services
-from runner.agent.spools import Spools
-from runner.agent.stopping import Manner
+from runner.agent.shutdown import Departure
+from runner.agent.supervision.link import Link
+from runner.agent.wiring import _keeper
 from runner.config import load
 from runner.errors import SupervisorUnavailable
 from runner.protocol.event import HostFacts, Source

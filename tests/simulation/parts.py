@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
-from runner.agent.output import OutputReport
+from runner.agent.output.shipper import OutputReport
 from tests.simulation.virtual import CLOCK
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ A_MOMENT = 1e-9
 
 
 class Database:
-    """Stands in for runner.agent.database.Database: the same classes, each in its own order, on the host's disk."""
+    """Stands in for journal/database.py's Database: the same classes, each in its own order, on the host's disk."""
 
     begun = 0
     blocked_since = None
@@ -86,7 +86,7 @@ def _settle(items: list[Any], results: list[Any]) -> None:
 
 
 class Shipper:
-    """Stands in for runner.agent.output.Shipper. There is no output; how long it takes to arrive is drawn."""
+    """Stands in for runner.agent.output.shipper.Shipper. There is no output; how long it takes to arrive is drawn."""
 
     def __init__(self, life: Life) -> None:
         self._world = life.world

@@ -129,7 +129,7 @@ class ResultsQueue:
 
 
 class DeadLetters:
-    """Stands in for runner.agent.dead_letters.DeadLetters."""
+    """Stands in for runner.agent.intake.dead_letters.DeadLetters."""
 
     def __init__(self, life: Life) -> None:
         self._world = life.world

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from runner.agent.supervision import StartRefused
-from runner.agent.supervision_types import ExitRecord, Hello, Known, Started, StartSpec
+from runner.agent.runs.process import ExitRecord, Hello, Known, Started, StartSpec
+from runner.agent.supervision.connection import StartRefused
 from runner.errors import SupervisorUnavailable
 from tests.simulation import checkers
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Supervision:
-    """Stands in for runner.agent.supervision.Supervision."""
+    """Stands in for runner.agent.supervision.connection.Supervision."""
 
     def __init__(self, life: Life, on_exit: Callable[[ExitRecord], None]) -> None:
         self._life, self._host, self._world = life, life.host, life.world

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import runner
-from runner.agent.supervision import ExitRecord, Hello, Started, StartSpec, Supervision
+from runner.agent.supervision.connection import ExitRecord, Hello, Started, StartSpec, Supervision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

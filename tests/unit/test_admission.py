@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.agent.admission import (
+from runner.agent.runs.admission.occupancy import Ledger
+from runner.agent.runs.admission.policy import (
     Admit,
     Hold,
     HostLoad,
@@ -20,7 +21,6 @@ from runner.agent.admission import (
     room,
     terms,
 )
-from runner.agent.ledger import Ledger
 from runner.config import Admission
 from runner.config.sections import AdmissionResources
 from runner.protocol.job import Job, Resources

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.agent.amounts import shown
+from runner.agent.runs.admission.amounts import shown
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from runner.agent import follow as module
-from runner.agent.follow import Followed, OutputEnd
-from runner.agent.rules import Rules
+from runner.agent.output import attempt_output as module
+from runner.agent.output.attempt_output import Followed, OutputEnd
+from runner.agent.output.success_rules import Rules
 from runner.sinks import Tag
 
 TAG = Tag(execution="e", attempt=1, job="job", run_id="r", started_at=0.0, max_bytes=1000)

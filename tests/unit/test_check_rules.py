@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.agent.admission import HostLoad, terms
-from runner.agent.journal_file import open_connection
-from runner.agent.supervision_types import Hello
+from runner.agent.journal.journal_file import open_connection
+from runner.agent.runs.admission.policy import HostLoad, terms
+from runner.agent.runs.process import Hello
 from runner.aws.identity import Credentials, Identity
 from runner.aws.messages import QueueFacts, Redrive
 from runner.check import accounts, disk, identity, jobs, process, queue_rules, sinks, supervisor, unit

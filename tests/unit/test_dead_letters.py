@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.agent import dead_letters
-from runner.agent.burden import MOST, MOST_BYTES, Burden, weight
-from runner.agent.dead_letters import DeadLetters
+from runner.agent.intake import dead_letters
+from runner.agent.intake.dead_letters import DeadLetters
+from runner.agent.runs.burden import MOST, MOST_BYTES, Burden, weight
 from runner.aws.messages import Failed, Received
 from runner.errors import AwsUnavailable
 

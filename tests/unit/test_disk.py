@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.agent.disk import GLANCE_S, Glance
+from runner.agent.host.disk import GLANCE_S, Glance
 
 
 def test_a_glance_looks_again_when_it_is_time() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from runner.agent.gate import OUTAGE_AFTER, Gate
+from runner.agent.output.sink_gate import OUTAGE_AFTER, Gate
 from runner.errors import AwsUnavailable
 from runner.sinks import SinkUnavailable
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.agent.health import DEAF_AFTER_S, STUCK_AFTER_S, Facts, alive, judge, status_line
-from runner.agent.notify import Notifier
+from runner.agent.host.systemd import Notifier
+from runner.agent.operator.health import DEAF_AFTER_S, STUCK_AFTER_S, Facts, alive, judge, status_line
 
 if TYPE_CHECKING:
     from pathlib import Path

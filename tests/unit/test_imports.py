@@ -29,8 +29,11 @@ MAY_IMPORT = {
     "control": {"protocol", "errors", "aws", "__version__"},
     # Looks at what the agent would use, reads env files just as the supervisor will, and names the tz database.
     "check": {"protocol", "errors", "config", "aws", "sinks", "agent", "supervisor", "control", "__version__"},
+    # Above the agent, which imports none of it: one message here and now, and a run's output read back.
+    "once": {"protocol", "errors", "config", "aws", "sinks", "agent", "log", "__version__"},
+    "reading": {"protocol", "errors", "config", "aws", "sinks", "agent", "__version__"},
     "cli": {
-        *("protocol", "errors", "config", "aws", "sinks", "agent", "check", "control"),
+        *("protocol", "errors", "config", "aws", "sinks", "agent", "once", "reading", "check", "control"),
         *("log", "log_shipping", "__version__"),
     },
     "__main__": {"cli"},

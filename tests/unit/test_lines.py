@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.agent.lines import BETWEEN, PARTIAL, SPLIT, Cut, Room, Window, cut_lines
-from runner.agent.redact import Masks
+from runner.agent.output.lines import BETWEEN, PARTIAL, SPLIT, Cut, Room, Window, cut_lines
+from runner.agent.output.masking import Masks
 from runner.sinks import SPLIT_MARK
 
 NONE = Masks()

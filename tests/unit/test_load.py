@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runner.agent.admission import HostLoad
-from runner.agent.cgroups import Cgroups
-from runner.agent.load import HostGauge, RunGauge
-from runner.agent.supervision_types import Usage
+from runner.agent.host.cgroup_limits import Cgroups
+from runner.agent.host.load import HostGauge, RunGauge
+from runner.agent.runs.admission.policy import HostLoad
+from runner.agent.runs.process import Usage
 
 G = 2**30
 

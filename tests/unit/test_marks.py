@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.agent.marks import MOST, Marks
+from runner.agent.output.marks import MOST, Marks
 from runner.supervisor import marks as supervisors
 
 GROWTH = st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 10_000)), min_size=1, max_size=200)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.agent.rules import Rules, Watch
+from runner.agent.output.success_rules import Rules, Watch
 from runner.protocol import patterns
 from runner.protocol.job import Defaults
 from runner.protocol.message import InvalidMessage, parse_declaration, parse_message, read_job, rejected_body

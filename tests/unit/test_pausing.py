@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from runner.agent.execution import Execution, MessageState
-from runner.agent.lease import Lease
-from runner.agent.pausing import Pause, Pausing
+from runner.agent.intake.renewals import Lease
+from runner.agent.operator.pause_file import Pause, Pausing
+from runner.agent.runs.admission.looking_away import Yields
+from runner.agent.runs.run import Execution, MessageState
 from runner.agent.services import Services
-from runner.agent.yielding import Yields
 from runner.errors import CronRunnerError
 from runner.protocol.job import Job
 

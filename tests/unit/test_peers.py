@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.agent.peers import Peer, peer_of, refusal
+from runner.agent.operator.peers import Peer, peer_of, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

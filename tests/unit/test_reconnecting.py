@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from runner.agent import link as link_module
-from runner.agent.link import Link
-from runner.agent.supervision_launch import _dial
+from runner.agent.supervision import link as link_module
+from runner.agent.supervision.launch import _dial
+from runner.agent.supervision.link import Link
 from runner.errors import SupervisorUnavailable
 
 
@@ -92,6 +92,6 @@ def test_no_descriptor_for_the_connection_is_no_supervisor_for_now(
     def none_left(*_: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("runner.agent.supervision_launch.socket.socket", none_left)
+    monkeypatch.setattr("runner.agent.supervision.launch.socket.socket", none_left)
     with pytest.raises(SupervisorUnavailable, match="Too many open files"):
         _dial(tmp_path / "supervisor.sock")

@@ -7,7 +7,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.agent.redact import Masks, whole
+from runner.agent.output.masking import Masks, whole
 
 ALPHABET = st.text("ab", min_size=6, max_size=9)
 

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.agent.rows import Statement, delete, execute, in_steps, insert, update
+from runner.agent.journal.statements import Statement, delete, execute, in_steps, insert, update
 
 THING = insert("things", "name size note", key="name", conflict="ON CONFLICT (name) DO NOTHING")
 EVENT = insert("events", "thing text", key="thing")

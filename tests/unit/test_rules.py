@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.agent import rules as rules_module
-from runner.agent.rules import Rules, Watch
+from runner.agent.output import success_rules as rules_module
+from runner.agent.output.success_rules import Rules, Watch
 
 PATTERNS = ("^b$", "a", r"a\s", r"\Ab", r"b\z", "^$", "a.b", r"\bab\b", "(?i)AB", "[^a]b", "(?-m:b$)")
 

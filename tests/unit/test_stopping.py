@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.agent.stopping import UNIT, Manner, decide, own_unit, systemd_jobs
+from runner.agent.host.stopping import UNIT, Manner, decide, own_unit, systemd_jobs
 
 if TYPE_CHECKING:
     from pathlib import Path

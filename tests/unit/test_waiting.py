@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.agent.admission import Hold, HostLoad, Skip, Terms, terms
-from runner.agent.ledger import Ledger
-from runner.agent.waiting import Dropped, HandBack, Line, Rejected, Replace, Skipped, Start, View, Waiting
+from runner.agent.runs.admission.line import Dropped, HandBack, Line, Rejected, Replace, Skipped, Start, View, Waiting
+from runner.agent.runs.admission.occupancy import Ledger
+from runner.agent.runs.admission.policy import Hold, HostLoad, Skip, Terms, terms
 from runner.config import Admission
 from runner.config.sections import AdmissionResources
 from runner.protocol.job import Job, Resources

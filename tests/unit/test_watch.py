@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runner.agent import watch as module
-from runner.agent.health import STUCK_AFTER_S, Facts
-from runner.agent.watch import EXTEND_S, STOP_MARGIN_S, HealthWatch
+from runner.agent.operator import health_watch as module
+from runner.agent.operator.health import STUCK_AFTER_S, Facts
+from runner.agent.operator.health_watch import EXTEND_S, STOP_MARGIN_S, HealthWatch
 
 
 class World:

@@ -7,7 +7,7 @@ import contextvars
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.agent.stakes import Busy, Clear, Over, Stakes
+from runner.agent.fleet.claims import Busy, Clear, Over, Stakes
 
 from .cloud import Span
 from .virtual import Clock, skew

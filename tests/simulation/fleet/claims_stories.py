@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from runner.agent.stakes import Busy, Clear, Elsewhere, Over, Stakes
+from runner.agent.fleet.claims import Busy, Clear, Elsewhere, Over, Stakes
 from runner.protocol import table as keys
 from runner.protocol.units import parse_time
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from runner.agent.admission import Skip
-from runner.agent.stakes import Away, Clear
+from runner.agent.fleet.claims import Away, Clear
+from runner.agent.runs.admission.policy import Skip
 from runner.aws import directives
 from runner.protocol import table as keys
 from runner.protocol.message import InvalidMessage

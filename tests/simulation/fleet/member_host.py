@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from runner.agent.clearing import Clearing
-from runner.agent.fleet import Member
+from runner.agent.fleet.member import Member
+from runner.agent.runs.admission.line import Waiting
 from runner.agent.ticket import Ticket
-from runner.agent.waiting import Waiting
 
 from .claims_host import Job
 from .virtual import Clock

@@ -1,0 +1,202 @@
+"""This host as a member of its fleet: what it holds in the fleet's table, and what it is told there.
+
+Directives are switches in the table: a pause of the whole group, runs to cancel, jobs under maintenance. Every few
+seconds one small query shows whether they are others than before, and only then they are read. Nothing is claimed on
+older word than that. Who turned them on, and why, goes into the log and into the events that follow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner.agent.fleet.claims import Stakes
+from runner.agent.operator.pause_file import Pause
+from runner.aws import directives, leases
+from runner.aws.backoff import retrying
+from runner.aws.directives import Directive, Directives
+from runner.errors import AwsUnavailable
+from runner.protocol.units import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from runner.agent.operator.actions import Operations
+    from runner.agent.services import Services
+    from runner.aws.table import Table
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = (4.0, 6.0)
+FIRST_LOOK_WITHIN_S = 5.0
+# What is told holds for so long: a look or two may fail. What is claimed on older word might be paused by now.
+FRESH_S = 15.0
+# A change by a command of an older version has no number.
+READ_ALL_EVERY_S = 60.0
+REPLACED = "overlap = replace"
+"""What a cancel says that a run of the same job on another host asks for."""
+
+
+class Member:
+    """Made at the start of the agent; `obey` is its task once there is somebody to carry out what is told."""
+
+    def __init__(self, table: Table, group: str, lease_s: float, *, on_lost: Callable[[str, str], None]) -> None:
+        self.table = table
+        self.stakes = Stakes(table, group, lease_s, on_lost=on_lost, unready=self._unready)
+        self.told = Directives(None, {}, {})
+        self.last_look: float | None = None  # CLOCK_MONOTONIC
+        self._group = group
+        self._services: Services | None = None
+        self._obeyed: dict[str, str] = {}
+        self._asked_to_go: set[str] = set()
+        self._looking = asyncio.Lock()
+        self._tried = 0.0  # CLOCK_MONOTONIC, the end of the last try of a look
+        self._number: str | None = None
+        self._read: float | None = None  # CLOCK_MONOTONIC, when the directives were read
+
+    @property
+    def maintenance(self) -> Mapping[str, str]:
+        """Jobs that are not to run now, and why their runs are skipped, in words."""
+        return {job: _under_maintenance(said) for job, said in self.told.maintenance.items()}
+
+    def cancelled(self, run_id: str) -> str | None:
+        """By whom, and why, a run is not to start; None where nobody said so."""
+        directive = self.told.cancelled.get(run_id)
+        return None if directive is None else _by(directive)
+
+    async def leave(self, execution: str, run_id: str, *, again: bool) -> None:
+        """`Stakes.leave`; and with the run goes the word that it was to be cancelled, after its claim, which alone
+        keeps a copy from running then."""
+        await self.stakes.leave(execution, again=again)
+        if not again and run_id in self.told.cancelled:
+            await self._forget_cancel(run_id)
+
+    async def replace(self, run_id: str, *, by: str) -> None:
+        """Ask whichever host has this run to cancel it for the newer one `by`."""
+        self._asked_to_go.add(run_id)
+        async for attempt in retrying(on_failure=self._failed):
+            with attempt:
+                await directives.cancel(self.table, self._group, run_id, by=f"run {by}", why=REPLACED, now=time.time())
+        if run_id not in self._asked_to_go:
+            await self._forget_where_over(run_id)  # it has gone before the word was written
+
+    async def replaced(self, run_id: str) -> None:
+        """A run that may have been asked to go is gone."""
+        if run_id in self._asked_to_go:
+            self._asked_to_go.discard(run_id)
+            await self._forget_where_over(run_id)
+
+    async def over(self, run_id: str) -> None:
+        """A copy found that its run is over: the word is of no use any more."""
+        if run_id in self.told.cancelled:
+            await self._forget_cancel(run_id)
+
+    async def _forget_where_over(self, run_id: str) -> None:
+        """One that was interrupted instead may come again, to be cancelled then."""
+        over = False
+        async for attempt in retrying(on_failure=self._failed):
+            with attempt:
+                over = await leases.run_is_over(self.table, self._group, run_id)
+        if over:
+            await self._forget_cancel(run_id)
+
+    async def _forget_cancel(self, run_id: str) -> None:
+        async for attempt in retrying(on_failure=self._failed):
+            with attempt:
+                await directives.forget_cancel(self.table, self._group, run_id)
+
+    def _failed(self, error: AwsUnavailable, _wait: float) -> None:
+        self.stakes.failed(error)
+
+    # -- what is told
+
+    async def first_look(self, services: Services) -> None:
+        """Before anything is received: a paused group stays paused over a restart. Without an answer nothing is
+        claimed, so nothing starts."""
+        self._services = services
+        try:
+            async with asyncio.timeout(FIRST_LOOK_WITHIN_S):
+                await self._look(services)
+        except TimeoutError:
+            log.warning(
+                "fleet_table_unavailable",
+                error=f"no answer within {FIRST_LOOK_WITHIN_S:.0f} s",
+                detail="nothing is started until it answers; see network, proxy and VPC endpoint of DynamoDB",
+            )
+
+    async def obey(self, services: Services, operations: Operations) -> None:
+        """Look every few seconds, and do what is told."""
+        self._services = services
+        while True:
+            await self._carry_out(services, operations)
+            low, high = LOOK_EVERY_S
+            await asyncio.sleep(low + random.random() * (high - low))  # noqa: S311 - jitter
+            await self._look(services)
+
+    async def _unready(self) -> str | None:
+        """Why nothing may be claimed: what is told is not known as of now. Looks where it is not."""
+        if not self._fresh and self._services is not None:
+            await self._look(self._services)
+        if self._fresh:
+            return None
+        return (
+            f"what it says to cancel, to pause and to maintain is not known: {self.stakes.failing_by or 'not read yet'}"
+        )
+
+    @property
+    def _fresh(self) -> bool:
+        return self.last_look is not None and time.monotonic() - self.last_look < FRESH_S
+
+    async def _look(self, services: Services) -> None:
+        """One look at a time, of which the last one's word holds; who waited for one that failed need not try again."""
+        asked = time.monotonic()
+        async with self._looking:
+            if self._tried > asked:
+                return
+            try:
+                await self._see()
+            except AwsUnavailable as error:
+                self.stakes.failed(error)  # what was told last holds
+                return
+            finally:
+                self._tried = time.monotonic()
+            self.stakes.answered()
+        paused = self.told.paused
+        services.pausing.tell(
+            "group", None if paused is None else Pause(f"{paused.by} for the whole group", paused.at, paused.why)
+        )
+
+    async def _see(self) -> None:
+        began = time.monotonic()
+        number = await directives.number(self.table, self._group)
+        if self._read is None or number != self._number or began - self._read >= READ_ALL_EVERY_S:
+            self.told = await directives.read(self.table, self._group)
+            self._number, self._read = number, began
+        self.last_look = began
+
+    async def _carry_out(self, services: Services, operations: Operations) -> None:
+        for run_id, directive in self.told.cancelled.items():
+            if self._obeyed.get(run_id) == directive.number or not operations.has(run_id):
+                continue
+            self._obeyed[run_id] = directive.number
+            if directive.why == REPLACED:
+                run = services.roster.get(run_id)
+                if run is not None and run.stopped is None:
+                    services.spawn(run.stop("replace", f"by {directive.by}"), f"replace {run_id}")
+            else:
+                await operations.cancel(run_id, by=directive.by, note=directive.why[:200])
+        self._obeyed = {run_id: number for run_id, number in self._obeyed.items() if run_id in self.told.cancelled}
+
+
+def _under_maintenance(directive: Directive) -> str:
+    """Why a run is skipped, in words."""
+    words = f"under maintenance by {directive.by} since {format_time(directive.at)}"
+    return f"{words}: {directive.why}" if directive.why else words
+
+
+def _by(directive: Directive) -> str:
+    return f"by {directive.by}: {directive.why}" if directive.why else f"by {directive.by}"

@@ -1,0 +1,52 @@
+"""Notices of AWS that this instance is about to end: the host is drained, so that what comes goes to others.
+
+What runs goes on; the shutdown of the host stops it, and hands its messages back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runner.agent.operator.pause_file import Pause
+from runner.aws.instance import end_announced
+from runner.errors import AwsUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runner.agent.operator.actions import Operations
+    from runner.agent.services import Services
+
+log = structlog.get_logger()
+
+_AWAY = "no notice is seen; let the agent reach the metadata service, or set [fleet] notices = false"
+
+# AWS gives two minutes, and asks to look every five seconds.
+LOOK_EVERY_S = 5.0
+AWAY_EVERY_S = 60.0
+
+
+async def watch(services: Services, operations: Operations, *, look: Callable[[], str | None] = end_announced) -> None:
+    """Look every few seconds; a notice that is taken back ends the drain."""
+    away = False
+    while True:
+        try:
+            notice = await asyncio.to_thread(look)
+        except AwsUnavailable as error:
+            if not away:
+                log.warning("instance_metadata_unavailable", error=str(error), retry_in=AWAY_EVERY_S, detail=_AWAY)
+            away = True
+            await asyncio.sleep(AWAY_EVERY_S)
+            continue
+        away = False
+        told = services.pausing.told("notice")
+        if notice is None:
+            services.pausing.tell("notice", None)
+        elif told is None or told.note != notice:
+            services.pausing.tell("notice", Pause("AWS", time.time(), notice, drain=True))
+            operations.hand_back_retries()
+        await asyncio.sleep(LOOK_EVERY_S)

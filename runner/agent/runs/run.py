@@ -1,0 +1,111 @@
+"""One execution: this host's acceptance of a run, with all that changes while it goes on.
+
+Only the coroutine in run.py and the lease keeper change it; the journal stores it, status shows it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from runner.protocol.event import RunFacts
+
+if TYPE_CHECKING:
+    from runner.agent.intake.renewals import Lease
+    from runner.protocol.job import Job
+    from runner.protocol.outcome import Verdict
+
+
+class State(StrEnum):
+    """Where an execution stands; the journal's `state`.
+
+    accepted → running → (backoff → running)* → ended
+    """
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    BACKOFF = "backoff"
+    ENDED = "ended"
+
+
+class MessageState(StrEnum):
+    """What became of the message; the journal's `message`."""
+
+    NONE = "none"  # the run came from a file
+    LEASED = "leased"
+    TAKEN_OVER = "taken_over"  # deleted before the end (12 hours, ack on-start): this host answers for the run alone
+    GONE = "gone"  # deleted or handed back: nothing is owed to the queue
+
+
+_RANDOM_BYTES = 6
+_random = bytearray()
+
+
+def new_execution_id() -> str:
+    """Random, so that no two acceptances anywhere share it, behind its millisecond.
+
+    What is new then stands together in the journal's indexes, and a million old rows cost a new one nothing.
+    """
+    if not _random:
+        _random.extend(os.urandom(64 * _RANDOM_BYTES))  # the kernel is asked for many at a time
+    taken = _random[-_RANDOM_BYTES:].hex()
+    del _random[-_RANDOM_BYTES:]
+    return f"{time.time_ns() // 1_000_000 & 0xFFFFFFFFFFFF:012x}{taken}"
+
+
+@dataclass(slots=True)
+class Execution:
+    """Times are unix seconds; `lease` is None once nothing is owed to the queue."""
+
+    job: Job
+    message_id: str | None
+    delivery: int
+    sent_at: float | None
+    accepted_at: float
+    boot_id: str
+    owner: str = "agent"
+    id: str = field(default_factory=new_execution_id)
+    state: State = State.ACCEPTED
+    attempt: int = 1
+    sequence: int = 0
+    message: MessageState = MessageState.NONE
+    lease: Lease | None = None
+    lease_lost: bool = False
+    supervisor: str | None = None
+    pid: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    verdict: Verdict | None = None
+    outcome: str | None = None  # of the last attempt, or "skipped", "rejected"
+    reason: str | None = None
+    log_stream: str | None = None
+    weight: int = 0  # bytes of memory of the message that it came from
+    spec: str = ""  # a job that is not large, as the journal has it, once it has
+
+    @property
+    def key(self) -> str:
+        """The name of the present attempt between agent, supervisor and spool: EXECUTION/ATTEMPT."""
+        return f"{self.id}/{self.attempt}"
+
+    @property
+    def run_id(self) -> str:
+        return self.job.run_id
+
+    def facts(self) -> RunFacts:
+        """What every event of this execution carries."""
+        return RunFacts(
+            execution=self.id,
+            job=self.job.job or None,
+            run_id=self.job.run_id,
+            delivery=self.delivery,
+            scheduled_at=self.job.scheduled_at,
+            sent_at=self.sent_at,
+            labels=self.job.labels,
+        )
+
+    def next_sequence(self) -> int:
+        self.sequence += 1
+        return self.sequence

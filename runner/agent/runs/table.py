@@ -1,0 +1,93 @@
+"""Who is here: the executions that this agent answers for, and the room they leave."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from runner.agent.runs.admission.occupancy import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from runner.agent.run import Run
+
+
+class Roster:
+    """Runs by run id, from their acceptance until nothing is owed to the queue.
+
+    A run takes room until its last process has ended and no further attempt is to come; `ledger` sums up how much.
+    `changed` (for the poll loop) and `freed` (for those who wait) are set whenever room may have become free.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Run] = {}
+        self._room: dict[str, Run] = {}
+        self.changed = asyncio.Event()
+        self.freed = asyncio.Event()
+        self.ledger = Ledger()
+        self.total = 0
+        self.weight = 0  # bytes of memory of all their messages
+
+    def add(self, run: Run) -> None:
+        self._runs[run.execution.run_id] = run
+        self._room[run.execution.id] = run
+        self.ledger.add(run.execution.run_id, run.execution.job.job, run.execution.job.resources)
+        self.total += 1
+        self.weight += run.execution.weight
+
+    def get(self, run_id: str) -> Run | None:
+        return self._runs.get(run_id)
+
+    def process_ended(self, run: Run) -> None:
+        """No process of its present attempt is left. Without a retry to come its room is free."""
+        if run.execution.attempt > run.execution.job.retries.max or run.stopped is not None:
+            self._free(run)
+
+    def no_more_attempts(self, run: Run) -> None:
+        """It ended in a way that is not tried again."""
+        self._free(run)
+
+    def ended(self, run: Run) -> None:
+        """Nothing is owed any more: a later message with its run id is answered from the journal."""
+        self._free(run)
+        if self._runs.get(run.execution.run_id) is run:
+            del self._runs[run.execution.run_id]
+            self.weight -= run.execution.weight
+            self.changed.set()
+
+    def _free(self, run: Run) -> None:
+        if self._room.pop(run.execution.id, None) is not None:
+            self.ledger.remove(run.execution.run_id)
+            self.changed.set()
+            self.freed.set()
+
+    def not_started(self, run_id: str) -> None:
+        """What was admitted does not start after all; the room that it had is free."""
+        self.ledger.remove(run_id)
+        self.changed.set()
+        self.freed.set()
+
+    def by_execution(self, execution: str) -> Run | None:
+        return next((run for run in self._runs.values() if run.execution.id == execution), None)
+
+    @property
+    def taking_room(self) -> int:
+        return len(self._room)
+
+    @property
+    def owed(self) -> int:
+        """How many take no room any more, and still owe the queue their message's deletion."""
+        return len(self._runs) - len(self._room)
+
+    def active(self) -> Iterable[Run]:
+        """Runs that take room, oldest first."""
+        return list(self._room.values())
+
+    def all(self) -> Iterable[Run]:
+        """Also those whose end is still being told."""
+        return list(self._runs.values())
+
+    def of_job(self, job: str) -> list[Run]:
+        """Active runs of one job, oldest first."""
+        return [run for run in self._room.values() if run.execution.job.job == job]
