@@ -10,7 +10,7 @@ from runner.aws.table import Refused, When
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from runner.protocol.table import Key
     from tests.simulation.world import World
@@ -70,10 +70,20 @@ class FakeTable:
             self._world.table[item["pk"], item["sk"]] = dict(item)
         await self._answer("BatchWriteItem")
 
+    async def put(self, item: Mapping[str, Any]) -> None:
+        await self.put_many([item])
+
+    async def delete_many(self, places: Iterable[Key]) -> None:
+        await self._call("BatchWriteItem")
+        for key in places:
+            self._world.table.pop((key.pk, key.sk), None)
+        await self._answer("BatchWriteItem")
+
     async def query(self, _text: str, values: Mapping[str, object], *, consistent: bool = False) -> list[Any]:
         assert consistent
         await self._call("Query")
-        return [dict(item) for (pk, _), item in sorted(self._world.table.items()) if pk == values["pk"]]
+        found = sorted(self._world.table.items())
+        return [dict(item) for (pk, sk), item in found if pk == values["pk"] and sk == values.get("sk", sk)]
 
 
 def _taken_from(before: str | None, after: str | None) -> bool:
