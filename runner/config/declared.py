@@ -80,7 +80,8 @@ class DeclaredJobs:
         try:
             self.jobs[name] = parse_declaration(name, fields)
         except InvalidMessage as error:
-            self.fault(origin, key, error.detail)
+            for text in error.faults:
+                self.fault(origin, key, text)
 
     def refused(self, run: Run) -> Iterator[tuple[str, str, str]]:
         """Declared jobs whose user or nice this host does not allow: (origin, key, text)."""

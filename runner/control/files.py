@@ -132,14 +132,14 @@ class _Reader:
                 try:
                     said[name] = parsers[name](name, value)
                 except InvalidMessage as error:
-                    self.faults.append(f"{path}: {where}.{error.detail}")
+                    self.faults += [f"{path}: {where}.{fault}" for fault in error.faults]
         return said
 
     def _refuse(self, path: Path, where: str, check: Any) -> bool:
         try:
             check()
         except InvalidMessage as error:
-            self.faults.append(f"{path}: {where}.{error.detail}")
+            self.faults += [f"{path}: {where}.{fault}" for fault in error.faults]
             return True
         return False
 

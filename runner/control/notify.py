@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from runner.protocol import fields
+from runner.protocol.invalid import Faults, InvalidMessage
 from runner.protocol.suggest import shown
 
 if TYPE_CHECKING:
@@ -68,10 +69,11 @@ def parse_notify(path: str, value: object) -> Notify:
         "to": _targets,
         "when": partial(fields.items, item=fields.choice("news", NEWS)),
     }
-    fields.check_known(path, given, parsers)
-    said: dict[str, Any] = {key: parsers[key](f"{path}.{key}", entry) for key, entry in given.items()}
-    if "to" not in said:
-        fields.refuse(f"{path}.to", "is missing; say who is told")
+    faults = Faults()
+    said = fields.each(path, given, parsers, faults)
+    if "to" not in given and not faults.ask_for("to"):
+        faults.add(InvalidMessage(f"{path}.to: is missing; say who is told"))
+    faults.settle()
     return Notify(**said)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from runner.protocol import foreign
 from runner.protocol.invalid import InvalidMessage
-from runner.protocol.jsontext import decode
+from runner.protocol.jsontext import NotJson, decode
 from runner.protocol.suggest import kind, shown
 
 DEEPEST: Final = 4  # an EventBridge event by way of SNS is two; more than four is a loop of forwarding
@@ -20,15 +21,24 @@ _CONFIRMATIONS: Final = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
 
 def unwrap(body: str | bytes) -> object:
     """The JSON value inside a body, after taking off up to four envelopes; raises InvalidMessage."""
-    value = decode(body)
+    value = _read(body)
     for _ in range(DEEPEST):
         envelope = _envelope(value)
         if envelope is None:
+            foreign.refuse_value(value)
             return value
         value = _contents(envelope)
     if _envelope(value) is not None:
         raise InvalidMessage(f"the message is in more than {DEEPEST} envelopes; send it directly")
     return value
+
+
+def _read(body: str | bytes) -> object:
+    try:
+        return decode(body)
+    except NotJson:
+        foreign.refuse_text(body)
+        raise
 
 
 def _envelope(value: object) -> dict[str, object] | None:
@@ -56,6 +66,9 @@ def _contents(envelope: dict[str, object]) -> object:
 
 def _detail(event: dict[str, object]) -> object:
     detail = event["detail"]
+    own = foreign.aws_event(event)
+    if own is not None and not (isinstance(detail, dict) and "job" in detail):
+        raise InvalidMessage(f"the body is {own}, not a job; give the rule's target a constant input with the message")
     if isinstance(detail, str):
         return _decode_inner("the EventBridge event's detail", detail)
     if detail == {}:
@@ -68,6 +81,6 @@ def _detail(event: dict[str, object]) -> object:
 
 def _decode_inner(where: str, text: str) -> object:
     try:
-        return decode(text)
+        return _read(text)
     except InvalidMessage as error:
         raise InvalidMessage(f"{where}: {error.detail}") from None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from runner.protocol import units
-from runner.protocol.invalid import InvalidMessage
+from runner.protocol.invalid import Faults, InvalidMessage
 from runner.protocol.suggest import kind, shown, unknown
 
 if TYPE_CHECKING:
@@ -118,18 +118,38 @@ def texts(path: str, value: object) -> tuple[str, ...]:
 def items(path: str, value: object, item: Callable[[str, object], T]) -> tuple[T, ...]:
     if type(value) is not list:
         refuse(path, _wrong(value, "an array"))
-    return tuple([item(f"{path}[{index}]", entry) for index, entry in enumerate(value)])
+    checked, faults = [], Faults()
+    for index, entry in enumerate(value):
+        try:
+            checked.append(item(f"{path}[{index}]", entry))
+        except InvalidMessage as error:
+            faults.add(error)
+    faults.settle()
+    return tuple(checked)
 
 
 def env(path: str, value: object) -> Mapping[str, str]:
     """An environment. No value is ever part of an error's text: it may be a secret."""
+    return _strings(path, value, env_name, _variable)
+
+
+def _variable(path: str, value: object) -> str:
+    if type(value) is not str:
+        refuse(path, f"is {kind(value)}; give a string, in quotes")
+    return word(path, value)
+
+
+def _strings(
+    path: str, value: object, key: Callable[[str, object], str], entry: Callable[[str, object], str]
+) -> Mapping[str, str]:
     checked: dict[str, str] = {}
-    for key, entry in table(path, value).items():
-        env_name(path, key)
-        inner = f"{path}.{printable(key)}"
-        if type(entry) is not str:
-            refuse(inner, f"is {kind(entry)}; give a string, in quotes")
-        checked[key] = word(inner, entry)
+    faults = Faults()
+    for name, given in table(path, value).items():
+        try:
+            checked[key(path, name)] = entry(f"{path}.{printable(name)}", given)
+        except InvalidMessage as error:
+            faults.add(error)
+    faults.settle()
     return checked
 
 
@@ -143,11 +163,7 @@ def env_name(path: str, value: object) -> str:
 
 
 def labels(path: str, value: object) -> Mapping[str, str]:
-    checked: dict[str, str] = {}
-    for key, entry in table(path, value).items():
-        text(path, key)
-        checked[key] = text(f"{path}.{printable(key)}", entry)
-    return checked
+    return _strings(path, value, text, text)
 
 
 def table(path: str, value: object) -> dict[str, object]:
@@ -252,12 +268,19 @@ def printable(key: str) -> str:
     return key if key.isascii() and key.isprintable() and len(key) <= 64 else shown(key)
 
 
-def check_known(path: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse the first key that is not a known field; `path` is "" at the top."""
-    for key in given:
-        if key not in known:
-            said = unknown("field", key, known)
-            raise InvalidMessage(f"{path}: {said}" if path else said)
+def each(path: str, given: Mapping[str, object], parsers: Mapping[str, Parser], faults: Faults) -> dict[str, Any]:
+    """Every field parsed that can be; what is unknown or wrong goes to `faults`. `path` is "" at the top."""
+    said: dict[str, Any] = {}
+    for key, value in given.items():
+        try:
+            if key in parsers:
+                said[key] = parsers[key](f"{path}.{key}" if path else key, value)
+            else:
+                text = unknown("field", key, parsers)
+                faults.add(InvalidMessage(f"{path}: {text}" if path else text))
+        except InvalidMessage as error:
+            faults.add(error)
+    return said
 
 
 def _wrong(value: object, wanted: str) -> str:

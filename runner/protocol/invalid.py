@@ -1,19 +1,24 @@
-"""The one error of a message that cannot be a run."""
+"""The one error of a message that cannot be a run, and how all that is wrong with one comes into it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Reason = Literal["invalid", "not_allowed", "does_not_fit"]
+
+# Each may cost a search for what was meant, and the text goes into an event and onto a terminal.
+MOST_TOLD: Final = 20
+_MOST_TEXT: Final = 1500  # characters
 
 
 class InvalidMessage(ValueError):
     """A message, or a declared job, that cannot be a run.
 
-    `detail` names the field and what to do, and holds no environment value. `job`, `run_id`, `labels` and
+    `detail` names the field and what to do, and holds no environment value; `faults` are the single ones that it
+    tells. `job`, `run_id`, `labels` and
     `scheduled_at` (unix seconds) are given as far as they could be read, else None, and no labels.
     """
 
@@ -26,11 +31,49 @@ class InvalidMessage(ValueError):
         run_id: str | None = None,
         labels: Mapping[str, str] | None = None,
         scheduled_at: float | None = None,
+        faults: Sequence[str] = (),
     ) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.faults = tuple(faults) or (detail,)
         self.reason: Reason = reason
         self.job = job
         self.run_id = run_id
         self.labels: Mapping[str, str] = labels or {}
         self.scheduled_at = scheduled_at
+
+
+class Faults:
+    """Collects what is wrong with one thing while the reading goes on, up to a bound on what a sender may cost."""
+
+    def __init__(self, reason: Reason = "invalid") -> None:
+        self._reason = reason
+        self._told: dict[str, None] = {}
+
+    def add(self, error: InvalidMessage) -> None:
+        """Raises InvalidMessage when there are enough: what comes behind is not read."""
+        self._told |= dict.fromkeys(error.faults)
+        if len(self._told) >= MOST_TOLD:
+            raise self._all(enough=True)
+
+    def ask_for(self, name: str) -> bool:
+        """Whether a field was not known that was meant to be this one, which therefore is not missing."""
+        return any(f'did you mean "{name}"?' in fault for fault in self._told)
+
+    def settle(self) -> None:
+        """Raise InvalidMessage where anything was wrong."""
+        if self._told:
+            raise self._all(enough=False)
+
+    def _all(self, *, enough: bool) -> InvalidMessage:
+        faults = tuple(self._told)[:MOST_TOLD]
+        return InvalidMessage(_listed(faults, enough=enough), reason=self._reason, faults=faults)
+
+
+def _listed(faults: tuple[str, ...], *, enough: bool) -> str:
+    said = faults[0]
+    for number, fault in enumerate(faults[1:], 1):
+        if len(said) + len(fault) > _MOST_TEXT:
+            return f"{said}; also {len(faults) - number}{' or more' if enough else ''} others"
+        said += f"; also {fault}"
+    return f"{said}; also others" if enough else said

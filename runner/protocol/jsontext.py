@@ -22,6 +22,10 @@ _PIECE: Final = 1 << 16
 _VALUE: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{,]', re.DOTALL)
 
 
+class NotJson(InvalidMessage):
+    """The body is something else, or damaged."""
+
+
 def decode(body: str | bytes) -> object:
     """The value of a JSON text of at most 1 MiB in UTF-8; raises InvalidMessage, and nothing else.
 
@@ -36,7 +40,7 @@ def decode(body: str | bytes) -> object:
         raise
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
-        raise InvalidMessage(f"the body is not JSON: {error.msg} at {where}; send a JSON object") from None
+        raise NotJson(f"the body is not JSON: {error.msg} at {where}; send a JSON object") from None
     except RecursionError:
         raise InvalidMessage("the body is nested too deep; send a flat JSON object") from None
     except ValueError:  # int() refuses thousands of digits, json passes that on

@@ -11,6 +11,7 @@ import json
 import re
 from typing import Final
 
+from runner.protocol.foreign import is_encoded
 from runner.protocol.jsontext import utf8
 
 SHOWN: Final = 1024  # bytes
@@ -51,6 +52,7 @@ _BELOW: Final = re.compile(
     r"|(?<![\w-])--?\w[\w-]{0,64}[ =][\w.-]{1,64}=",  # a command line
     re.IGNORECASE,
 )
+_OF_ENCODED: Final = 8  # characters of base64 that are shown: six bytes
 _LEVEL: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{\]}]', re.DOTALL)
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 # The text of a JSON string: runs of characters, and escapes that stand for one character each.
@@ -103,6 +105,8 @@ def _cut(text: str) -> list[Span]:
     # One that begins after what is shown hides nothing of it.
     beginning = text[: SHOWN * 4]
     ends = [found.end() for sign in (_ENV_KEY, _SECRET_KEY, _BELOW) if (found := sign.search(beginning))]
+    if is_encoded(beginning):
+        ends.append(_OF_ENCODED)
     depth = 0
     if beginning.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
         for found in _LEVEL.finditer(beginning):

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from runner.protocol import fields
 from runner.protocol.envelope import unwrap
-from runner.protocol.invalid import InvalidMessage, Reason
+from runner.protocol.invalid import Faults, InvalidMessage, Reason
 from runner.protocol.job import Ack, Command, Defaults, Job, Limits, Overlap, Resources, Retries, Success
 from runner.protocol.masking import rejected_body
-from runner.protocol.resolve import permit, resolve
+from runner.protocol.resolve import incomplete, permit, resolve
 from runner.protocol.specification import OF_DECLARATIONS, OF_MESSAGES, Declaration, Message
 from runner.protocol.suggest import kind
 
@@ -45,7 +45,7 @@ __all__ = [
 
 def parse_message(body: str | bytes) -> Message:
     """What a body of at most 1 MiB says, its envelopes taken off; raises InvalidMessage."""
-    return _message(_opened(body), lambda _: None)
+    return _message(_opened(body), lambda _: {})
 
 
 def read_job(body: str | bytes, *, message_id: str, defaults: Defaults, declarations: Mapping[str, Declaration]) -> Job:
@@ -53,7 +53,12 @@ def read_job(body: str | bytes, *, message_id: str, defaults: Defaults, declarat
 
     As `parse_message` and `resolve`, but what the host allows no message to say is not looked at.
     """
-    said = _message(_opened(body), lambda table: permit(table, defaults=defaults, declarations=declarations))
+
+    def check(table: Mapping[str, object]) -> Mapping[str, str]:
+        permit(table, defaults=defaults, declarations=declarations)
+        return incomplete(table, declarations)
+
+    said = _message(_opened(body), check)
     return resolve(said, message_id=message_id, defaults=defaults, declarations=declarations)
 
 
@@ -65,12 +70,11 @@ def _opened(body: str | bytes) -> dict[str, object]:
     return table
 
 
-def _message(table: Mapping[str, object], check: Callable[[Mapping[str, object]], None]) -> Message:
+def _message(table: Mapping[str, object], check: Callable[[Mapping[str, object]], Mapping[str, str]]) -> Message:
+    """`check` raises what this host does not allow, and gives what else is wrong for it, by fields."""
     try:
-        check(table)
-        said = _parse(table, OF_MESSAGES)
-        if "job" not in said:
-            fields.refuse("job", "is missing; every message names its job")
+        needed = {} if "job" in table else {"job": "is missing; every message names its job"}
+        said = _parse(table, OF_MESSAGES, {**needed, **check(table)})
     except InvalidMessage as error:
         read = _readable(table)
         error.job, error.run_id = read.get("job"), read.get("run_id")
@@ -82,18 +86,25 @@ def _message(table: Mapping[str, object], check: Callable[[Mapping[str, object]]
 def parse_declaration(name: str, table: Mapping[str, object]) -> Declaration:
     """The declared job of a [jobs.NAME] table; raises InvalidMessage, whose detail names the key."""
     fields.job_name("name", name)
-    for key in OF_MESSAGES.keys() - OF_DECLARATIONS.keys():
-        if key in table:
-            fields.refuse(key, "is for messages to say; leave it out of a declared job")
-    said = _parse(table, OF_DECLARATIONS)
-    if "command" not in said:
-        fields.refuse("command", "is missing; say what the job runs")
-    return Declaration(name=name, **said)
+    others = [key for key in OF_MESSAGES if key in table and key not in OF_DECLARATIONS]
+    wrong = dict.fromkeys(others, "is for messages to say; leave it out of a declared job")
+    if "command" not in table:
+        wrong["command"] = "is missing; say what the job runs"
+    own = {key: value for key, value in table.items() if key not in others}
+    return Declaration(name=name, **_parse(own, OF_DECLARATIONS, wrong))
 
 
-def _parse(table: Mapping[str, object], parsers: Mapping[str, fields.Parser]) -> dict[str, Any]:
-    fields.check_known("", table, parsers)
-    return {name: parsers[name](name, value) for name, value in table.items()}
+def _parse(
+    table: Mapping[str, object], parsers: Mapping[str, fields.Parser], wrong: Mapping[str, str]
+) -> dict[str, Any]:
+    """Every field; InvalidMessage with all that is wrong, `wrong` included: what is, by fields, also missing ones."""
+    faults = Faults()
+    said = fields.each("", table, parsers, faults)
+    for name, why in wrong.items():
+        if name in table or not faults.ask_for(name):
+            faults.add(InvalidMessage(f"{name}: {why}"))
+    faults.settle()
+    return said
 
 
 def _readable(table: Mapping[str, object]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Final, NoReturn, TypeVar
 
 from runner.protocol import fields
-from runner.protocol.invalid import InvalidMessage, Reason
+from runner.protocol.invalid import Faults, InvalidMessage, Reason
 from runner.protocol.job import Command, Defaults, Job, Limits, Resources, Retries, Success
-from runner.protocol.specification import SHARED, Declaration, Message, Specification
+from runner.protocol.specification import LOWEST_NICE, SHARED, Declaration, Message, Specification
 from runner.protocol.suggest import nearest, shown
 
 T = TypeVar("T")
@@ -28,14 +28,32 @@ def permit(table: Mapping[str, object], *, defaults: Defaults, declarations: Map
 
     `table` is a message as it came. Raises InvalidMessage, reason "not_allowed".
     """
-    name = fields.job_name("job", table["job"]) if "job" in table else ""
+    if "job" not in table and defaults.commands == "declared":
+        fields.refuse("job", "is missing; every message names its job")
+    try:
+        name = fields.job_name("job", table.get("job"))
+    except InvalidMessage:
+        if defaults.commands == "declared":
+            raise
+        name = ""  # told with whatever else is wrong
     declaration = declarations.get(name)
     if declaration is not None:
         _check_declared(table, declaration)
-    elif name and defaults.commands == "declared":
+        return
+    if name and defaults.commands == "declared":
         _refuse_undeclared(name, declarations)
-    if declaration is None and isinstance(user := table.get("user"), str) and user:
-        _check_user(user, defaults)
+    faults = Faults("not_allowed")
+    try:
+        if isinstance(user := table.get("user"), str) and user:
+            _check_user(user, defaults)
+    except InvalidMessage as error:
+        faults.add(error)
+    try:
+        if type(nice := table.get("nice")) is int and nice >= LOWEST_NICE:
+            _check_nice(nice, defaults)
+    except InvalidMessage as error:
+        faults.add(error)
+    faults.settle()
 
 
 def resolve(message: Message, *, message_id: str, defaults: Defaults, declarations: Mapping[str, Declaration]) -> Job:
@@ -66,19 +84,29 @@ def _undeclared(
 ) -> Job:
     if defaults.commands == "declared":
         _refuse_undeclared(message.job, declarations)
-    if message.command is None:
-        _refuse(
-            "invalid",
-            "command",
-            f'is missing, and this host declares no job "{message.job}"'
-            f"{_meant(message.job, declarations)}; give the command or declare the job",
-        )
-    if message.args is not None:
-        _refuse("invalid", "args", "belongs to a declared job; put the arguments into command")
-    argv = _argv(message.command, (), message.job, defaults.shell)
+    said = {name: value for name in ("job", "command", "args") if (value := getattr(message, name)) is not None}
+    for name, why in incomplete(said, declarations).items():
+        _refuse("invalid", name, why)
+    argv = _argv(message.command or (), (), message.job, defaults.shell)
     user = _user(message, defaults)
     env = {**defaults.env, **message.env} if message.env else defaults.env
     return _job(message, message, run_id, argv, env, user, labels, defaults)
+
+
+def incomplete(said: Mapping[str, object], declarations: Mapping[str, Declaration]) -> Mapping[str, str]:
+    """What a message lacks, or has too much, where this host does not declare its job: why, by fields."""
+    job = said.get("job")
+    if not isinstance(job, str) or job in declarations:
+        return {}
+    wrong = {}
+    if "command" not in said:
+        wrong["command"] = (
+            f"is missing, and this host declares no job {shown(job)}"
+            f"{_meant(job, declarations)}; give the command or declare the job"
+        )
+    if "args" in said:
+        wrong["args"] = "belongs to a declared job; put the arguments into command"
+    return wrong
 
 
 def _declared(
@@ -108,21 +136,23 @@ def _refuse_undeclared(job: str, declarations: Mapping[str, Declaration]) -> NoR
 def _check_declared(said: Mapping[str, object], declaration: Declaration) -> None:
     """`said` are the fields of a message, read or as they came."""
     where = f"[jobs.{declaration.name}]"
+    faults = Faults("not_allowed")
+    why = (
+        f"a message cannot set this, because this host declares the job as {where}; it may set"
+        " run_id, scheduled_at, not_after, labels, and args and env as far as the declaration allows"
+    )
     for name in _CLOSED_TO_MESSAGES:
         if name in said:
-            _refuse(
-                "not_allowed",
-                name,
-                f"a message cannot set this, because this host declares the job as {where}; it may set"
-                " run_id, scheduled_at, not_after, labels, and args and env as far as the declaration allows",
-            )
+            faults.add(InvalidMessage(f"{name}: {why}"))
+            why = "nor this"
     if "args" in said and not declaration.allow_args:
-        _refuse("not_allowed", "args", f"{where} takes no arguments; say allow_args = true there")
+        faults.add(InvalidMessage(f"args: {where} takes no arguments; say allow_args = true there"))
     env = said.get("env")
     for name in env if isinstance(env, Mapping) else ():
         if name not in declaration.allow_env:
             path = f"env.{fields.printable(name)}"
-            _refuse("not_allowed", path, f"{where} does not allow it; add it to allow_env there")
+            faults.add(InvalidMessage(f"{path}: {where} does not allow it; add it to allow_env there"))
+    faults.settle()
 
 
 def _argv(command: Command, args: tuple[str, ...], job: str, shell: tuple[str, ...]) -> tuple[str, ...]:

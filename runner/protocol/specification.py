@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.protocol import fields, patterns
+from runner.protocol.invalid import Faults, InvalidMessage
 from runner.protocol.job import (
     ACKS,
     OVERLAPS,
@@ -73,23 +74,26 @@ class Declaration(Specification):
 
 
 def _resources(path: str, value: object) -> Resources:
-    given = fields.table(path, value)
-    cpu = memory = None
+    given = dict(fields.table(path, value))
+    faults = Faults()
+    own: dict[str, object] = {key: given.pop(key) for key in ("cpu", "memory") if key in given}
+    said = fields.each(path, own, {"cpu": fields.number, "memory": fields.size}, faults)
     named: dict[str, float] = {}
     for key, entry in given.items():
-        inner = f"{path}.{fields.printable(key)}"
-        if key == "cpu":
-            cpu = fields.number(inner, entry)
-        elif key == "memory":
-            memory = fields.size(inner, entry)
-        else:
-            fields.name(path, key)
-            if isinstance(entry, str):
-                meant = nearest(key, ("cpu", "memory"))
-                question = f'; did you mean "{meant}"?' if meant else ""
-                fields.refuse(inner, f"is a string; give a number{question}")
-            named[key] = fields.number(inner, entry)
-    return Resources(cpu, memory, named)
+        try:
+            named[fields.name(path, key)] = _amount(f"{path}.{fields.printable(key)}", key, entry)
+        except InvalidMessage as error:
+            faults.add(error)
+    faults.settle()
+    return Resources(named=named, **said)
+
+
+def _amount(path: str, key: str, entry: object) -> float:
+    if isinstance(entry, str):
+        meant = nearest(key, ("cpu", "memory"))
+        question = f'; did you mean "{meant}"?' if meant else ""
+        fields.refuse(path, f"is a string; give a number{question}")
+    return fields.number(path, entry)
 
 
 def _limits(path: str, value: object) -> Limits:
@@ -130,8 +134,10 @@ def _success(path: str, value: object) -> Success:
 
 def _nested(path: str, value: object, parsers: Mapping[str, fields.Parser]) -> dict[str, Any]:
     given = fields.table(path, value)
-    fields.check_known(path, given, parsers)
-    return {key: parsers[key](f"{path}.{key}", entry) for key, entry in given.items()}
+    faults = Faults()
+    said = fields.each(path, given, parsers, faults)
+    faults.settle()
+    return said
 
 
 def _exit_codes(path: str, value: object) -> tuple[int, ...]:
@@ -156,12 +162,17 @@ def _positive_size(path: str, value: object) -> int:
 
 
 def _allowed_names(path: str, value: object) -> tuple[str, ...]:
-    for index, entry in enumerate(fields.words(path, value)):
-        if "*" in fields.env_name(f"{path}[{index}]", entry):
-            fields.refuse(f"{path}[{index}]", "patterns are not known here; list each variable by its name")
-    return fields.words(path, value)
+    return fields.items(path, value, _allowed_name)
 
 
+def _allowed_name(path: str, value: object) -> str:
+    said = fields.env_name(path, value)
+    if "*" in said:
+        fields.refuse(path, "patterns are not known here; list each variable by its name")
+    return said
+
+
+LOWEST_NICE: Final = -20
 _count = partial(fields.integer, least=0, most=1_000_000)
 _pids = partial(fields.integer, least=1, most=2**22)  # the kernel's PID_MAX_LIMIT on 64 bit
 _factor = partial(fields.number, least=1.0)
@@ -174,7 +185,7 @@ SHARED: Final[Mapping[str, fields.Parser]] = {
     "user": fields.word,
     "unix_group": fields.name,
     "umask": fields.umask,
-    "nice": partial(fields.integer, least=-20, most=19),
+    "nice": partial(fields.integer, least=LOWEST_NICE, most=19),
     "stdin": fields.text,
     "timeout": fields.limit,
     "grace": fields.duration,

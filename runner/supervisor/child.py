@@ -22,9 +22,8 @@ from runner.supervisor.command import (
     candidates,
     descriptors,
     execute,
-    explain_cwd,
-    explain_exec,
 )
+from runner.supervisor.unstarted import explain_cwd, explain_exec
 
 _TRIES = 100  # to report
 
@@ -56,7 +55,7 @@ def become(command: Command, environment: dict[bytes, bytes], report: int, *, pl
             try:
                 execute(paths, lambda path: os.execve(path, command.argv, environment))  # noqa: S606 - no shell wanted
             except OSError as error:
-                raise explain_exec(error, command.name, paths) from error
+                raise explain_exec(error, command, environment, paths) from error
         except SpawnError as error:
             # At its own limit of processes the run is by itself: others' processes count, and need not end.
             own = command.processes is not None and error.number == errno.EAGAIN

@@ -154,30 +154,3 @@ def execute(paths: list[bytes], run: Callable[[bytes], int]) -> int:
             if refused is None or error.errno == errno.EACCES:
                 refused = error
     raise refused or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-
-
-_REMEDIES = {
-    errno.ENOENT: "; install it, or correct the path",
-    errno.EACCES: "; make it a file that the job's user may execute (chmod +x)",
-    errno.ENOEXEC: "; give it a #! line, or name its interpreter",
-}
-
-
-def explain_exec(error: OSError, name: str, paths: list[bytes]) -> SpawnError:
-    number = error.errno or errno.EIO
-    text = os.strerror(number) + _REMEDIES.get(number, "")
-    if number == errno.ENOENT and "/" not in name:
-        text = f"{os.strerror(number)} in its PATH; install it, give its full path, or set PATH in [run] env"
-    elif number == errno.ENOENT and any(os.path.lexists(path) for path in paths):
-        text = "its interpreter (#! line or loader) does not exist; install that, or correct the #! line"
-    return SpawnError(number, f"cannot execute {name!r}: {text}")
-
-
-def explain_cwd(error: OSError, cwd: str) -> SpawnError:
-    # ENOENT is kept for "the command was not found", which a shell and the contract call 127.
-    number = errno.ENOTDIR if error.errno == errno.ENOENT else error.errno or errno.EIO
-    return SpawnError(
-        number,
-        f"cannot enter the working directory {cwd!r}: {os.strerror(error.errno or errno.EIO)}; make it, open it to the "
-        "job's user, or name another cwd",
-    )

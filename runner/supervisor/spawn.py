@@ -39,10 +39,9 @@ from runner.supervisor.command import (
     candidates,
     descriptors,
     execute,
-    explain_cwd,
-    explain_exec,
 )
 from runner.supervisor.failing import persistently, say
+from runner.supervisor.unstarted import explain_cwd, explain_exec
 from runner.supervisor.wire import close_all
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
@@ -79,7 +78,7 @@ def spawn_here(command: Command) -> int:
         descriptors.lower()
         return execute(paths, run)
     except OSError as error:
-        raise explain_exec(error, command.name, paths) from error
+        raise explain_exec(error, command, environment, paths) from error
     finally:
         if umask is not None:
             os.umask(umask)

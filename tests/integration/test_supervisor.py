@@ -126,6 +126,61 @@ async def test_what_cannot_be_started_says_why(host: Witness, tmp_path: Path, ni
     assert not host.exits, "an answered failure is no news"
 
 
+@pytest.mark.parametrize("nice", [None, 1], ids=["vfork", "fork"])
+@pytest.mark.parametrize(
+    ("content", "number", "text"),
+    [
+        (
+            b"#!/bin/sh\r\necho x\r\n",
+            errno.ENOENT,
+            r"its interpreter '/bin/sh\r' does not exist: the #! line ends in CR",
+        ),
+        (b"#! /opt/no/python3 -u\n", errno.ENOENT, "its interpreter '/opt/no/python3' does not exist; install that"),
+        (b"#!/opt/n\xc3\xb6\xff/sh", errno.ENOENT, "its interpreter '/opt/n\u00f6\\\\xff/sh' does not exist"),
+        (b"\xef\xbb\xbf#!/bin/sh\necho x\n", errno.ENOEXEC, "a byte order mark stands before its #! line"),
+        ("#!/bin/sh\n".encode("utf-16"), errno.ENOEXEC, "a byte order mark stands before its #! line"),
+        (b"", errno.ENOEXEC, "Exec format error; give it a #! line"),
+        (b"echo x\n", errno.ENOEXEC, "Exec format error; give it a #! line"),
+    ],
+)
+async def test_an_interpreter_is_named_as_it_stands_in_the_file(
+    host: Witness, tmp_path: Path, content: bytes, number: int, text: str, nice: int | None
+) -> None:
+    script = tmp_path / "script"
+    script.write_bytes(content)
+    script.chmod(0o755)
+    for argv, spec in (
+        ((str(script),), {}),
+        (("./script",), {"cwd": str(tmp_path)}),
+        (("script",), {"env": {"PATH": str(tmp_path)}}),
+    ):
+        started = await host.start(*argv, nice=nice, **spec)
+        assert started.exit is not None
+        assert started.exit.start_error is not None
+        assert started.exit.start_error[0] == number
+        assert text in started.exit.start_error[1]
+        assert started.exit.start_error[1].isprintable()
+
+
+@pytest.mark.parametrize("nice", [None, 1], ids=["vfork", "fork"])
+async def test_what_is_too_long_to_be_executed_is_named_and_stdin_takes_it(host: Witness, nice: int | None) -> None:
+    most = 32 * resource.getpagesize() - 1
+    cases: list[tuple[tuple[str, ...], dict[str, str], str]] = [
+        (("echo", "x", "y" * (most + 1)), {}, f"its argument 2 has {most + 1} bytes, and Linux takes at most {most}"),
+        (("true",), {"BIG": "x" * most}, f"the variable BIG has {most + 4} bytes"),
+        (("true", *["x" * 1000] * 9000), {}, "bytes together, more than this host takes"),
+    ]
+    for argv, env, text in cases:
+        started = await host.start(*argv, env=env, nice=nice)
+        assert started.exit is not None
+        assert started.exit.start_error is not None
+        assert started.exit.start_error[0] == errno.E2BIG
+        assert text in started.exit.start_error[1]
+        assert "stdin" in started.exit.start_error[1]
+    started = await host.start("echo", "x" * most, nice=nice)
+    assert started.exit is None, "one byte less is taken"
+
+
 async def test_an_environment_that_is_too_large(host: Witness) -> None:
     for nice in (None, 1):
         started = await host.start("true", env={"BIG": "x" * 10_000_000}, nice=nice)

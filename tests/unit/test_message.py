@@ -18,7 +18,7 @@ from runner.protocol import (
     rejected_body,
     resolve,
 )
-from runner.protocol.message import Retries
+from runner.protocol.message import Retries, read_job
 
 # A busy machine is slow, not wrong.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -133,6 +133,62 @@ def test_faults_name_their_field(field: str, value: object, path: str) -> None:
     detail = refusal(**{field: value})
     assert detail.startswith(f"{path}: "), detail
     assert detail.isprintable()
+
+
+TEN = {
+    "timout": 5,
+    "run_id": "",
+    "command": [5],
+    "cwd": "here",
+    "umask": 22,
+    "stop_signal": "KILL",
+    "retries": {"max": -1, "backof": "1s"},
+    "success": {"exit_codes": [256], "fail_on": "x"},
+    "env": {"CRON_RUNNER_X": "", "A": 5},
+    "labels": {"a": 1, "b": 2},
+    "resources": {"cpu": -1, "memory": "x", "slots": True},
+    "args": ["a", 1],
+}
+PATHS = """field "timout"|run_id|command[0]|cwd|umask|unknown signal|retries.max|retries: unknown field "backof"
+success.exit_codes[0]|success.fail_on|env: "CRON_RUNNER_X"|env.A|labels.a|labels.b|resources.cpu|resources.memory
+resources.slots|args[1]""".replace("\n", "|").split("|")
+
+
+def test_a_message_tells_all_its_faults_at_once() -> None:
+    with pytest.raises(InvalidMessage) as caught:
+        job_of({"job": "not a name", **TEN})
+    detail = caught.value.detail
+    for path in [*PATHS, "job: "]:
+        assert path in detail, path
+    assert detail.startswith('job: "not a name" is not a job name')
+    assert len(caught.value.faults) == len(PATHS) + 1
+
+
+def test_also_what_the_host_misses() -> None:
+    with pytest.raises(InvalidMessage) as caught:
+        read_job('{"job":"x","args":[],"nice":99}', message_id="m", defaults=DEFAULTS, declarations={})
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == ["nice", "command", "args"]
+    with pytest.raises(InvalidMessage) as caught:
+        read_job('{"job":"x","user":"root","nice":-5}', message_id="m", defaults=DEFAULTS, declarations={})
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == ["user", "nice"]
+    with pytest.raises(InvalidMessage) as caught:
+        job_of({"job": "x", "cwd": "/", "user": "u", "args": [], "env": {"A": "", "B": ""}}, x={"command": "a"})
+    assert caught.value.reason == "not_allowed"
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == ["cwd", "user", "args", "env.A", "env.B"]
+
+
+def test_a_field_that_was_misspelt_is_not_missing_too() -> None:
+    for body in ('{"jop":"x","command":"a"}', '{"job":"x","comand":"a"}'):
+        with pytest.raises(InvalidMessage, match="did you mean") as caught:
+            read_job(body, message_id="m", defaults=DEFAULTS, declarations={})
+        assert len(caught.value.faults) == 1
+
+
+def test_a_declaration_tells_all_its_faults_at_once() -> None:
+    with pytest.raises(InvalidMessage) as caught:
+        parse_declaration("x", {"run_id": "r", "timeout": 0, "allow_env": ["*", 5]})
+    said = [fault.partition(":")[0] for fault in caught.value.faults]
+    assert said == ["timeout", "allow_env[0]", "allow_env[1]", "run_id", "command"]
 
 
 @pytest.mark.parametrize("field", ["run_id", "cwd", "timeout", "env", "resources", "labels", "retries", "success"])

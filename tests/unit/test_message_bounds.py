@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import difflib
 import gc
 import json
 import tracemalloc
@@ -11,6 +13,7 @@ import pytest
 
 from runner.agent.output.success_rules import Rules, Watch
 from runner.protocol import patterns
+from runner.protocol.invalid import MOST_TOLD
 from runner.protocol.job import Defaults
 from runner.protocol.message import InvalidMessage, parse_declaration, parse_message, read_job, rejected_body
 
@@ -130,6 +133,11 @@ def _nested_in_envelopes(times: int) -> str:
 
 
 BODIES = {
+    "base64": base64.b64encode(b"{" + b'"a": "x"' * 96_000).decode(),
+    "base64 of values": base64.b64encode(b"[" + b"[]," * 250_000 + b"[]]").decode(),
+    "base64 of text": base64.b64encode(said(stdin="x" * 780_000).encode()).decode(),
+    "base64 in lines": base64.encodebytes(b"{" + b"x" * 700_000).decode(),
+    "records": json.dumps({"Records": [{"a": 1}] * 3_000}),
     "arrays": "[" + "[]," * 340_000 + "[]]",
     "objects": "[" + "{}," * 340_000 + "{}]",
     "numbers": "[" + "1," * 500_000 + "1]",
@@ -168,3 +176,40 @@ def test_reading_a_body_takes_at_most_eight_mib(body: str) -> None:
 def test_text_that_looks_like_many_values_is_one() -> None:
     table = {"job": "x", "command": "a", "stdin": '1,2,[{\\"\n' * 40_000}
     assert parse_message(json.dumps(table)).stdin == table["stdin"]
+
+
+MANY = {
+    "unknown fields": {f"timeou{n}": 1 for n in range(9_000)},
+    "unknown fields in a field": {"retries": {f"backof{n}": 1 for n in range(9_000)}},
+    "fields that are near to all": {"".join(sorted("timeoutgracelabels"))[n:] + f"{n}": 1 for n in range(18)},
+    "variables": {"env": {f"A{n}": 1 for n in range(9_000)}},
+    "labels": {"labels": {f"A{n}": 1 for n in range(9_000)}},
+    "arguments": {"command": [1] * 9_000},
+    "resources": {"resources": {f"memor{n}": "1" for n in range(9_000)}},
+    "all of them": {
+        "env": {f"A{n}": 1 for n in range(2_000)},
+        "labels": {f"A{n}": 1 for n in range(2_000)},
+        "command": [1] * 2_000,
+        "resources": {f"memor{n}": "1" for n in range(2_000)},
+        "success": {"exit_codes": [999] * 500},
+    },
+}
+
+
+@pytest.mark.parametrize("fields", MANY.values(), ids=MANY)
+def test_the_faults_that_are_told_have_a_bound_in_sum(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    real = difflib.get_close_matches
+
+    def counted(word: str, *args: Any, **named: Any) -> list[str]:
+        asked.append(word)
+        return real(word, *args, **named)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counted)
+    for declared in (False, True):
+        body = json.dumps({"job": "x", **fields}) if declared else said(**fields)
+        fault = refused(body, **({"x": {"command": "a"}} if declared else {}))
+        assert len(fault.faults) <= MOST_TOLD
+        assert len(fault.detail) < 2000
+        assert "other" in fault.detail or len(fault.faults) < MOST_TOLD
+    assert len(asked) <= 2 * MOST_TOLD
