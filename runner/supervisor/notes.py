@@ -11,6 +11,7 @@ import json
 import os
 
 from runner.supervisor import processes
+from runner.supervisor.failing import persistently
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
@@ -65,7 +66,11 @@ class Notes:
         self._rewrite()
 
     def began(self, session: int, *, keep: bool) -> None:
-        note = self._notes[session] = Note(session, processes.start_ticks(session), keep=keep)
+        try:
+            start = persistently(lambda: processes.start_ticks(session))
+        except OSError:
+            return
+        note = self._notes[session] = Note(session, start, keep=keep)
         if self._fd < 0:
             self._rewrite()
         else:

@@ -9,6 +9,7 @@ import os
 import time
 
 from runner.supervisor import processes
+from runner.supervisor.failing import persistently
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def end(marks: Collection[bytes], notes: Collection[Note] = ()) -> int:
     first = -1
     noted = {note.session: note for note in notes}
     for _ in range(_LOOKS):
-        left = _find(marks, noted)
+        left = persistently(lambda: _find(marks, noted))
         first = len(left) if first < 0 else first
         if not left:
             break

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runner.supervisor import cgroup, command, delegation, envfile, mounts, processes, records, users, wire
 from runner.supervisor.loop import Loop, now
+from runner.supervisor.notes import Notes
 from runner.supervisor.options import Options, UsageError
 from runner.supervisor.policy import Policy
 from runner.supervisor.request import BadRequest, StartRequest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HYBRID = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -315,3 +315,35 @@ def test_the_supervisor_loads_little() -> None:
 def test_shell_names_a_program_that_runs_commands(shell: str, expected: str) -> None:
     entry = pwd.struct_passwd(("svc", "x", os.getuid(), os.getgid(), "", "/srv", shell))
     assert users.Identity(entry).environment["SHELL"] == expected
+
+
+def test_what_is_noted_of_a_run_is_found_until_it_has_ended_and_no_failure_of_it_reaches_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "runs")
+    notes = Notes(path, "this boot")
+    notes.began(os.getpid(), keep=False)
+    notes.began(os.getppid(), keep=True)
+    mine = (os.getpid(), processes.start_ticks(os.getpid()), False)
+    parents = (os.getppid(), processes.start_ticks(os.getppid()), True)
+    assert [(note.session, note.start, note.keep) for note in Notes(path, "this boot").read()] == [mine, parents]
+    assert Notes(path, "another boot").read() == []
+    notes.ended(os.getppid())
+    assert [(note.session, note.start, note.keep) for note in Notes(path, "this boot").read()] == [mine]
+    with Path(path).open("ab") as file:
+        file.write(b"[12, 3")  # a full disk
+    assert len(Notes(path, "this boot").read()) == 1
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(processes, "start_ticks", fail)
+    notes.began(1, keep=False)
+    assert len(Notes(path, "this boot").read()) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "write", fail)
+    notes.began(os.getppid(), keep=False)
+    monkeypatch.undo()
+    notes.ended(os.getpid())
+    notes.ended(os.getppid())
+    assert not Path(path).exists()
