@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import resource
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from runner.agent.output import spool_file as spool
 from runner.agent.output.kept_files import Kept
 from runner.agent.output.offsets import Committed
 from runner.agent.output.shipper import OutputEnd, OutputReport, Rules, Shipper
+from runner.agent.output.success_rules import Found, Watch
 from runner.aws.logs import Logs, Rejected
 from runner.aws.session import Session
 from runner.errors import AwsUnavailable
@@ -923,3 +925,38 @@ def test_names_of_spool_files(tmp_path: Path) -> None:
     for path, descriptor in made:
         assert path.stat().st_mode & 0o777 == 0o600
         os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line", "beside"),
+    [
+        ("ERROR", b"an ERROR here\n", False),
+        (r"a[ab]{900}c", b"a" + b"ab" * 450 + b"c\n", True),  # seconds of CPU for a mebibyte
+        (r"\pL{20}", "é".encode() * 20 + b"\n", True),
+    ],
+)
+def test_what_a_senders_pattern_costs_is_paid_beside_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, line: bytes, beside: bool
+) -> None:
+    looks: list[tuple[str, int]] = []
+
+    def look(watch: Watch, data: bytes, original: Any = Watch.look) -> Found:
+        looks.append((threading.current_thread().name.partition("_")[0], len(data)))
+        found: Found = original(watch, data)
+        return found
+
+    monkeypatch.setattr(Watch, "look", look)
+
+    async def scene() -> None:
+        async with running(make(tmp_path, StrictLogs())) as shipper:
+            job = Job(shipper, tag(), rules=Rules((pattern,), (pattern,)))
+            job.write(b"ababab nothing\n" * 500)
+            await until(lambda: looks)
+            job.write(line)
+            job.write(b"the end")
+            report = await job.end()
+        assert (report.failed_on, report.missing, report.lines) == (pattern, None, 502)
+
+    run(scene())
+    assert ("rules" in {name for name, _ in looks}) == beside
+    assert sum(size for _, size in looks) == 500 * len(b"ababab nothing\n") + len(line) + len(b"the end")

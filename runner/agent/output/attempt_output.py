@@ -12,7 +12,7 @@ from runner.agent.output.lines import BETWEEN
 from runner.agent.output.marks import Marks
 from runner.agent.output.masking import Masks, joined, whole
 from runner.agent.output.offsets import LOCAL, Committed
-from runner.agent.output.success_rules import LINE_BYTES, Rules, Watch
+from runner.agent.output.success_rules import LINE_BYTES, Found, Rules, Stretch, Watch
 from runner.agent.runs.output_end import Ended, OutputEnd
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Followed:
         self._whole: bytes | None = None
         self.rules = rules
         self.watch = Watch(rules)
+        self.watching = asyncio.Lock()  # one looks at its output at a time
         self._watched = 0
         self._watched_committed = 0
         self._punched = 0
@@ -219,15 +220,18 @@ class Followed:
 
     # -- what readers have done
 
-    def watch_more(self) -> bool:
-        """Let the rules see the next stretch; False when there was nothing new. Raises OSError."""
-        if dropped := self.at_gap(self._watched):
+    def unwatched(self) -> Stretch | None:
+        """The next stretch that the rules have not seen; None when there is nothing new. Raises OSError."""
+        while dropped := self.at_gap(self._watched):
             self._watched += dropped
-            return True
         data, final = self.read(self._watched, LINE_BYTES)
-        taken = self.watch.feed(data, final=final)
-        self._watched += taken
-        return taken > 0
+        stretch = self.watch.cut(data, final=final)
+        return stretch if stretch is not None and stretch.taken else None
+
+    def seen(self, stretch: Stretch, found: Found) -> None:
+        """The rules have seen it: where they are and what they know change together, as they are committed together."""
+        self.watch.take(stretch, found)
+        self._watched += stretch.taken
 
     def watched(self) -> Committed:
         """Where the local reader stands; committed along with the sinks' offsets."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -345,12 +347,25 @@ class Shipper:
 
 
 async def _watch(followed: Followed) -> None:
-    """Let the rules see all there is. `run` and `finish` may both be here: a stretch is seen without yielding."""
+    """Let the rules see all there is. `run` and `finish` may both be here, one after the other."""
     try:
-        for _ in iter(followed.watch_more, False):
-            await asyncio.sleep(0)
+        async with followed.watching:
+            while (stretch := followed.unwatched()) is not None:
+                watch, data = followed.watch, stretch.data
+                if watch.cheap(data):
+                    found = watch.look(data)
+                    await asyncio.sleep(0)
+                else:
+                    found = await asyncio.get_running_loop().run_in_executor(_looks(), watch.look, data)
+                followed.seen(stretch, found)
     except OSError as error:
         _unreadable(followed, error)
+
+
+@functools.cache
+def _looks() -> ThreadPoolExecutor:
+    """The threads in which dear patterns are matched: few, so that a sender's patterns leave the jobs a core."""
+    return ThreadPoolExecutor(1, thread_name_prefix="rules")
 
 
 def _unreadable(followed: Followed, error: OSError) -> None:

@@ -1,15 +1,21 @@
-"""The success rules that look at output: fail_on and require, and the count of lines. Pure; fed with whole lines."""
+"""The success rules that look at output: fail_on and require, and the count of lines. Pure; fed with whole lines.
+
+What a sender's patterns cost is bounded for each byte, and a mebibyte of output can still keep a core busy for seconds.
+So a stretch of output is cut (`cut`) and counted (`take`) by whoever owns the `Watch`, and looked at (`look`) in
+between, which changes nothing that anybody else reads and so may be done in a thread: re2 gives the interpreter's lock
+away.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from runner.protocol.patterns import to_match
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 LINE_BYTES = 1 << 20
 """A longer line is matched in pieces of this size, each beginning OVERLAP bytes before the end of the one before."""
@@ -34,7 +40,35 @@ class Rules:
 
 
 class _Pattern(Protocol):
+    programsize: int
+
     def search(self, text: bytes, /) -> object | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Whole lines to look at, how many bytes of the output they take up, and how many lines end in them."""
+
+    data: bytes
+    taken: int
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The fail_on pattern that a stretch matches first, and the require patterns that it meets."""
+
+    failed_on: str | None = None
+    met: tuple[str, ...] = ()
+
+
+_CHEAP: Final = 500_000
+"""Bytes times instructions. The dearest pattern takes some nanoseconds for each: below it a look holds nobody up."""
+_SIMPLE: Final = re.compile(r"[\w .:,;=/@#%&<>~'\"^$-]{1,100}")
+"""What is compiled at once: words, without repetitions and classes."""
+
+
+_NOTHING: Final = Found()
 
 
 class Watch:
@@ -64,6 +98,14 @@ class Watch:
 
     def feed(self, data: bytes, *, final: bool = False) -> int:
         """Take whole lines (with `final`, all) from the start of the data; returns how many bytes were taken."""
+        stretch = self.cut(data, final=final)
+        if stretch is None:
+            return 0
+        self.take(stretch, self.look(stretch.data))
+        return stretch.taken
+
+    def cut(self, data: bytes, *, final: bool = False) -> Stretch | None:
+        """The whole lines (with `final`, all) at the start of the data; None where there is none yet."""
         end = data.rfind(b"\n") + 1
         taken = end
         if final:
@@ -73,22 +115,41 @@ class Watch:
             if not end:
                 end, taken = len(data), len(data) - OVERLAP
         if not end:
-            return 0
-        self.lines += data.count(b"\n", 0, taken)
-        if final and not data.endswith(b"\n"):
-            self.lines += 1
-        self._match(data[:end])
-        return taken
+            return None
+        lines = data.count(b"\n", 0, taken) + (final and not data.endswith(b"\n"))
+        return Stretch(data[:end], taken, lines)
 
-    def _match(self, data: bytes) -> None:
-        open_rules = [] if self._failed_on is not None else list(self._rules.fail_on)
+    def cheap(self, data: bytes) -> bool:
+        """Whether a look at the data costs so little that it may be done at once."""
+        size = 0
+        for pattern in self._open():
+            compiled = self._compiled.get(pattern)
+            if compiled is None and _SIMPLE.fullmatch(pattern) is None:
+                return False
+            size += compiled.programsize if compiled is not None else len(pattern)
+        return size * len(data) <= _CHEAP
+
+    def look(self, data: bytes) -> Found:
+        """What the data matches of the rules that are open. One look at a time; it may be in a thread."""
+        open_rules = () if self._failed_on is not None else self._rules.fail_on
         unmet = [pattern for pattern in self._rules.require if pattern not in self._met]
         if not open_rules and not unmet:
-            return
+            return _NOTHING
         if b"\r" in data:
             data = _STATES.sub(b"\n", _LINE_ENDS.sub(b"\n", data).strip(b"\r"))
-        self._failed_on = next((pattern for pattern in open_rules if self._found(pattern, data)), self._failed_on)
-        self._met.extend(pattern for pattern in unmet if self._found(pattern, data))
+        failed_on = next((pattern for pattern in open_rules if self._found(pattern, data)), None)
+        return Found(failed_on, tuple(pattern for pattern in unmet if self._found(pattern, data)))
+
+    def take(self, stretch: Stretch, found: Found) -> None:
+        """Count a stretch that was looked at."""
+        self.lines += stretch.lines
+        self._failed_on = self._failed_on or found.failed_on
+        self._met.extend(found.met)
+
+    def _open(self) -> Iterator[str]:
+        if self._failed_on is None:
+            yield from self._rules.fail_on
+        yield from (pattern for pattern in self._rules.require if pattern not in self._met)
 
     def _found(self, pattern: str, data: bytes) -> bool:
         """Whether a line matches. The lines are first searched in one go, in multi-line mode: a line that matches is
