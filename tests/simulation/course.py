@@ -78,7 +78,7 @@ def heal(world: World) -> None:
     for life in lives:
         life.operations.resume(by="the simulation")
     # All of them may wait for each other.
-    within = HEALED_WITHIN_S + max(world.kind.lasts) * (len(world.sent) if world.kind.long else 1)
+    within = HEALED_WITHIN_S + max(world.kind.lasts) * ((len(world.sent) + world.unsent) if world.kind.long else 1)
     world.go_on(lambda: checkers.at_rest(world), within, every=60.0 if world.kind.long else 0.5)
     checkers.in_the_end(world)
     world.note("is at rest")
