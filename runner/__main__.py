@@ -1,6 +1,6 @@
 """``python -m runner`` is ``cron-runner``."""
 
-from runner.cli.main import entry
+from runner.cli.start import entry
 
 if __name__ == "__main__":
     entry()

@@ -20,6 +20,18 @@ class CronRunnerError(Exception):
     exit_status = 125
 
 
+class WrongUsage(CronRunnerError):
+    """Words of the command line that do not go together, or a value that cannot be."""
+
+    exit_status = 2
+
+
+class NotThere(CronRunnerError):
+    """What was named is not there: a run, a job, a group."""
+
+    exit_status = 1
+
+
 class ConfigError(CronRunnerError):
     """The configuration cannot be used.
 

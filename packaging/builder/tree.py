@@ -162,7 +162,7 @@ def launchers(root: Path, python: str) -> None:
     """The two programs. -I: no variable, directory or module of a user's has a say; -S: nor the distribution's own
     modules; -B: root leaves no compiled files behind."""
     for path, name, code in (
-        ("usr/bin/cron-runner", "runner.cli.main", "entry"),
+        ("usr/bin/cron-runner", "runner.cli.start", "entry"),
         (f"{HOME}/cron-runner-supervisor", "runner.supervisor.__main__", "main"),
     ):
         program = root / path

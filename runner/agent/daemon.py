@@ -15,6 +15,7 @@ import structlog
 
 from runner import __version__
 from runner.agent.answers import Answers
+from runner.agent.directories import make_own
 from runner.agent.host.disk import Disk, Glance
 from runner.agent.host.instance_end import watch as watch_notices
 from runner.agent.host.memory import keep_small, settle
@@ -65,7 +66,7 @@ def main(config: Config) -> int:
 
 
 async def _main(config: Config) -> int:
-    config.paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_own(config)
     with _only_one(config.paths.state):
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -239,6 +240,7 @@ class Agent:
             signal.SIGINT: self._asked_to_stop,
             signal.SIGHUP: lambda: self._reload(services, watch),
         }
+        before = {number: signal.getsignal(number) for number in handlers}
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
         try:
@@ -246,6 +248,8 @@ class Agent:
         finally:
             for number in handlers:
                 loop.remove_signal_handler(number)
+                # asyncio puts Python's own in its place, whose KeyboardInterrupt would come out of the last steps.
+                signal.signal(number, before[number])
 
     def _asked_to_stop(self) -> None:
         self._stop_signals += 1

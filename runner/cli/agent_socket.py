@@ -6,10 +6,10 @@ import argparse
 import json
 import os
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from runner.cli import printing
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
@@ -21,10 +21,9 @@ _LARGEST_ANSWER: Final = 64 << 20
 _RUNTIME: Final = "/run/cron-runner"
 _VARIABLE: Final = "CRON_RUNNER_PATHS__RUNTIME"
 
-# Exit statuses of the commands that talk to the agent; 3 and 4 as in the Linux Standard Base's list for services.
+# Exit statuses of the commands that talk to the agent; 3 as in the Linux Standard Base's list for services.
 NOTHING_DONE: Final = 1
 NO_AGENT: Final = 3
-NOT_ALLOWED: Final = 4
 
 
 class NoAgent(CronRunnerError):
@@ -35,8 +34,6 @@ class NoAgent(CronRunnerError):
 
 class NotAllowed(CronRunnerError):
     """The agent is not for this user to control."""
-
-    exit_status = NOT_ALLOWED
 
 
 class RefusedByAgent(CronRunnerError):
@@ -90,9 +87,7 @@ def _runtime_in(given: Path | None) -> str | None:
             raise CronRunnerError(f"cannot read {given}: no such file; give --config a file that exists") from None
         return None
     except Unreadable as error:
-        print(  # noqa: T201 - to the person who types
-            f"cron-runner: warning: {error.origin}: {error}; asking the agent on {_RUNTIME}/{NAME}", file=sys.stderr
-        )
+        printing.note(f"warning: {error.origin}: {error}; asking the agent on {_RUNTIME}/{NAME}")
         return None
     runtime = paths.get("runtime") if isinstance(paths, dict) else None
     return runtime if isinstance(runtime, str) else None

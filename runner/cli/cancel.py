@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.cli import agent_socket, fleet
+from runner.cli import agent_socket, fleet, printing
 from runner.cli.agent_socket import NOTHING_DONE, ask
-from runner.errors import CronRunnerError
-from runner.protocol.visible import visible
+from runner.errors import WrongUsage
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "A run that is running gets its stop signal, and SIGKILL after its grace; one that is held or waits for its\n"
         "next attempt ends at once. The outcome is `cancelled`, its message is deleted.\n"
-        "Exit status: 0 cancelled, 1 nothing to cancel or it ended otherwise, 3 no agent, 4 not allowed.\n\n"
+        "Exit status: 0 cancelled, 1 nothing to cancel or it ended otherwise, 3 no agent.\n\n"
         f"{parser.epilog}"
     )
 
@@ -67,7 +64,7 @@ def execute(args: argparse.Namespace) -> int:
                 _say(f"stopping run {run['run_id']} of {run['job']}: {_how(run)}")
         runs = [{**run, **_ended(path, run["run_id"])} if run["cancelled"] else run for run in runs]
     if args.json:
-        print(json.dumps(runs if args.run_id is None else runs[0], indent=2))  # noqa: T201 - what was asked for
+        printing.document(runs if args.run_id is None else runs[0])
     else:
         for run in runs:
             _say(told(run), error=not _done(run, args.no_wait))
@@ -81,10 +78,10 @@ def _everywhere(args: argparse.Namespace) -> int:
     from runner.cli.run_ids import run_id_of  # noqa: PLC0415 - `--help` needs none of it
 
     if args.run_id is None or args.grace is not None:
-        raise CronRunnerError("cannot cancel that from anywhere: --fleet takes one RUN_ID, and no --grace")
+        raise WrongUsage("cannot cancel that from anywhere: --fleet takes one RUN_ID, and no --grace")
     told = fleet.cancel(args, run_id_of(args.run_id, "cancel a run"))
     if args.json:
-        print(json.dumps(told, indent=2))  # noqa: T201 - what was asked for
+        printing.document(told)
     else:
         _say(f"run {told['run_id']} of group {told['group']} is to be cancelled, wherever it is")
     return 0
@@ -139,5 +136,4 @@ def told(run: dict[str, Any]) -> str:
 
 
 def _say(line: str, *, error: bool = False) -> None:
-    stream = sys.stderr if error else sys.stdout
-    print(visible(f"cron-runner: {line}" if error else line), file=stream, flush=True)
+    (printing.note if error else printing.lines)(line)

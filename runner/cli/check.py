@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from runner.cli import printing
 from runner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,11 +73,10 @@ def _report(findings: Sequence[Finding], *, as_json: bool) -> int:
     if as_json:
         from dataclasses import asdict  # noqa: PLC0415
 
-        _out(json.dumps([asdict(finding) for finding in findings], indent=2))
+        printing.document([asdict(finding) for finding in findings])
     else:
-        for finding in findings:
-            _out(finding.line())
-        _out(f"{counts['ok']} ok, {_count(counts['warning'], 'warning')}, {counts['failed']} failed")
+        total = f"{counts['ok']} ok, {_count(counts['warning'], 'warning')}, {counts['failed']} failed"
+        printing.lines(*(finding.line() for finding in findings), total)
     return FAILED if counts["failed"] else 0
 
 
@@ -98,21 +97,12 @@ def _print_policy(settings: Config, args: argparse.Namespace) -> int:
         document = permissions.reader_policy(settings, **where)
     else:
         document = permissions.agent_policy(settings, kms_keys=args.kms_key, dead_letter_arn=args.dead_letter, **where)
-    text = json.dumps(document, indent=2)
-    _out(text)
-    if permissions.DEAD_LETTER_PLACEHOLDER in text:
-        _note(
+    printing.document(document)
+    if permissions.DEAD_LETTER_PLACEHOLDER in json.dumps(document):
+        printing.note(
             f"put the target of the queue's redrive policy in the place of {permissions.DEAD_LETTER_PLACEHOLDER}, or "
             "give it with --dead-letter ARN"
         )
     if args.iam_policy != "reader" and not args.kms_key:
-        _note("for queues that are encrypted with a KMS key of your own add --kms-key ARN")
+        printing.note("for queues that are encrypted with a KMS key of your own add --kms-key ARN")
     return 0
-
-
-def _out(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def _note(text: str) -> None:
-    sys.stderr.write(f"cron-runner: {text}\n")

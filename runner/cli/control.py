@@ -8,7 +8,7 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 from runner.cli import fleet
-from runner.errors import AwsUnavailable, CronRunnerError
+from runner.errors import AwsUnavailable, CronRunnerError, WrongUsage
 
 if TYPE_CHECKING:
     import argparse
@@ -21,6 +21,7 @@ cron-runner control --local --table cron --results https://sqs.eu-west-1.amazona
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where it works."""
+    parser.set_defaults(prints=False)
     parser.add_argument("--local", action="store_true", required=True, help="run here; in the cloud Lambda runs it")
     parser.add_argument("--results", metavar="URL", help="the results queue (default: [results] url)")
     parser.add_argument("--make", action="store_true", help="create the table where there is none, for a stand-in")
@@ -45,7 +46,7 @@ def execute(args: argparse.Namespace) -> int:
     try:
         every = parse_duration(args.every)
     except ValueError as error:
-        raise CronRunnerError(f"cannot run the scheduler: --every: {error}") from error
+        raise WrongUsage(f"cannot run the scheduler: --every: {error}") from error
     log.configure("info")
     url, name = args.results or "", ""
     if not url:

@@ -59,8 +59,8 @@ def execute(args: argparse.Namespace) -> int:
         raise CronRunnerError(
             f"cannot run the demo: the AWS stand-in is not installed; type: {sys.executable} -m pip install {quoted}"
         )
-    # A terminal that closes, or a plain kill, has to clean up as Ctrl-C does.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # There is something to clean up: a terminal that closes, or a plain kill, does it as Ctrl-C does.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         directory = stack.enter_context(_directory(keep=args.keep))

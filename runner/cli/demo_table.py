@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from runner.cli import printing
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -81,8 +83,7 @@ class Table:
         lines = [_cells(("JOB", "SHOWS", "STATE", "EXIT", "TOOK"), "REASON")]
         lines += [self._line(row) for row in self.rows.values()]
         up = f"\x1b[{self._drawn}F" if self._drawn else ""
-        sys.stdout.write(up + "".join(f"\x1b[2K{line}\n" for line in lines))
-        sys.stdout.flush()
+        printing.data(up + "".join(f"\x1b[2K{line}\n" for line in lines))
         self._drawn = len(lines)
 
     def _line(self, row: Row) -> str:
@@ -100,8 +101,7 @@ def _cells(cells: Sequence[str], last: str) -> str:
 
 def say(line: str = "") -> None:
     """A line of the demo's own words."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    printing.lines(line)
 
 
 def event_line(event: Mapping[str, Any], after_s: float) -> str:

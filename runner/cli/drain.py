@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.cli import agent_socket
+from runner.cli import agent_socket, printing
 from runner.cli.agent_socket import NOTHING_DONE, ask
 from runner.cli.pause import going_on
 from runner.errors import CronRunnerError
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Nothing is received, what is held is handed back, what runs is waited for, and its retries are left to\n"
         "other hosts. It lasts over restarts of the agent and of the host, until `cron-runner resume`.\n"
         "Exit status: 0 draining, with --wait: empty; 1 --timeout is over, or somebody resumed it meanwhile;\n"
-        f"3 no agent, 4 not allowed.\n\n{parser.epilog}"
+        f"3 no agent.\n\n{parser.epilog}"
     )
 
 
@@ -45,11 +44,11 @@ def execute(args: argparse.Namespace) -> int:
     path = agent_socket.socket_of(args, os.environ)
     answer = ask(path, "drain", note=args.note)
     if not args.json:
-        print(f"draining until `cron-runner resume`; {going_on(answer['runs'])}", flush=True)  # noqa: T201 - the answer
+        printing.lines(f"draining until `cron-runner resume`; {going_on(answer['runs'])}")
     if args.wait or args.timeout is not None:
         answer = _wait(path, answer, deadline)
     if args.json:
-        print(json.dumps(answer, indent=2))  # noqa: T201 - what was asked for
+        printing.document(answer)
     return _status(args, answer)
 
 
@@ -75,7 +74,7 @@ def _status(args: argparse.Namespace, answer: dict[str, Any]) -> int:
     if answer["runs"]:
         raise NotEmptied(f"cannot wait longer: {going_on(answer['runs'])}; see `cron-runner status`, or cancel it")
     if not args.json:
-        print("drained: nothing runs here")  # noqa: T201 - the answer
+        printing.lines("drained: nothing runs here")
     return 0
 
 

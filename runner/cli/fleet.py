@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import socket
 import sys
@@ -11,7 +10,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.errors import AwsUnavailable, CronRunnerError
+from runner.cli import printing
+from runner.errors import AwsUnavailable, CronRunnerError, NotThere
 from runner.protocol.visible import visible
 
 if TYPE_CHECKING:
@@ -116,11 +116,10 @@ def pause(args: argparse.Namespace, *, on: bool) -> int:
 
     run(args, work)
     word = "paused" if on else "resumed"
-    sys.stdout.write(
-        f"{json.dumps({'group': args.group, 'paused': on})}\n"
-        if args.json
-        else f"group {args.group} is {word}; its hosts see it within seconds\n"
-    )
+    if args.json:
+        printing.document({"group": args.group, "paused": on}, indent=None)
+    else:
+        printing.lines(f"group {args.group} is {word}; its hosts see it within seconds")
     return 0
 
 
@@ -135,9 +134,7 @@ def cancel(args: argparse.Namespace, run_id: str) -> dict[str, str]:
         if group is None:
             found = await store.run(table, run_id)
             if not is_open(found["state"]):
-                raise CronRunnerError(
-                    f"cannot cancel run {run_id}: it has ended {found['state']} at {found['ended_at']}"
-                )
+                raise NotThere(f"cannot cancel run {run_id}: it has ended {found['state']} at {found['ended_at']}")
             group = found["group"]
         await directives.cancel(table, group, run_id, by=whoami(), why=args.note, now=time.time())
         return {"run_id": run_id, "group": group}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.cli import fleet
-from runner.errors import CronRunnerError
-from runner.protocol.visible import visible
+from runner.cli import fleet, printing
+from runner.errors import AwsUnavailable, WrongUsage
 
 if TYPE_CHECKING:
     import argparse
@@ -58,17 +55,19 @@ def execute(args: argparse.Namespace) -> int:
 
     async def work(_: Session, table: Table) -> tuple[list[dict[str, Any]], list[str]]:
         runs = await _runs(table, args, since)
+        if args.job and not runs:
+            await _need(table, args)
         return runs, await _heading(table, args, runs) if args.job and not args.json else []
 
     runs, head = fleet.run(args, work)
     if args.json:
-        print(json.dumps([_as_json(run) for run in runs], indent=2))  # noqa: T201 - as below
+        printing.document([_as_json(run) for run in runs])
         return 0
     if head:
-        print("\n".join(map(visible, head)), flush=True)  # noqa: T201 - as below
+        printing.lines(*head)
     if not runs:
         what = f"run of {args.job}" if args.job else "run that failed" if args.failed else "run"
-        print(f"no {what} is known{f' since {args.since}' if args.since else ''}", file=sys.stderr)  # noqa: T201
+        printing.say(f"no {what} is known{f' since {args.since}' if args.since else ''}")
         return 0
     several = len({run["group"] for run in runs}) > 1
     titles = ["STARTED", "TOOK", "OUTCOME", "EXIT", "HOST", "RUN", "REASON"]
@@ -76,23 +75,35 @@ def execute(args: argparse.Namespace) -> int:
     if several:
         titles.insert(5, "GROUP")
         rows = [[*row[:5], run["group"], *row[5:]] for row, run in zip(rows, runs, strict=True)]
-    print("\n".join(([""] if head else []) + fleet.aligned(titles, rows)))  # noqa: T201 - what was asked for
+    printing.lines(*([""] if head else []), *fleet.aligned(titles, rows))
     return 0
 
 
 async def _heading(table: Table, args: argparse.Namespace, runs: list[dict[str, Any]]) -> list[str]:
     """How the job stands, in each group that has it."""
     from runner.cli.job_heading import heading, standings  # noqa: PLC0415
-    from runner.errors import AwsUnavailable  # noqa: PLC0415
 
     try:
         found = await standings(table, args.job, args.group, {run["group"] for run in runs})
     except AwsUnavailable as error:
         # Who may read the runs only still sees them.
-        print(f"cannot tell how {args.job} stands: {error}", file=sys.stderr)  # noqa: T201
+        printing.say(f"cannot tell how {args.job} stands: {error}")
         return []
     heads = [heading(one, time.time()) for one in found]
     return [line for place, head in enumerate(heads) for line in ([""] if place else []) + head]
+
+
+async def _need(table: Table, args: argparse.Namespace) -> None:
+    """Raise where no job of the name is known, neither by a file nor by a run; a slip of the pen is no empty list."""
+    from runner.control import store  # noqa: PLC0415 - `--help` needs none of it
+
+    try:
+        if not await store.named(table, args.job, args.group) and not await store.history(
+            table, args.job, limit=1, in_group=args.group
+        ):
+            await store.job(table, args.job, args.group)
+    except AwsUnavailable:
+        return  # who may read the runs only has seen that there are none
 
 
 async def _runs(table: Table, args: argparse.Namespace, since: float | None) -> list[dict[str, Any]]:
@@ -144,4 +155,4 @@ def _since(text: str | None) -> float | None:
     try:
         return parse_time(text)
     except ValueError as error:
-        raise CronRunnerError(f"cannot show history since {text}: {error}; or a duration such as 24h") from error
+        raise WrongUsage(f"cannot show history since {text}: {error}; or a duration such as 24h") from error

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from runner.cli import fleet
+from runner.cli import fleet, printing
 from runner.cli.jobs_plan import as_json, plan_text
-from runner.cli.jobs_shown import coming, listed, say, show, upcoming
+from runner.cli.jobs_shown import coming, listed, show, upcoming
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def _apply(args: argparse.Namespace) -> int:
                 " its queue to one of the files"
             )
         if not args.json:
-            say(*plan_text(made))
+            printing.lines(*plan_text(made))
         if args.dry:
             _told(args, made, applied=False, schedules=[])
             return 0
@@ -129,10 +128,10 @@ def _agreed() -> bool:
 
 def _told(args: argparse.Namespace, made: Plan, *, applied: bool, schedules: Sequence[str]) -> None:
     if args.json:
-        say(json.dumps(as_json(made, applied=applied, schedules=schedules), indent=2))
+        printing.document(as_json(made, applied=applied, schedules=schedules))
     elif applied:
         in_step = f"; in step with EventBridge Scheduler: {', '.join(schedules)}" if schedules else ""
-        say(f"applied{in_step}" if made.changes or schedules else "nothing to do")
+        printing.lines(f"applied{in_step}" if made.changes or schedules else "nothing to do")
 
 
 def _enable(args: argparse.Namespace) -> int:
@@ -162,11 +161,10 @@ def _switch(args: argparse.Namespace, *, enabled: bool) -> int:
     word = "enabled" if enabled else "disabled"
     times = coming(job, group, time.time(), 1)
     due = f", next {fleet.when(times[0], job.timezone, time.time())}" if times else ""
-    say(
-        json.dumps({"job": job.name, "group": job.group, "enabled": enabled})
-        if args.json
-        else f"{job.name} is {word}{due}"
-    )
+    if args.json:
+        printing.document({"job": job.name, "group": job.group, "enabled": enabled}, indent=None)
+    else:
+        printing.lines(f"{job.name} is {word}{due}")
     return 0
 
 
@@ -187,5 +185,8 @@ def _trigger(args: argparse.Namespace) -> int:
         return {"job": job.name, "group": job.group, "run_id": run_id, "queue": queue.label}
 
     sent = fleet.run(args, work)
-    say(json.dumps(sent) if args.json else sent["run_id"])
+    if args.json:
+        printing.document(sent, indent=None)
+    else:
+        printing.lines(sent["run_id"])
     return 0

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from runner.cli import fleet
+from runner.cli import fleet, printing
 from runner.cli.jobs_plan import shown
 from runner.errors import CronRunnerError
-from runner.protocol.visible import visible
 
 if TYPE_CHECKING:
     import argparse
@@ -32,7 +29,7 @@ def listed(args: argparse.Namespace) -> int:
         now = time.time()
         rows = [_row(job, groups.get(job.group), status.get(keys.status(job.group, job.name)), now) for job in jobs]
         if args.json:
-            say(json.dumps(rows, indent=2))
+            printing.document(rows)
             return 0
         titles = ("JOB", "GROUP", "SCHEDULE", "NEXT", "LAST", "OWNER")
         cells = [
@@ -46,7 +43,9 @@ def listed(args: argparse.Namespace) -> int:
             )
             for job, row in zip(jobs, rows, strict=True)
         ]
-        say(*(fleet.aligned(titles, cells) if cells else ["no jobs; `cron-runner jobs apply FILE` makes some"]))
+        printing.lines(
+            *(fleet.aligned(titles, cells) if cells else ["no jobs; `cron-runner jobs apply FILE` makes some"])
+        )
         return 0
 
     return int(fleet.run(args, work))
@@ -113,7 +112,7 @@ def show(args: argparse.Namespace) -> int:
     says: dict[str, Any] = {"job": job.name, **job.says()}
     says |= {"revision": job.revision, "changed_at": format_time(job.changed_at), "changed_by": job.changed_by}
     if args.json:
-        say(json.dumps(says, indent=2))
+        printing.document(says)
         return 0
     try:
         if (schedule := job.parsed()) is not None:
@@ -121,7 +120,7 @@ def show(args: argparse.Namespace) -> int:
     except CronRunnerError as error:
         says["fault"] = str(error)
     width = max(map(len, says))
-    say(*(f"{name.ljust(width)}  {shown(name, value)}" for name, value in says.items()))
+    printing.lines(*(f"{name.ljust(width)}  {shown(name, value)}" for name, value in says.items()))
     return 0
 
 
@@ -138,19 +137,19 @@ def upcoming(args: argparse.Namespace) -> int:
     if args.json:
         said = [{"at": format_time(at), "run_id": run_id_at(job.name, at)} for at in times]
         found = {"job": job.name, "group": job.group, "enabled": job.enabled, "next": said}
-        say(json.dumps({**found, "tz_database": database().version}, indent=2))
+        printing.document({**found, "tz_database": database().version})
         return 0
     if schedule is None:
-        say(f"{job.name} has no schedule; `cron-runner jobs trigger {job.name}` runs it")
+        printing.lines(f"{job.name} has no schedule; `cron-runner jobs trigger {job.name}` runs it")
         return 0
-    say(f"{job.name}: {schedule.words()}")
+    printing.lines(f"{job.name}: {schedule.words()}")
     if not job.enabled:
-        say(f"disabled; `cron-runner jobs enable {job.name}` lets it fire again")
+        printing.lines(f"disabled; `cron-runner jobs enable {job.name}` lets it fire again")
     elif not times:
-        say("never again")
-    say(*(f"  {fleet.when(at, job.timezone, now)}" for at in times))
+        printing.lines("never again")
+    printing.lines(*(f"  {fleet.when(at, job.timezone, now)}" for at in times))
     if times:
-        say(f"by the {database()}")
+        printing.lines(f"by the {database()}")
     return 0
 
 
@@ -164,8 +163,3 @@ def _job(args: argparse.Namespace) -> tuple[JobDefinition, GroupDefinition | Non
 
     found: tuple[JobDefinition, GroupDefinition | None] = fleet.run(args, work)
     return found
-
-
-def say(*lines: str) -> None:
-    """Lines on standard output."""
-    sys.stdout.write("".join(f"{visible(part)}\n" for line in lines for part in line.split("\n")))

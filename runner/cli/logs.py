@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.cli import fleet
-from runner.errors import AwsUnavailable, CronRunnerError
+from runner.cli import fleet, printing
+from runner.errors import AwsUnavailable, CronRunnerError, NotThere
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from runner.config import Config
     from runner.reading.cloudwatch import CloudOutput, Line
@@ -87,12 +86,12 @@ class _Logs:
         if known is None and self._stream is None and self._table and await self._from_table():
             return 0
         if "cloudwatch" not in self._config.output.sinks and self._stream is None:
-            raise CronRunnerError(
+            raise NotThere(
                 f"cannot find run {self._run_id} on this host{unreadable}, and its output goes to "
                 f"{', '.join(self._config.output.sinks)}: look there"
             )
         if not await self._from_cloudwatch(known):
-            raise CronRunnerError(
+            raise NotThere(
                 f"cannot find the output of run {self._run_id}: this host has none{unreadable}, and log group "
                 f"{self._group} has none; check the run id, or name its --job or its --stream"
             )
@@ -180,10 +179,7 @@ class _Logs:
         import asyncio  # noqa: PLC0415
 
         if self._follow and known is None:
-            print(  # noqa: T201 - to the person who waits
-                "cron-runner: this host does not know the run and cannot see its end; Ctrl-C ends this",
-                file=sys.stderr,
-            )
+            printing.note("this host does not know the run and cannot see its end; Ctrl-C ends this")
         job = self._job or (known.job if known else None)
         streams = [self._stream] if self._stream else await cloud.streams(self._run_id, job)
         shown, over = 0, False
@@ -234,27 +230,23 @@ class _Printer:
 
     def pieces(self, pieces: Any) -> None:
         for piece in pieces:
-            self._piece(piece)
-        sys.stdout.flush()
+            printing.data(b"".join(self._of_piece(piece)) if self.as_json else piece.raw)
 
-    def _piece(self, piece: Piece) -> None:
-        if not self.as_json:
-            sys.stdout.buffer.write(piece.raw)
-            return
-        tag = piece.tag
+    def _of_piece(self, piece: Piece) -> Iterator[bytes]:
         for line in piece.lines:
-            self._json(None, line, job=tag.job, attempt=tag.attempt)
+            yield self._json(None, line, job=piece.tag.job, attempt=piece.tag.attempt)
 
     def lines(self, lines: Sequence[Line]) -> None:
         from runner.protocol.units import format_time  # noqa: PLC0415
 
-        for line in lines:
-            if self.as_json:
-                self._json(format_time(line.ms / 1000), line.text.removesuffix("\n"))
-            else:
-                sys.stdout.buffer.write(line.text.encode())
-        sys.stdout.flush()
+        made = (
+            self._json(format_time(line.ms / 1000), line.text.removesuffix("\n"))
+            if self.as_json
+            else line.text.encode()
+            for line in lines
+        )
+        printing.data(b"".join(made))
 
-    def _json(self, time: str | None, message: str, **more: Any) -> None:
+    def _json(self, time: str | None, message: str, **more: Any) -> bytes:
         record = {"time": time, "run_id": self._run_id, **more, "message": message}
-        sys.stdout.buffer.write(json.dumps(record).encode() + b"\n")
+        return json.dumps(record).encode() + b"\n"

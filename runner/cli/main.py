@@ -6,7 +6,10 @@ A command is a module of this package with
 - ``add_arguments(parser)``: its own options; ``args.config`` (a `Path` or None) is there already, and so is
   ``args.after_dashes``, the words behind ``--`` (None where there was no ``--``), which are refused unless the
   command says ``parser.set_defaults(takes_command=True)``;
-- ``execute(args) -> int``: its exit status.
+- ``execute(args) -> int``: its exit status. Where nothing can be printed it is not called, unless the command says
+  ``parser.set_defaults(prints=False)``: what it does matters more than what it says.
+
+All that it writes goes through `runner.cli.printing`.
 
 The module is imported only when its command is asked for, so that ``cron-runner --version`` costs nothing.
 Such a module does not import boto3, moto or the agent at its top either: ``--help`` has to be quick too.
@@ -15,9 +18,7 @@ Such a module does not import boto3, moto or the agent at its top either: ``--he
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, cast
 
 import runner
+from runner.cli import printing
+from runner.cli.start import INTERRUPTED, entry  # noqa: F401 - what was installed before calls the program here
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
 # cron-runner itself failed, as against the job that it ran: env(1), timeout(1) and docker-run(1) use it so.
 FAILED: Final = 125
 USAGE: Final = 2
-INTERRUPTED: Final = 130
 
 # What argparse says of a word, or of an option, that it does not know.
 _REFUSED: Final = re.compile(r"invalid choice: '(?P<word>[^']+)'|unrecognized arguments: (?P<option>--?[\w-]+)")
@@ -82,9 +84,19 @@ class CommandModule(Protocol):
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, as all errors of cron-runner are."""
 
+    usage_status = USAGE
+    """Of wrong usage; a command whose exit status is a job's sets another one."""
+
     def error(self, message: str) -> NoReturn:
         one_line = " ".join(message.split()) + self._meant(message)
-        self.exit(USAGE, f"cron-runner: {one_line}; see `{self.prog} --help`\n")
+        self.exit(self.usage_status, f"cron-runner: {one_line}; see `{self.prog} --help`\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse would leave in the buffer what cannot be written.
+        if message and file is sys.stderr:
+            printing.say(message.removesuffix("\n"))
+        elif message:
+            printing.data(message)
 
     def _meant(self, message: str) -> str:
         """The known word or option that is most like the one that argparse refuses, as a question."""
@@ -115,7 +127,7 @@ class _CommandParser(Parser):
         # Also behind the command, where fingers put it; what was given before the command stays without it.
         add_config(self, default=argparse.SUPPRESS)
         module.add_arguments(self)
-        self.set_defaults(execute=module.execute)
+        self.set_defaults(execute=module.execute, refuse=self.error)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self.fetch()
@@ -177,33 +189,36 @@ def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line without the program's name, and return the exit status."""
+    try:
+        args = _parsed(argv)
+        if getattr(args, "prints", True):
+            printing.ready()
+        else:
+            printing.to_nowhere()
+        return int(args.execute(args))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except printing.ReaderLeft as error:
+        return error.exit_status  # `cron-runner … | head`: the reader has what it wanted
+    except CronRunnerError as error:
+        from runner.cli.unit_environment import hint  # noqa: PLC0415 - only for what failed
+
+        printing.note(f"{error}{hint(error)}")
+        return error.exit_status
+    except Exception:  # noqa: BLE001 - a fault of ours must not look like exit status 1 of a job
+        printing.say(traceback.format_exc())
+        return FAILED
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     # Cut here and not by argparse, which takes a second `--` out of a job's own command line.
     words, dashes, after = _cut_at_dashes(argv)
     parser = build_parser()
     args = parser.parse_args(words)
     if after and not getattr(args, "takes_command", False):
-        parser.error(f"unrecognized arguments: -- {' '.join(after)}")
+        args.refuse(f"unrecognized arguments: -- {' '.join(after)}")
     args.after_dashes = after if dashes else None
-    try:
-        status = int(args.execute(args))
-        sys.stdout.flush()  # a reader that went away is noticed here and not in the interpreter's shutdown
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # `cron-runner … | head`: the reader has what it wanted; the shutdown's flush must find an open file.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except CronRunnerError as error:
-        from runner.cli.unit_environment import hint  # noqa: PLC0415 - only for what failed
-        from runner.protocol.visible import visible  # noqa: PLC0415
-
-        said = f"cron-runner: {error}{hint(error)}"
-        print("\n".join(map(visible, said.split("\n"))), file=sys.stderr)  # noqa: T201 - to the user
-        return error.exit_status
-    except Exception:  # noqa: BLE001 - a fault of ours must not look like exit status 1 of a job
-        traceback.print_exc()
-        return FAILED
-    return status
+    return args
 
 
 def _cut_at_dashes(argv: Sequence[str]) -> tuple[list[str], bool, list[str]]:
@@ -212,12 +227,3 @@ def _cut_at_dashes(argv: Sequence[str]) -> tuple[list[str], bool, list[str]]:
         return words, False, []
     at = words.index("--")
     return words[:at], True, words[at + 1 :]
-
-
-def entry() -> NoReturn:
-    """The ``cron-runner`` program."""
-    # Exec hands both on. With SIGCHLD ignored (a parent's `trap '' CHLD`) no child's end can be asked for, and what
-    # is blocked is never heard.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    sys.exit(main(sys.argv[1:]))

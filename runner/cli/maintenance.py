@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Final
 
-from runner.cli import fleet
+from runner.cli import fleet, printing
 
 if TYPE_CHECKING:
     import argparse
@@ -47,5 +46,8 @@ def execute(args: argparse.Namespace) -> int:
 
     group = fleet.run(args, work)
     told = f"{args.job} of group {group} is {'under maintenance: its runs are skipped' if on else 'run again'}"
-    print(json.dumps({"job": args.job, "group": group, "maintenance": on}) if args.json else told)  # noqa: T201
+    if args.json:
+        printing.document({"job": args.job, "group": group, "maintenance": on}, indent=None)
+    else:
+        printing.lines(told)
     return 0

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 import runner
 from runner.cli import roff
-from runner.cli.agent_socket import NO_AGENT, NOT_ALLOWED
-from runner.cli.main import FAILED, INTERRUPTED, USAGE, build_parser, commands_of
+from runner.cli.agent_socket import NO_AGENT
+from runner.cli.main import FAILED, USAGE, build_parser, commands_of
 from runner.cli.manual_fields import FIELDS
+from runner.cli.printing import READER_LEFT
 from runner.cli.run_once import NO_MESSAGE
+from runner.cli.start import INTERRUPTED
 from runner.config.example import JOBS, NOTES, purpose
 from runner.config.keys import KEYS, SECTIONS
 from runner.config.model import Config
@@ -44,16 +46,20 @@ _EXITS: Final = (
     (
         f"{RULE_FAILED}",
         "`run-once`: the job exited with 0, but a rule of the message failed it. `check`: something has failed."
-        " `cancel` and `drain`: there was nothing to cancel, or the wait is over.",
+        " `drain`: the wait is over. Every other: the run, job or group that was named is not there.",
     ),
     (f"{USAGE}", "The command line cannot be understood."),
     (f"{NO_AGENT}", "`status`, `cancel`, `pause`, `drain` and `resume`: no agent answers on this host."),
-    (f"{NOT_ALLOWED}", "The same: this user may not control the agent."),
     (f"{NO_MESSAGE}", "`run-once`: there was no message to run."),
     (f"{TIMED_OUT}", "`run-once`: the job timed out."),
-    (f"{FAILED}", "cron-runner itself failed: the configuration, AWS, the supervisor or the message."),
+    (
+        f"{FAILED}",
+        "cron-runner itself failed: the configuration, AWS, the supervisor or the message; or its output cannot be"
+        " written. `run-once`: wrong usage too.",
+    ),
     (f"{NOT_EXECUTABLE}, {NOT_FOUND}", "`run-once`: the command is not executable, or was not found."),
     (f"{INTERRUPTED}", "Interrupted at the terminal."),
+    (f"{READER_LEFT}", "Who read the output has left, as of `cron-runner … | head`."),
     (f"{SIGNAL_BASE}+n", "`run-once`: the job was ended by signal n."),
     ("any other", "`run-once`: the job's own."),
 )

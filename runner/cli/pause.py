@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Final
 
-from runner.cli import agent_socket, fleet
-from runner.errors import CronRunnerError
+from runner.cli import agent_socket, fleet, printing
+from runner.errors import WrongUsage
 
 if TYPE_CHECKING:
     import argparse
@@ -32,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Nothing is received, and what is held is handed back; what runs goes on, with its retries. A pause lasts\n"
         "over restarts of the agent and of the host. A further `pause` replaces it, as it does a `drain`.\n"
         "With GROUP it is written to the fleet's table, and every host of the group sees it within seconds.\n"
-        f"Exit status: 0 paused, 3 no agent, 4 not allowed.\n\n{parser.epilog}"
+        f"Exit status: 0 paused, 3 no agent.\n\n{parser.epilog}"
     )
 
 
@@ -40,15 +39,15 @@ def execute(args: argparse.Namespace) -> int:
     """Pause; 0 when the agent, or the table, has noted it."""
     if args.group is not None:
         if args.lasts is not None:
-            raise CronRunnerError("cannot pause a group for a time: pause it, and `cron-runner resume GROUP` ends that")
+            raise WrongUsage("cannot pause a group for a time: pause it, and `cron-runner resume GROUP` ends that")
         return fleet.pause(args, on=True)
     answer = agent_socket.ask(agent_socket.socket_of(args, os.environ), "pause", note=args.note, for_s=args.lasts)
     if args.json:
-        print(json.dumps(answer, indent=2))  # noqa: T201 - what was asked for
+        printing.document(answer)
         return 0
     until = answer["pause"]["until"]
     end = f"until {until}" if until else "until `cron-runner resume`"
-    print(f"paused {end}; {going_on(answer['runs'])}")  # noqa: T201 - the answer
+    printing.lines(f"paused {end}; {going_on(answer['runs'])}")
     return 0
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Final
 
-from runner.cli import agent_socket, fleet
-from runner.protocol.visible import visible
+from runner.cli import agent_socket, fleet, printing
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fleet.add_table(parser)
     parser.epilog = (
         "Ends a pause and a drain alike; where there is none, nothing is to be done.\n"
-        f"Exit status: 0, 3 no agent, 4 not allowed.\n\n{parser.epilog}"
+        f"Exit status: 0, 3 no agent.\n\n{parser.epilog}"
     )
 
 
@@ -36,13 +34,13 @@ def execute(args: argparse.Namespace) -> int:
         return fleet.pause(args, on=False)
     answer = agent_socket.ask(agent_socket.socket_of(args, os.environ), "resume")
     if args.json:
-        print(json.dumps(answer, indent=2))  # noqa: T201 - what was asked for
+        printing.document(answer)
         return 0
     was = answer["was"]
     if was is None:
-        print("was not paused")  # noqa: T201 - the answer
+        printing.lines("was not paused")
         return 0
     word = "drained" if was["kind"] == "drain" else "paused"
     note = f": {was['note']}" if was["note"] else ""
-    print(visible(f"resumed; was {word} by {was['by']} since {was['since']}{note}"))  # noqa: T201 - the answer
+    printing.lines(f"resumed; was {word} by {was['by']} since {was['since']}{note}")
     return 0

@@ -18,6 +18,7 @@ EXAMPLE: Final = "cron-runner --config /etc/cron-runner/config.toml run"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Nothing of its own: a daemon is told everything by its configuration."""
+    parser.set_defaults(prints=False)
     parser.epilog = f"SIGTERM finishes what runs and ends; a second one stops what runs.\n\n{parser.epilog}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.errors import CronRunnerError
+from runner.errors import WrongUsage
 
 
 def run_id_of(given: str, purpose: str) -> str:
@@ -11,8 +11,8 @@ def run_id_of(given: str, purpose: str) -> str:
     from runner.protocol.invalid import InvalidMessage  # noqa: PLC0415
 
     if not given:
-        raise CronRunnerError(f"cannot {purpose} without an id: give its RUN_ID")
+        raise WrongUsage(f"cannot {purpose} without an id: give its RUN_ID")
     try:
         return fields.run_id("RUN_ID", given)
     except InvalidMessage as error:
-        raise CronRunnerError(f"cannot {purpose}: {error}") from error
+        raise WrongUsage(f"cannot {purpose}: {error}") from error

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from runner.cli import printing
 from runner.errors import CronRunnerError, MessageRejected
-from runner.protocol.visible import visible
 
 if TYPE_CHECKING:
     import argparse
@@ -33,6 +33,8 @@ _DECIDING: Final = frozenset({"job", "run_id", "resources", "overlap", "not_afte
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to run, and how much of AWS takes part."""
+    parser.set_defaults(prints=False)  # its exit status is the job's
+    parser.usage_status = 125  # type: ignore[attr-defined] # main.Parser's: 2 may be the job's own
     parser.add_argument(
         "--wait",
         default="20s",
@@ -134,7 +136,7 @@ def _peeked(settings: Config, wait: float, *, dead_letters: bool) -> Given | Non
     given = peek(settings, wait, dead_letters=dead_letters)
     if given is None:
         what = "dead letter" if dead_letters else "message"
-        print(f"cron-runner: no {what} came within {format_duration(wait)}", file=sys.stderr)  # noqa: T201
+        printing.note(f"no {what} came within {format_duration(wait)}")
     return given
 
 
@@ -145,9 +147,15 @@ def _dry_run(settings: Config, given: Given, *, as_json: bool) -> int:
         told = explain(settings, given.body, given.message_id, lambda job: _asked(settings, job))
     except MessageRejected as error:
         fault = {"rejected": error.fault.reason, "detail": error.fault.detail}
-        print(json.dumps(fault) if as_json else visible(f"rejected: {fault['rejected']}: {fault['detail']}"))  # noqa: T201
+        if as_json:
+            printing.document(fault, indent=None)
+        else:
+            printing.lines(f"rejected: {fault['rejected']}: {fault['detail']}")
         return 125
-    print(json.dumps(told, indent=2) if as_json else "\n".join(_lines(told)))  # noqa: T201
+    if as_json:
+        printing.document(told)
+    else:
+        printing.lines(*_lines(told))
     return 0
 
 
@@ -168,7 +176,7 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
     width = max(len(name) for name in told)
     for name, value in told.items():
         for index, text in enumerate(_texts(name, value)):
-            yield visible(f"{'' if index else name:<{width}}  {text}")  # a stranger's message, on root's terminal
+            yield f"{'' if index else name:<{width}}  {text}"
 
 
 def _texts(name: str, value: Any) -> list[str]:

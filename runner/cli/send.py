@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from runner.errors import AwsUnavailable, CronRunnerError
+from runner.cli import printing
+from runner.errors import AwsUnavailable, CronRunnerError, WrongUsage
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +27,7 @@ cron-runner send backup --print > backup.json
 
 # A queue that is away for a moment is asked again; a person or a script that waits longer wants to be told.
 _TRIES: Final = 3
-_BESIDE_MESSAGE: Final = frozenset({"message", "print", "json", "config", "execute", "takes_command"})
+_BESIDE_MESSAGE: Final = frozenset({"message", "print", "json", "config", "execute", "refuse", "takes_command"})
 _DURATIONS: Final = {
     "--timeout": "stopped after this time: seconds, or 90s, 15m, 1h30m",
     "--grace": "from the stop signal to SIGKILL",
@@ -108,7 +109,7 @@ def execute(args: argparse.Namespace) -> int:
     except InvalidMessage as error:
         raise CronRunnerError(f"cannot send the message: a host would reject it: {error}") from error
     if args.print:
-        _print(body)
+        printing.data(f"{body.rstrip()}\n")
         return 0
     run_id = message.run_id
     if run_id is None:
@@ -116,7 +117,10 @@ def execute(args: argparse.Namespace) -> int:
         run_id = new_run_id(time.time())
         body = json.dumps(cast("dict[str, Any]", unwrap(body)) | {"run_id": run_id})
     sent = _send(args.config, body, message.job, run_id)
-    _print(json.dumps(sent) if args.json else sent["run_id"])
+    if args.json:
+        printing.document(sent, indent=None)
+    else:
+        printing.lines(sent["run_id"])
     return 0
 
 
@@ -150,7 +154,7 @@ def _captured(args: argparse.Namespace) -> str:
         if name not in _BESIDE_MESSAGE and value is not None and value != []
     ]
     if others:
-        raise CronRunnerError(
+        raise WrongUsage(
             f"cannot send --message {args.message} with {', '.join(others)}: the file says all of the message; "
             "change it there, or leave --message out"
         )
@@ -160,9 +164,9 @@ def _captured(args: argparse.Namespace) -> str:
 def _build(args: argparse.Namespace) -> str:
     """The message that the options describe; fields that were not given are not in it."""
     if not args.job:
-        raise CronRunnerError("cannot send a job without a name: type `cron-runner send JOB`, or use --message FILE")
+        raise WrongUsage("cannot send a job without a name: type `cron-runner send JOB`, or use --message FILE")
     if args.shell is not None and args.after_dashes:
-        raise CronRunnerError("cannot send two commands: use either --shell TEXT or -- COMMAND ...")
+        raise WrongUsage("cannot send two commands: use either --shell TEXT or -- COMMAND ...")
     fields: dict[str, Any] = {
         "job": args.job,
         "run_id": args.run_id,
@@ -243,7 +247,3 @@ async def _insist(queue: Any, outgoing: Sequence[Any]) -> Sequence[Any]:
         except AwsUnavailable:
             await pause(1.0)
     return tuple(await queue.send(outgoing))
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(line.rstrip("\n") + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -11,7 +10,7 @@ import textwrap
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.cli import agent_socket
+from runner.cli import agent_socket, printing
 from runner.cli.agent_socket import NoAgent, ask
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     agent_socket.add_options(parser)
     parser.epilog = (
         "Lines are cut to the terminal's width; in a pipe they are whole.\n"
-        f"Exit status: 0, 3 no agent, 4 not allowed.\n\n{parser.epilog}"
+        f"Exit status: 0, 3 no agent.\n\n{parser.epilog}"
     )
 
 
@@ -58,17 +57,17 @@ def execute(args: argparse.Namespace) -> int:
 def _watch(args: argparse.Namespace, path: Path, every: float) -> None:
     first = ask(path, "status", recent=args.recent)
     signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     on_screen = sys.stdout.isatty() and not args.json
     try:
         if on_screen:
-            sys.stdout.write(_ENTER)
+            printing.data(_ENTER)
         _look_on(args, path, first, every, on_screen=on_screen)
     except KeyboardInterrupt:
         pass  # its ordinary end
     finally:
         if on_screen:
-            sys.stdout.write(_LEAVE)
-            sys.stdout.flush()
+            printing.data(_LEAVE)
 
 
 def _terminated(number: int, _frame: FrameType | None) -> None:
@@ -84,7 +83,7 @@ def _look_on(args: argparse.Namespace, path: Path, first: dict[str, Any], every:
                 width = shutil.get_terminal_size().columns
                 _draw(textwrap.wrap(f"{time.strftime('%H:%M:%S')} {seen}", width, break_on_hyphens=False))
             else:
-                print(f"cron-runner: {seen}", file=sys.stderr, flush=True)  # noqa: T201 - to the person who watches
+                printing.note(str(seen))
             before = None
             continue
         if on_screen:
@@ -92,8 +91,7 @@ def _look_on(args: argparse.Namespace, path: Path, first: dict[str, Any], every:
         else:
             _print(args, seen, before)
             if not args.json:
-                print()  # noqa: T201 - between two looks
-            sys.stdout.flush()
+                printing.lines("")  # between two looks
         before = seen
 
 
@@ -110,9 +108,9 @@ def _looks(path: Path, recent: int, first: dict[str, Any], every: float) -> Iter
 def _print(args: argparse.Namespace, overview: dict[str, Any], before: dict[str, Any] | None) -> None:
     if args.json:
         # Watched, an object a line: what reads it needs to know where one ends.
-        print(json.dumps(overview, indent=None if args.watch else 2))  # noqa: T201 - what was asked for
+        printing.document(overview, indent=None if args.watch else 2)
     else:
-        print("\n".join(_text(overview, before)))  # noqa: T201 - what was asked for
+        printing.data("".join(f"{line}\n" for line in _text(overview, before)))
 
 
 def _text(overview: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
@@ -127,5 +125,4 @@ def _draw(text: list[str]) -> None:
     """Over what was there, so that nothing flickers; what does not fit below is left out."""
     rows = shutil.get_terminal_size().lines
     shown = text if len(text) <= rows else [*text[: rows - 1], f"… {len(text) - rows + 1} more lines"]
-    sys.stdout.write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in shown) + "\x1b[J")
-    sys.stdout.flush()
+    printing.data("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in shown) + "\x1b[J")

@@ -8,7 +8,7 @@ import structlog
 
 from runner.control.definition import GroupDefinition, JobDefinition, group_of, job_of
 from runner.control.run_state import FAILURES
-from runner.errors import CronRunnerError
+from runner.errors import CronRunnerError, NotThere
 from runner.protocol import table as keys
 from runner.protocol.suggest import nearest
 from runner.protocol.units import format_time
@@ -27,7 +27,7 @@ LONGEST_S: Final = 7 * keys.DAY_S
 _OTHER_VERSION: Final = "another version wrote it: apply it again with this one, or upgrade what says this"
 
 
-class NotFound(CronRunnerError):
+class NotFound(NotThere):
     """There is no such job, group or run in the table, or more than one job of the name."""
 
 

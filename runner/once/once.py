@@ -9,7 +9,7 @@ import pwd
 import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -23,14 +23,13 @@ from runner.agent.wiring import Parts, assemble
 from runner.errors import CronRunnerError, MessageRejected, explained
 from runner.once.paths import own_paths
 from runner.once.refused import job_of, reject, settle, tell_rejected
+from runner.once.stop import AGAIN, LEAVE_WITHIN_S, Stop
 from runner.once.terminal_run import Told, owed, say
 from runner.protocol.outcome import RUNNER_FAILED, Outcome, exit_status
 from runner.protocol.units import format_duration
 from runner.sinks.terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
-
     from runner.agent.run import Run
     from runner.agent.services import Services
     from runner.aws.sqs import Received
@@ -45,10 +44,7 @@ DELIVER_WITHIN_S = 30.0
 SHIP_WITHIN_S = 30.0
 # Who looks on is told what is waited for, if it takes longer than this.
 LATE_S = 2.0
-# And this long once a signal has told us to leave.
-LEAVE_WITHIN_S = 2.0
 _NOT_DELIVERED = "the results queue did not take them in time; the agent of this host sends them, when one runs"
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +57,8 @@ class Given:
 
 def once(config: Config, *, given: Given | None, wait: float, offline: bool) -> int:
     """Run one message and return the exit status of the contract, section 6. Raises CronRunnerError."""
+    # Until the loop hears them itself: there are directories to remove.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with own_paths(config, temporary=offline) as usable:
         kept = usable.paths.state == config.paths.state
         return asyncio.run(_in_group(usable, given, wait, offline=offline, kept=kept))
@@ -69,7 +67,13 @@ def once(config: Config, *, given: Given | None, wait: float, offline: bool) -> 
 async def _in_group(config: Config, given: Given | None, wait: float, *, offline: bool, kept: bool) -> int:
     try:
         async with asyncio.TaskGroup() as tasks:
-            return await Once(config, tasks, offline=offline, kept=kept).run(given, wait)
+            once = Once(config, tasks, offline=offline, kept=kept)
+            try:
+                return await once.run(given, wait)
+            except asyncio.CancelledError:
+                if not once.stop.signals:
+                    raise
+                return once.stop.status  # by a second signal, while there was no job to wait for
     except BaseExceptionGroup as group:
         raise explained(group) from None
 
@@ -84,29 +88,33 @@ class Once:
         self._kept = kept
         self._run: Run | None = None
         self._services: Services | None = None
-        self._signals = 0
-        self._leaving = asyncio.Event()
+        self.stop = Stop(self._asked_to_stop)
+        self._polling = 0.0  # when the receive under way is over, by time.monotonic()
+        self._task = asyncio.current_task()
         self._patience: asyncio.Task[None] | None = None
 
     async def run(self, given: Given | None, wait: float) -> int:
+        with self.stop.handled():
+            return await self._assembled(given, wait)
+
+    async def _assembled(self, given: Given | None, wait: float) -> int:
         parts = await assemble(
             self._config, self._tasks, owner=own_name(), extra_sinks=(Terminal(),), offline=self._offline
         )
         services = self._services = parts.services
         background: list[asyncio.Task[None]] = []
-        with self._handled_signals():
-            try:
-                await services.link.connect()
-                background += services.start_standing_tasks()
-                return await (self._of_queue(parts, wait) if given is None else self._of_file(services, given))
-            finally:
-                await self._wind_up(services)
-                services.abandon()
-                for task in background:
-                    task.cancel()
-                await services.link.close()
-                await services.journal.database.close()
-                parts.session.close()
+        try:
+            await services.link.connect()
+            background += services.start_standing_tasks()
+            return await (self._of_queue(parts, wait) if given is None else self._of_file(services, given))
+        finally:
+            await self._wind_up(services)
+            services.abandon()
+            for task in background:
+                task.cancel()
+            await services.link.close()
+            await services.journal.database.close()
+            parts.session.close()
 
     # -- the message
 
@@ -121,6 +129,8 @@ class Once:
         if late is not None:
             say(f"skipped: {late.detail}")
             return NO_MESSAGE
+        if self.stop.leaving.is_set():
+            return self.stop.status
         return await self._execute(services, job, None)
 
     async def _of_queue(self, parts: Parts, wait: float) -> int:
@@ -128,18 +138,21 @@ class Once:
         answers = Answers(parts.services, parts.dead_letters)
         deadline = time.monotonic() + wait
         came = False
-        while not self._leaving.is_set():
+        while not self.stop.leaving.is_set():
             left = max(0.0, deadline - time.monotonic())
-            for message in await parts.queue.receive(1, min(20.0, left), self._config.queue.visibility):
+            poll = min(20.0, left)
+            self._polling = time.monotonic() + poll
+            for message in await parts.queue.receive(1, poll, self._config.queue.visibility):
                 came = True
                 status = await self._received(parts, answers, message)
                 if status is not None:
                     return status
             if left <= 0:
                 break
-        if self._leaving.is_set():
-            say("stopped by a signal before a message came")
-        elif not came:
+        if self.stop.leaving.is_set():
+            say("stopped before a message came")
+            return self.stop.status
+        if not came:
             say(f"no message came within {format_duration(wait)}")
         return NO_MESSAGE
 
@@ -149,21 +162,22 @@ class Once:
         try:
             job = job_of(self._config, message.body, message.message_id)
         except MessageRejected as error:
-            await self._unless_leaving(reject(parts, answers, message, error.fault))
+            await self.stop.unless_leaving(reject(parts, answers, message, error.fault))
             raise
         if not await answers.unanswered([(job, message)]):
             say(f"run {job.run_id} was taken by this host before: its message starts nothing")
             if answers.answering:
-                await self._unless_leaving(settle(parts))  # it may be rejected: another run has its id
-            await self._unless_leaving(_all_of(services))
+                await self.stop.unless_leaving(settle(parts))  # it may be rejected: another run has its id
+            await self.stop.unless_leaving(_all_of(services))
             return None
-        if self._leaving.is_set():
+        if self.stop.leaving.is_set():
             await parts.queue.extend([(message.receipt, 0)])
-            return None
+            say(f"run {job.run_id} came meanwhile, and was handed back")
+            return self.stop.status
         late = stale(job, services.now())
         if late is not None:
             say(f"skipped: {late.detail}")
-            await self._unless_leaving(answers.skip(job, message, late))
+            await self.stop.unless_leaving(answers.skip(job, message, late))
             return NO_MESSAGE
         fault = self._no_user(services, job)
         if fault is not None:
@@ -205,14 +219,14 @@ class Once:
         services.roster.add(self._run)
         await services.journal.accept(execution)
         self._patience = asyncio.create_task(self._be_patient(services, self._run))
-        await self._unless_leaving(self._run.execute())
+        await self.stop.unless_leaving(self._run.execute())
         verdict = execution.verdict
         if verdict is None:
             return RUNNER_FAILED
         itself = verdict.outcome is Outcome.FAILED and execution.reason == f"exit code {verdict.exit_code}"
         if verdict.outcome is not Outcome.SUCCEEDED and not itself:
             say(f"{verdict.outcome}: {execution.reason}")
-        return exit_status(verdict)
+        return self.stop.status if verdict.outcome is Outcome.CANCELLED and self.stop.signals else exit_status(verdict)
 
     async def _ask_fleet(self, services: Services, execution: Execution, lease: Lease) -> None:
         """Another host that has the run, or runs the job where that matters, is an error here: the message goes back.
@@ -235,13 +249,14 @@ class Once:
 
     async def _wind_up(self, services: Services) -> None:
         """Give the rest of output and events some time to arrive; a signal cuts it short."""
-        await self._unless_leaving(_all_of(services, SHIP_WITHIN_S))
+        await self.stop.unless_leaving(_all_of(services, SHIP_WITHIN_S))
         await services.shipper.close(within=LEAVE_WITHIN_S)
         if not self._offline:
-            await self._unless_leaving(_flush(services))
+            await self.stop.unless_leaving(_flush(services))
         if self._patience is not None:
             self._patience.cancel()
-            if what := await owed(services):
+            # Offline there is nobody to deliver to.
+            if not self._offline and (what := await owed(services)):
                 say(f"not delivered: {what}; {self._where()}")
 
     async def _be_patient(self, services: Services, run: Told) -> None:
@@ -264,50 +279,29 @@ class Once:
             return f"it stays in {self._config.paths.state}, and the agent of this host delivers it when one runs"
         return f"it goes with the temporary directory {self._config.paths.state}: nothing else is writable here"
 
-    async def _unless_leaving(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it, or what can be done of it within a moment once we are told to leave."""
-        # No task of the group: that takes none while it ends, and this is for its last moments too.
-        task = asyncio.create_task(work)
-        leaving = asyncio.create_task(self._leaving.wait())
-        try:
-            await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                await asyncio.wait({task}, timeout=LEAVE_WITHIN_S)
-        finally:
-            leaving.cancel()
-            task.cancel()
-            await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
-
-    @contextlib.contextmanager
-    def _handled_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        # SIGHUP is a closed terminal, but under nohup it is ignored, and stays so.
-        handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        for number in handled:
-            loop.add_signal_handler(number, self._asked_to_stop)
-        try:
-            yield
-        finally:
-            for number in handled:
-                loop.remove_signal_handler(number)
-
-    def _asked_to_stop(self) -> None:
+    def _asked_to_stop(self, again: bool) -> None:
         """The first signal asks the job to end, the second one kills it; without a job we leave."""
-        self._signals += 1
         services, run = self._services, self._run
-        if services is None:
+        if services is not None and run is not None and run.active:
+            job = run.execution.job
+            if not again:
+                grace = format_duration(job.grace)
+                say(f"stopping the job: SIG{job.stop_signal} now, SIGKILL after {grace}; {AGAIN} kills it at once")
+            services.spawn(run.stop("cancel", f"by {_user_name()}", 0.0 if again else None), "stop")
             return
-        if run is not None and run.active:
-            grace = None if self._signals == 1 else 0.0
-            services.spawn(run.stop("cancel", f"by {_user_name()}", grace), "stop")
-            return
+        if run is None and again and self._task is not None:
+            self._task.cancel()
+        elif run is None and (left := self._polling - time.monotonic()) > LATE_S:
+            say(
+                f"finishing the receive that is under way, up to {format_duration(round(left))}: a message that it "
+                f"brings is handed back; {AGAIN} gives that up, and such a message is hidden for "
+                f"{format_duration(self._config.queue.visibility)}"
+            )
         self._leave(services)
 
-    def _leave(self, services: Services) -> None:
-        self._leaving.set()
-        if self._kept:
+    def _leave(self, services: Services | None) -> None:
+        self.stop.leaving.set()
+        if self._kept and services is not None:
             # The journal is enough to delete a message: whoever comes after us delivers the event.
             services.outbox.hurry()
 

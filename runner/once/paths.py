@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.agent.supervision.launch import companion_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -37,5 +39,5 @@ def _usable(directory: Path) -> bool:
 
 def _reachable(runtime: Path) -> bool:
     """Whether a supervisor is, or can be, at home in this runtime directory."""
-    companion = Path(f"{runtime}-supervisor", "supervisor.sock")
+    companion = companion_of(runtime) / "supervisor.sock"
     return (companion.exists() and os.access(companion, os.W_OK)) or _usable(runtime)

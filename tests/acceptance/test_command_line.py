@@ -46,7 +46,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
         (("run-onc",), "; did you mean run-once?", ""),
         (("send", "a", "--timout", "5"), "; did you mean --timeout?", "send "),
         (("demo", "--json"), "unrecognized arguments: --json", "demo "),
-        (("demo", "--", "ls"), "unrecognized arguments: -- ls", ""),
+        (("demo", "--", "ls"), "unrecognized arguments: -- ls", "demo "),
     ],
 )
 def test_wrong_usage_is_one_line_with_the_remedy(words: tuple[str, ...], complaint: str, command: str) -> None:

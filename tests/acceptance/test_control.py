@@ -596,12 +596,12 @@ def test_no_permission(fleet: Fleet, command: str) -> None:
         f"cron-runner: cannot reach the agent on {path} as nobody: permission denied; use sudo, or become a member of "
         "the group root (`usermod -aG root nobody`) and log in anew\n"
     )
-    assert as_nobody() == (4, "", refused)
+    assert as_nobody() == (125, "", refused)
     host.runtime.chmod(0o755)
-    assert as_nobody() == (4, "", refused)
+    assert as_nobody() == (125, "", refused)
     path.chmod(0o666)
     status_, out, error = as_nobody()
-    assert (status_, out) == (4, "")
+    assert (status_, out) == (125, "")
     assert error.startswith(
         "cron-runner: cannot control the agent as nobody: only root and members of the group root may"
     )

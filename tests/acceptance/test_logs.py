@@ -85,7 +85,7 @@ def test_a_run_is_shown_from_the_spool_and_from_cloudwatch(fleet: Fleet) -> None
     warned = [json.loads(line) for line in host.log().splitlines() if "secret_not_masked" in line]
     assert [line["names"] for line in warned] == [["SHORT_KEY"]]
     missing = other.command("logs", "nothing")
-    assert missing.returncode == 125
+    assert missing.returncode == 1
     assert missing.stdout == ""
     assert missing.stderr.startswith("cron-runner: cannot find the output of run nothing: ")
 
@@ -155,7 +155,7 @@ def test_a_run_id_is_mapped_as_runs_map_it(fleet: Fleet) -> None:
         assert (done.stdout, done.stderr, done.returncode) == ("hello\n", "", 0)
     for wrong in ("", "x" * 129):
         refused = host.command("logs", wrong)
-        assert (refused.returncode, refused.stdout, len(refused.stderr.splitlines())) == (125, "", 1)
+        assert (refused.returncode, refused.stdout, len(refused.stderr.splitlines())) == (2, "", 1)
         assert refused.stderr.startswith("cron-runner: cannot show the output of a run")
 
 
@@ -166,7 +166,7 @@ def test_logs_without_cloudwatch_says_where_to_look(fleet: Fleet) -> None:
     fleet.events.wait_ended(["r1"])
     assert host.command("logs", "r1").stdout == "hello\n"
     missing = host.command("logs", "r2")
-    assert (missing.returncode, "its output goes to stdout: look there" in missing.stderr) == (125, True)
+    assert (missing.returncode, "its output goes to stdout: look there" in missing.stderr) == (1, True)
 
 
 def test_a_full_spool_stops_admission_until_it_is_shipped(fleet: Fleet) -> None:

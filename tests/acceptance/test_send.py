@@ -112,22 +112,24 @@ def test_a_fifo_queue_keeps_the_order_of_a_job(fleet: Fleet, host: Host) -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("words", "complaint", "status"),
     [
-        (("a b", "--shell", "true"), "job"),
-        (("a", "--shell", "true", "--timeout", "soon"), "timeout"),
-        (("a", "--shell", "true", "--fail-on", "("), "fail_on"),
-        (("a", "--shell", "true", "--", "true"), "two commands"),
-        ((), "without a name"),
-        (("--message", "/no/such/file"), "/no/such/file"),
-        (("--message", ""), "cannot read"),
-        (("other", "--message", "f", "--timeout", "5m", "--", "ls"), "with JOB, --timeout, -- COMMAND: "),
-        (("--message", "f", "--arg", "x", "--label", "a=b", "--retries", "0"), "with --arg, --retries, --label: "),
+        (("a b", "--shell", "true"), "job", 125),
+        (("a", "--shell", "true", "--timeout", "soon"), "timeout", 125),
+        (("a", "--shell", "true", "--fail-on", "("), "fail_on", 125),
+        (("a", "--shell", "true", "--", "true"), "two commands", 2),
+        ((), "without a name", 2),
+        (("--message", "/no/such/file"), "/no/such/file", 125),
+        (("--message", ""), "cannot read", 125),
+        (("other", "--message", "f", "--timeout", "5m", "--", "ls"), "with JOB, --timeout, -- COMMAND: ", 2),
+        (("--message", "f", "--arg", "x", "--label", "a=b", "--retries", "0"), "with --arg, --retries, --label: ", 2),
     ],
 )
-def test_what_a_host_would_reject_is_not_sent(fleet: Fleet, host: Host, words: tuple[str, ...], complaint: str) -> None:
+def test_what_a_host_would_reject_is_not_sent(
+    fleet: Fleet, host: Host, words: tuple[str, ...], complaint: str, status: int
+) -> None:
     done = host.command("send", *words)
-    assert (done.returncode, done.stdout) == (125, "")
+    assert (done.returncode, done.stdout) == (status, "")
     [line] = done.stderr.splitlines()
     assert line.startswith("cron-runner: cannot ")
     assert complaint in line

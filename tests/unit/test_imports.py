@@ -93,6 +93,10 @@ def test_every_module_is_named_for_what_it_does() -> None:
 
 def test_importing_the_command_line_is_light() -> None:
     """``cron-runner --version`` has to be quick; the parser's module imports nothing heavy before it is needed."""
-    names = imported(ROOT / "cli" / "main.py", at_its_top=True)
-    top = {parts[1] for parts in names if parts[0] == "runner" and len(parts) > 1}
-    assert top <= {"errors", "__version__"}
+    of_cli = {"main", "printing", "start"}
+    for module in of_cli:
+        names = imported(ROOT / "cli" / f"{module}.py", at_its_top=True)
+        ours = {parts[1:] for parts in names if parts[0] == "runner" and len(parts) > 1}
+        assert {parts[0] for parts in ours} <= {"errors", "__version__", "cli", "protocol"}
+        assert {parts[1] for parts in ours if parts[0] == "cli" and len(parts) > 1} <= of_cli
+        assert {parts[1] for parts in ours if parts[0] == "protocol"} <= {"visible"}

@@ -46,7 +46,7 @@ class Finder:
         if self._child:  # one that this agent started and that has ended since
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._child, os.WNOHANG)
-        companion = Path(f"{self._runtime}-supervisor")
+        companion = companion_of(self._runtime)
         if companion.is_dir():  # also while that unit is down: a supervisor of ours would run its jobs as us
             return _dial(companion / "supervisor.sock")
         own = self._runtime / "supervisor.sock"
@@ -63,7 +63,8 @@ class Finder:
             lock = os.open(self._runtime / "supervisor.start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise SupervisorUnavailable(
-                f"cannot start a supervisor: {error}; set [paths] runtime to a directory of this user's"
+                f"cannot start a supervisor in {self._runtime}: {error.strerror or error}; set [paths] runtime to a "
+                "directory of this user's"
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # one of several agents starts it, the others find it
@@ -103,6 +104,11 @@ class Finder:
         if self._config_path is not None:
             command += ["--config", str(self._config_path.resolve())]
         return [*command, "--linger", str(self._linger), *self._arguments]
+
+
+def companion_of(runtime: Path) -> Path:
+    """The runtime directory of the supervisor that has a unit of its own."""
+    return Path(f"{runtime}-supervisor")
 
 
 def _dial(path: Path) -> socket.socket:
