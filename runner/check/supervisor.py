@@ -116,7 +116,17 @@ def judge(hello: Hello, *, started: bool) -> list[Finding]:
     if hello.default_user_error is not None:
         detail, _, remedy = hello.default_user_error.partition("; ")
         found.append(failed("user", detail, remedy or "set [run] user"))
-    return [*found, _placement(hello)]
+    return [*found, _placement(hello), *_way_of_starting(hello)]
+
+
+def _way_of_starting(hello: Hello) -> list[Finding]:
+    """No fault either way: a fork costs more CPU, and starts the same job."""
+    if not hello.start:
+        return []
+    way, _, why = hello.start.partition(": ")
+    if way == "direct":
+        return [ok("start", "jobs are started directly (clone3), without a copy of the supervisor")]
+    return [ok("start", f"jobs are started by fork, which costs about 1 ms of CPU more for each: {why}")]
 
 
 def _placement(hello: Hello) -> Finding:

@@ -23,7 +23,7 @@ from runner.supervisor.command import (
     descriptors,
     execute,
 )
-from runner.supervisor.unstarted import explain_cwd, explain_exec
+from runner.supervisor.unstarted import explain_cwd, explain_exec, explain_nice, explain_preparation
 
 _TRIES = 100  # to report
 
@@ -57,11 +57,10 @@ def become(command: Command, environment: dict[bytes, bytes], report: int, *, pl
             except OSError as error:
                 raise explain_exec(error, command, environment, paths) from error
         except SpawnError as error:
-            # At its own limit of processes the run is by itself: others' processes count, and need not end.
-            own = command.processes is not None and error.number == errno.EAGAIN
-            _say(report, {"error": [error.number, str(error)], "own": own})
+            _say(report, {"error": [error.number, str(error)], "own": command.own_lack(error.number)})
         except OSError as error:
-            _say(report, {"error": [error.errno or errno.EIO, f"cannot prepare the process: {error}"]})
+            failure = explain_preparation(error)
+            _say(report, {"error": [failure.number, str(failure)], "own": command.own_lack(failure.number)})
     finally:
         os._exit(127)
 
@@ -93,12 +92,9 @@ def _prepare(command: Command) -> None:
         try:
             os.setpriority(os.PRIO_PROCESS, 0, command.nice)
         except OSError as error:
-            text = f"cannot set nice {command.nice}: {error.strerror}; below 0 is for a supervisor that runs as root"
-            raise SpawnError(error.errno or errno.EPERM, text) from error
+            raise explain_nice(error, command.nice) from error
     if command.processes is not None:
-        # Root could raise it too: a request may only lower what the host has set.
-        _soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-        most = command.processes if hard == resource.RLIM_INFINITY else min(command.processes, hard)
+        most = command.most_processes()
         resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
     if command.uid is not None:
         os.setgroups(command.groups)

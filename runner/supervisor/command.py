@@ -120,6 +120,16 @@ class Command:
         search = "" if "/" in self.name else self.overrides.get("PATH") or self.env.get("PATH", "")
         return [self.cwd, self.name, *search.split(":")]
 
+    def most_processes(self) -> int:
+        """RLIMIT_NPROC of a run that has one. Root could raise it too: a request may only lower what the host set."""
+        assert self.processes is not None
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        return self.processes if hard == resource.RLIM_INFINITY else min(self.processes, hard)
+
+    def own_lack(self, number: int) -> bool:
+        """Whether an error is by the run's own limit of processes: others' count too, and need not end."""
+        return self.processes is not None and number == errno.EAGAIN
+
     def close(self) -> None:
         """Close the ends that were made for the child."""
         close_all([fd for fd in (self.output, self.stdin, self.cgroup) if fd is not None])

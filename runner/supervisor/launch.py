@@ -12,6 +12,7 @@ from runner.supervisor.capture import Capture
 from runner.supervisor.cgroup import CgroupPlace
 from runner.supervisor.child import read_report
 from runner.supervisor.command import Command
+from runner.supervisor.direct import Direct
 from runner.supervisor.failing import persistently
 from runner.supervisor.loop import READ, now
 from runner.supervisor.mounts import Mounts
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 class Launcher:
     """Starts runs. Whether a forked child works is known only when it has become the job, or has said why not."""
 
-    def __init__(self, host: Host, users: Policy, placement: Placement, identity: str) -> None:
+    def __init__(self, host: Host, users: Policy, placement: Placement, identity: str, start: str) -> None:
         self._host = host
+        self.direct = Direct(start)
         self._users = users
         self._placement = placement
         self._identity = identity
@@ -88,17 +90,16 @@ class Launcher:
             command.uid, command.gid, command.groups = identity.uid, gid, identity.groups
             os.fchown(command.output, identity.uid, gid)  # so that the job may open /dev/stdout
 
-    def launch(self, run: Run, command: Command, *, limited: bool, started: Callable[[Run], None]) -> None:
+    def launch(self, run: Run, command: Command, *, limits: frozenset[str], started: Callable[[Run], None]) -> None:
         """Make the process. ``started`` is called once it is the job, at once or later; not if it could not be.
 
         Raises SpawnError where that is known at once; later, the run ends with its ``start_error`` set.
         """
         try:
-            quick = command.plain and not limited and not self._mounts.may_hang(command.paths())
-            if quick and self._spawned_here(run, command):
+            if not self._mounts.may_hang(command.paths()) and self._started_at_once(run, command, limits):
                 started(run)
                 return
-            if isinstance(run.place, CgroupPlace):
+            if isinstance(run.place, CgroupPlace) and command.cgroup is None:
                 command.cgroup = run.place.open()
             pid, report = spawn.spawn_forked(command)
         finally:
@@ -106,6 +107,18 @@ class Launcher:
         run.begin(pid)
         self._pending[pid] = (run, report, bytearray(), started)
         self._host.loop.watch(report, READ, lambda _events: self._on_report(pid))
+
+    def _started_at_once(self, run: Run, command: Command, limits: frozenset[str]) -> bool:
+        if self.direct.takes(command, limits):
+            if isinstance(run.place, CgroupPlace):
+                command.cgroup = run.place.open()
+            pid = self.direct.start(command)
+            if pid is not None:
+                run.begin(pid)
+                return True
+            if not self.direct.why_not:  # something held this child up: no more waiting for it
+                return False
+        return command.plain and not limits and self._spawned_here(run, command)
 
     def _spawned_here(self, run: Run, command: Command) -> bool:
         if not isinstance(run.place, CgroupPlace):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 USAGE = """\
 usage: cron-runner-supervisor --socket PATH [--config FILE] [--linger SECONDS] [--placement auto|cgroup|session]
-                              [--cgroup PATH] [--agent COMMAND [ARG...]]
+                              [--cgroup PATH] [--start auto|fork] [--agent COMMAND [ARG...]]
 
 Owns the processes of jobs, so that they outlive the agent. Example:
   cron-runner-supervisor --socket /run/cron-runner-supervisor/supervisor.sock --config /etc/cron-runner/config.toml
@@ -18,7 +18,7 @@ class UsageError(Exception):
 class Options:
     """What was asked for."""
 
-    __slots__ = ("agent", "cgroup", "config", "linger", "placement", "probe", "socket", "state_fd")
+    __slots__ = ("agent", "cgroup", "config", "linger", "placement", "probe", "socket", "start", "state_fd")
 
     def __init__(self, arguments: list[str]) -> None:
         values: dict[str, str] = {}
@@ -34,7 +34,7 @@ class Options:
                 self.probe = True
             else:
                 name, equals, value = argument.partition("=")
-                if name not in ("--socket", "--config", "--linger", "--placement", "--cgroup", "--state-fd"):
+                if name not in ("--socket", "--config", "--linger", "--placement", "--cgroup", "--start", "--state-fd"):
                     raise UsageError(f"knows no option {name!r}")
                 values[name] = value if equals else next(rest, "")
                 if not values[name]:
@@ -47,6 +47,9 @@ class Options:
         self.placement = values.get("--placement", "auto")
         if self.placement not in ("auto", "cgroup", "session"):
             raise UsageError("--placement must be auto, cgroup or session")
+        self.start = values.get("--start", "auto")
+        if self.start not in ("auto", "fork"):
+            raise UsageError("--start must be auto or fork")
         self.linger = _number(values["--linger"]) if "--linger" in values else None
         self.state_fd = int(_number(values["--state-fd"])) if "--state-fd" in values else None
 

@@ -35,7 +35,7 @@ def facts(run: Run) -> dict[str, Any]:
     }  # fmt: skip
     if run.note:
         said["note"] = run.note
-    if run.asked_by is not None and not run.announced:
+    if run.asked_by is not None and not run.announced and run.record is None:
         said["pending"] = True  # whether it is the job yet, or can be, is not known
     return said
 

@@ -63,7 +63,7 @@ class Supervisor:
         self.clients = Clients(self.loop, listener, self._answer, lambda client: self._ties.gone(client.owner))
         self._ties = Ties(self.loop, self.clients, self._end_tied)
         self._users = users
-        self._launcher = Launcher(self, users, self.placement, identity)
+        self._launcher = Launcher(self, users, self.placement, identity, options.start)
         self._linger = options.linger
         self._idle_since: float | None = None
         self._growth = Growth(self.loop, self.clients)
@@ -193,6 +193,7 @@ class Supervisor:
             "instance": self.instance, "uid": os.geteuid(), "default_user": None if error else self._users.default,
             "default_user_error": error, "placement": self.placement.name, "controllers": self.placement.controllers,
             "warnings": [*self.placement.warnings, *self._users.warnings], "fds": command.descriptors.at_once,
+            "start": self._launcher.direct.name,
         }  # fmt: skip
 
     def _start(self, client: Connection, message: dict[str, Any], fds: list[int]) -> dict[str, Any] | None:
@@ -221,7 +222,7 @@ class Supervisor:
             self._ties.tie(run.key, client.owner)
         run.asked_by = client, message.get("id")
         try:
-            self._launcher.launch(run, prepared, limited=bool(request.limits), started=self._tell_started)
+            self._launcher.launch(run, prepared, limits=frozenset(request.limits), started=self._tell_started)
         except SpawnError as error:
             run.failed(error.number, str(error), passing=error.passing)
         except OSError:  # before there was a process: it is as if nothing had been asked

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SIGNALS = signal.valid_signals()
-_NOTHING = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+NOTHING = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def spawn_here(command: Command) -> int:
@@ -59,7 +59,7 @@ def spawn_here(command: Command) -> int:
     """
     environment = command.environment()
     paths = candidates(command.argv[0], environment)
-    stdin = _NOTHING if command.stdin is None else command.stdin
+    stdin = NOTHING if command.stdin is None else command.stdin
     actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), *((os.POSIX_SPAWN_DUP2, command.output, fd) for fd in (1, 2))]
 
     def run(path: bytes) -> int:

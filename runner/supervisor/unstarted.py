@@ -105,3 +105,14 @@ def explain_cwd(error: OSError, cwd: str) -> SpawnError:
         f"cannot enter the working directory {cwd!r}: {os.strerror(error.errno or errno.EIO)}; make it, open it to the "
         "job's user, or name another cwd",
     )
+
+
+def explain_nice(error: OSError, nice: int | None) -> SpawnError:
+    text = f"cannot set nice {nice}: {os.strerror(error.errno or 0)}; below 0 is for a supervisor that runs as root"
+    return SpawnError(error.errno or errno.EPERM, text)
+
+
+def explain_preparation(error: OSError) -> SpawnError:
+    """For every other step on the way to exec. ENOENT is the command's, and this is not about that."""
+    number = errno.EIO if error.errno in (None, errno.ENOENT) else error.errno
+    return SpawnError(number or errno.EIO, f"cannot prepare the process: {error}")

@@ -16,6 +16,7 @@ from supervising import PATIENCE_S, Witness, until
 from runner.agent.supervision import launch as supervision_launch
 from runner.agent.supervision.connection import StartRefused, StartSpec, Supervision
 from runner.agent.supervision.link import Link
+from runner.supervisor import direct
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -85,7 +86,15 @@ async def test_more_jobs_than_descriptors_all_run(narrow: Witness) -> None:
 
 LACKS = [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN]
 # Where a start asks the system for something: module and name of what is called there.
-PLACES = ["os.pipe2", "os.memfd_create", "libc.fork_into", "os.posix_spawn", "child.os.execve", "child.os.open"]
+PLACES = [
+    "os.pipe2",
+    "os.memfd_create",
+    "libc.fork_into",
+    "os.posix_spawn",
+    "child.os.execve",
+    "child.os.open",
+    "direct.start",
+]
 SITE = """
 import errno, os, sys
 import runner.supervisor.libc as libc
@@ -99,7 +108,7 @@ def failing(whole):
         return whole(*args, **kwargs)
     return call
 def install():
-    module = {{"os": os, "libc": libc, "child": os}}[place.split(".")[0]]
+    module = {{"os": os, "libc": libc, "child": os}}.get(place.split(".")[0])
     name = place.split(".")[-1]
     if place.startswith("child"):
         from runner.supervisor import child
@@ -107,6 +116,18 @@ def install():
             def __getattr__(self, wanted):
                 return failing(getattr(os, wanted)) if wanted == name else getattr(os, wanted)
         child.os = Os()
+    elif place == "direct.start":
+        from runner.supervisor import direct
+        real = direct._spawn
+        class Spawn:
+            def __getattr__(self, wanted):
+                return getattr(real, wanted)
+            def start(self, *given):
+                try:
+                    return failing(real.start)(*given)
+                except OSError as error:
+                    return 0, real.CLONE, error.errno, False
+        direct._spawn = Spawn()
     else:
         setattr(module, name, failing(getattr(module, name)))
 """
@@ -131,7 +152,10 @@ async def test_each_call_of_a_start_may_lack_something_for_a_moment(
         return line
 
     monkeypatch.setattr(supervision_launch.Finder, "_command", command)
-    witness = Witness(tmp_path, "--placement", placement)
+    way = "auto" if place.startswith(("direct", "os.pipe2", "os.memfd")) else "fork"
+    if place == "direct.start" and (direct._missing or number in (errno.EMFILE, errno.ENFILE)):  # noqa: SLF001
+        pytest.skip("not built here, or no error of clone3")
+    witness = Witness(tmp_path, "--placement", placement, "--start", way)
     await witness.connect()
     try:
         forked = place.startswith("child") or "fork" in place

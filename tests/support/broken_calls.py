@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.supervisor import libc
+from runner.supervisor import direct, libc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ _OS = (
 _SOCKET = ("accept", "close", "getsockopt", "recvmsg", "send", "setblocking")
 _OURS = "runner.supervisor."
 _MAKING = frozenset(
-    {"accept", "listdir", "memfd_create", "open", "pidfd_open", "pipe2", "posix_spawn", "scandir", "dup"}
+    {"accept", "listdir", "memfd_create", "open", "pidfd_open", "pipe2", "posix_spawn", "scandir", "dup", "spawn"}
 )
 
 
@@ -67,6 +67,8 @@ class Broken:
             (libc, "fork_into"),
         ):  # fmt: skip
             self._replace(owner, name)
+        if not direct._missing:  # noqa: SLF001
+            direct._spawn = self._spawn(direct._spawn)  # type: ignore[assignment]  # noqa: SLF001
         select.epoll = self._epoll()  # type: ignore[misc]
 
     def begin(self, plan: Plan) -> None:
@@ -129,6 +131,25 @@ class Broken:
     def _bury_socket(self, sock: socket.socket, where: str) -> None:
         if sock.fileno() >= 0:
             self._bury(sock.detach(), where)
+
+    def _spawn(self, real: Any) -> Any:
+        """The direct start, which fails by what it returns: at clone3, in the child, or cut off on the way."""
+        broken = self
+
+        class Spawn:
+            def start(self, *given: Any) -> tuple[int, int, int, bool]:
+                fault = broken._fault("spawn", sys._getframe(1))  # noqa: SLF001
+                if fault is None:
+                    return real.start(*given)  # type: ignore[no-any-return]
+                if fault.errno == errno.EINTR:
+                    return 0, real.CUT_OFF, 0, False
+                step = real.PLACE_OPEN if fault.errno in (errno.EMFILE, errno.ENFILE, errno.EIO) else real.CLONE
+                return 0, step, fault.errno or errno.EIO, False
+
+            def __getattr__(self, name: str) -> int:
+                return getattr(real, name)  # type: ignore[no-any-return]
+
+        return Spawn()
 
     def _epoll(self) -> Callable[[], Any]:
         real = select.epoll

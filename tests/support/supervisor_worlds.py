@@ -209,7 +209,8 @@ class World:
         listener.bind(path)
         listener.listen()
         environ = {"CRON_RUNNER_RUN__USER": "root", "CRON_RUNNER_RUN__ALLOWED_USERS": "nobody"}
-        options = Options(["--socket", path, "--placement", self.placement])
+        self.start = self.random.choice(("auto", "auto", "fork"))
+        options = Options(["--socket", path, "--placement", self.placement, "--start", self.start])
         policy = Policy(None, environ if os.geteuid() == 0 else {})
         self._make = lambda: server.Supervisor(listener, policy, options, path, "world")
         self.supervisor = self._born()
@@ -351,7 +352,8 @@ def _main_of(seed: int, directory: str, places: Sequence[str]) -> dict[str, Any]
     if world.hung:
         world.client.problems.append(world.hung)
     return {
-        "seed": seed, "placement": world.placement, "jobs": world.jobs, "failed": world.broken.failed,
+        "seed": seed, "placement": world.placement, "start": world.start, "jobs": world.jobs,
+        "failed": world.broken.failed,
         "places": list(world.broken.places), "problems": world.client.problems,
     }  # fmt: skip
 

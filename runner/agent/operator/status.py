@@ -72,6 +72,7 @@ class Overview:
                 "up_s": round(clock - self._started, 3),
                 "supervisor_version": services.link.hello.version if services.link.hello else None,
                 "supervisor_pid": services.link.hello.pid if services.link.hello else None,
+                "supervisor_start": services.link.hello.start if services.link.hello else None,
             },
             "host": services.source.host.name,
             "instance_id": services.source.host.instance_id,

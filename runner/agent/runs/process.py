@@ -210,7 +210,8 @@ class Hello:
 
     ``default_user`` is whom a job without ``user`` runs as, None with ``default_user_error`` saying why there is
     nobody. ``placement`` is ``"cgroup"`` or ``"session"``; ``controllers`` are those that limits can use. ``fds`` is
-    how many descriptors it can take at once.
+    how many descriptors it can take at once. ``start`` is how it makes processes: ``"direct"``, or ``"fork: WHY"``, and
+    empty from one that knows one way only.
     """
 
     protocol: int
@@ -225,6 +226,7 @@ class Hello:
     controllers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     fds: int = 200  # the kernel takes 253 (SCM_MAX_FD)
+    start: str = ""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
