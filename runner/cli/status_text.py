@@ -96,8 +96,8 @@ def _head(overview: Overview, now: float) -> list[str]:
     head = [f"cron-runner {agent['version']} on {overview['host']}, group {overview['group']}, {started}"]
     if agent["supervisor_version"] not in (None, agent["version"]):
         head.append(f"supervisor {agent['supervisor_version']}, pid {agent['supervisor_pid']}")
-    if (start := agent.get("supervisor_start") or "").startswith("fork"):
-        head.append(f"starting   by {start}")
+    if start := agent.get("supervisor_start"):
+        head.append("starting   jobs directly" if start == "direct" else f"starting   jobs by {start}")
     aws = overview["aws"]
     last = f"last receive {_ago(aws['last_receive'], now)} ago" if aws["last_receive"] else "nothing received yet"
     head.append(f"queue      {overview['queue']}")

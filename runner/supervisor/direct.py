@@ -120,8 +120,8 @@ class Direct:
         self.cut_off += 1
         if self.cut_off in _SAID:
             say(
-                f"{self.cut_off} jobs, all told, were stopped or killed in the moment before they were executed, and "
-                "were started again by a fork: a busy host, or another process of the job's user"
+                f"starts that were cut off before the job was executed, and made again by fork: {self.cut_off} so far; "
+                "by a busy host, or by another process of the job's user"
             )
 
 

@@ -1,4 +1,4 @@
-"""How a job's process comes to be: two ways, chosen by what the run needs and by figures.
+"""How a job's process comes to be where `runner.supervisor.direct` cannot start it: two ways, chosen by figures.
 
 CPU of both sides per ``/bin/true``, from a bare interpreter of 11 MB (Linux 6.18, Python 3.11, milliseconds):
 
@@ -10,6 +10,8 @@ CPU of both sides per ``/bin/true``, from a bare interpreter of 11 MB (Linux 6.1
     clone3(CLONE_INTO_CGROUP) + setresuid + exec      1.25 to 1.65
     /bin/sh that enters the cgroup, then execs        1.71
     self into the cgroup, posix_spawn, self back      0.90   (but 8 ms of waiting after 20 ms without one)
+    the direct way, as another user too               0.76   (own side 0.09)
+    the direct way, in a cgroup too                   0.85   (own side 0.16)
 
 - `spawn_here`, posix_spawn: a run as the supervisor's own user that needs no preparation. In a cgroup the
   supervisor steps into the run's cgroup around the call, but only while many are started (`runner.supervisor.stepping`
@@ -18,7 +20,7 @@ CPU of both sides per ``/bin/true``, from a bare interpreter of 11 MB (Linux 6.1
   prepares itself and says on a pipe what failed, so the loop does not wait for it.
 
 Not taken: a supervisor whose user is the job's for the moment of a vfork (the job could signal and trace it), a
-helper program (one more exec), clone3 with CLONE_VFORK (needs machine code: there is no stack to return to).
+helper program (one more exec).
 
 posix_spawn looks for the command while the loop waits, and would hold up every deadline where it hangs: a run with
 a cwd, command or PATH on a network file system (`runner.supervisor.mounts`) is forked too.

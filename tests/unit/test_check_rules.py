@@ -280,6 +280,16 @@ def test_holes_are_tried_without_leaving_a_file(tmp_path: Path) -> None:
             [("supervisor", "ok"), ("user", "failed"), ("cgroup", "ok")],
             "no such user; create it",
         ),
+        (
+            replace(HELLO, start="direct"),
+            [("supervisor", "ok"), ("cgroup", "ok"), ("start", "ok")],
+            "jobs are started directly",
+        ),
+        (
+            replace(HELLO, start="fork: clone3 is refused here (Operation not permitted)"),
+            [("supervisor", "ok"), ("cgroup", "ok"), ("start", "ok")],
+            "more for each: clone3 is refused here (Operation not permitted)",
+        ),
     ],
 )
 def test_what_the_supervisor_says(hello: Hello, expected: list[tuple[str, str]], words: str) -> None:

@@ -256,3 +256,17 @@ def test_a_journal_that_does_not_answer() -> None:
 )
 def test_durations_in_two_units_at_most(seconds: float, text: str) -> None:
     assert short(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("start", "line"),
+    [
+        ("direct", "starting   jobs directly"),
+        ("fork: clone3 is refused here", "starting   jobs by fork: clone3 is refused here"),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_how_jobs_are_started_is_said(start: str | None, line: str | None) -> None:
+    said = lines(overview(agent={**OVERVIEW["agent"], "supervisor_start": start}), width=None)
+    assert [text for text in said if text.startswith("starting")] == ([line] if line else [])
