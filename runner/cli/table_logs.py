@@ -11,11 +11,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A run's log group, and its streams in the order of its attempts; ``open``: it has not ended yet."""
+    """A run's log group, and its streams in the order of its attempts; ``open``: it has not ended yet.
+
+    ``never_ran``: it has ended before any attempt, skipped or rejected. ``state`` and ``reason``: the run's, in words.
+    """
 
     group: str
     streams: tuple[str, ...]
     open: bool
+    never_ran: bool
+    state: str
+    reason: str
 
     def template(self, run_id: str) -> str:
         """A name of streams from which follows whether each is the run's own, or shared by many."""
@@ -23,7 +29,7 @@ class Told:
 
 
 async def told(table: Table, run_id: str, in_group: str | None) -> Told | None:
-    """What the table says; None where it knows no such run, or none with a log."""
+    """What the table says; None where it knows no such run."""
     from runner.control import store  # noqa: PLC0415 - for those who ask the table
     from runner.control.run_state import is_open  # noqa: PLC0415
 
@@ -38,4 +44,6 @@ async def told(table: Table, run_id: str, in_group: str | None) -> Told | None:
         if log and log.get("stream"):
             group = log["group"]
             streams[log["stream"]] = None
-    return Told(group, tuple(streams), is_open(run["state"])) if streams else None
+    still = is_open(run["state"])
+    never_ran = not still and not streams and run.get("started_at") is None
+    return Told(group, tuple(streams), still, never_ran, run["state"], str(run.get("reason") or "no reason is known"))

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.errors import AwsUnavailable, CronRunnerError
+from runner.errors import AwsUnavailable, CronRunnerError, NotThere
 from runner.sinks.cloudwatch import SHARED_STREAM, readable
 
 if TYPE_CHECKING:
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 LIST_PAGES = 200
 """Of 50 streams each, the last written to first: 10,000 runs are looked through for one whose job is not known."""
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+class NoSuchGroup(NotThere):
+    """The log group, or a stream that was named, is not there, or not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ class CloudOutput:
 
     def _explained(self, error: AwsUnavailable) -> CronRunnerError:
         if error.code == "ResourceNotFoundException":
-            return CronRunnerError(f"cannot read log group {self._group}: {error.detail}; check region and group")
+            return NoSuchGroup(f"cannot read log group {self._group}: {error.detail}; check region and group")
         return CronRunnerError(f"cannot read log group {self._group}: {error.code}: {error.detail}")
 
 

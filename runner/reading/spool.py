@@ -35,11 +35,17 @@ class NotReadable(CronRunnerError):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the journal knows of a run's latest execution. `attempts` are those with a row, in order."""
+    """What the journal knows of a run's latest execution. `attempts` are those with a row, in order.
+
+    `never_ran`: it has ended, skipped or rejected or cancelled, before any attempt; `outcome` and `reason` say how.
+    """
 
     job: str
     ended: bool
     attempts: Sequence[SpoolRow]
+    never_ran: bool
+    outcome: str
+    reason: str
 
 
 class KeptOutput:
@@ -117,16 +123,18 @@ class AttemptOutput:
 
 def _known(journal: sqlite3.Connection, run_id: str) -> Known | None:
     run = journal.execute(
-        "SELECT execution, job, state FROM runs WHERE run_id = ? "
-        "AND (outcome IS NULL OR outcome != 'rejected') ORDER BY accepted_at DESC LIMIT 1",
+        "SELECT execution, job, state, started_at, outcome, reason FROM runs WHERE run_id = ? "
+        "ORDER BY outcome IS NOT NULL AND outcome = 'rejected', accepted_at DESC LIMIT 1",
         (run_id,),
     ).fetchone()
     if run is None:
         return None
-    execution, job, state = run
+    execution, job, state, started_at, outcome, reason = run
     # Keys are EXECUTION/ATTEMPT, and "0" comes next after "/".
     rows = journal.execute(
         "SELECT tag, record FROM spools WHERE key > ? AND key < ?", (f"{execution}/", f"{execution}0")
     ).fetchall()
     attempts = sorted((row_of(described, record) for described, record in rows), key=lambda row: row.tag.attempt)
-    return Known(job, state == "ended", attempts)
+    ended = state == "ended"
+    never_ran = ended and not attempts and started_at is None
+    return Known(job, ended, attempts, never_ran, outcome or "", reason or "")
