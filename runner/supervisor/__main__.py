@@ -9,17 +9,16 @@ they are not to notice.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
 import sys
 
 from runner import __version__
-from runner.supervisor import command, handover, notify, options, users
+from runner.supervisor import command, handover, home, notify, options
 from runner.supervisor.failing import say
 from runner.supervisor.loop import guarded, now
-from runner.supervisor.placement import Placement, identity_of
+from runner.supervisor.placement import Placement
 from runner.supervisor.policy import NOTHING_INHERITED, Policy, PolicyError
 from runner.supervisor.server import Supervisor
 from runner.supervisor.spawn import put_back
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
 EX_OK, EX_USAGE, EX_SOFTWARE, EX_TEMPFAIL, EX_CONFIG = 0, 64, 70, 75, 78
 _SETTLE_EVERY = 0.05
+_LOOK_EVERY = 5.0
 _AGENT_AGAIN = 1.0
 _REPLACE_AGAIN, _REPLACE_AGAIN_MOST = 1.0, 60.0
 
@@ -71,8 +71,8 @@ def _try_out(chosen: options.Options) -> int:
             return EX_OK
         Policy(chosen.config, os.environ, inherited=state.get("policy", NOTHING_INHERITED))
         inherited = Inherited(state)
-        home = os.path.abspath(chosen.socket)  # noqa: PTH100 - pathlib would cost most of a megabyte
-        placement = Placement(chosen.placement, chosen.cgroup, identity_of(home), set)
+        path = os.path.abspath(chosen.socket)  # noqa: PTH100 - pathlib would cost most of a megabyte
+        placement = Placement(chosen.placement, chosen.cgroup, home.identity_of(path), set)
         handover.Estate(inherited.supervisor, None, placement)
         if placement.cgroups is None and any(run["cgroup"] for run in inherited.supervisor["runs"]):
             raise LookupError(f"runs are in cgroups; {'; '.join(placement.warnings)}")  # noqa: TRY301 - as the others
@@ -98,8 +98,9 @@ class Program:
     def __init__(self, chosen: options.Options, policy: Policy) -> None:
         self._options = chosen
         self._policy = policy
-        self._path = os.path.abspath(chosen.socket)  # noqa: PTH100 - pathlib would cost most of a megabyte
-        self._lock = -1
+        self._home = home.Home(os.path.abspath(chosen.socket))  # noqa: PTH100 - pathlib would cost most of a megabyte
+        self._looking: Timer | None = None
+        self._said_lost = False
         self._agent = 0
         self._status = EX_OK
         self._probe = 0
@@ -114,19 +115,25 @@ class Program:
         while os.open("/dev/null", os.O_RDWR) <= 2:  # 0, 1 and 2 must not become somebody's pipe
             pass
         if state is None:
-            if not self._take_lock():
-                say(f"cannot serve {self._path}: another supervisor does; stop that one first")
+            if not self._home.take():
+                say(f"cannot serve {self._home.path}: another supervisor does; stop that one first")
                 return EX_TEMPFAIL
-            listener, instance = self._listen(), os.urandom(8).hex()
+            if (pid := home.another(self._home.path)) is not None:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGHUP)  # it looks for its socket at once
+                say(f"cannot serve {self._home.path}: process {pid} does, and makes its socket anew; try again")
+                return EX_TEMPFAIL
+            listener, instance = self._home.listen(), os.urandom(8).hex()
         else:
             inherited = Inherited(state)
-            self._lock, self._agent, instance = inherited.lock, inherited.agent, inherited.instance
+            self._home.take_over(inherited.lock)
+            self._agent, instance = inherited.agent, inherited.instance
             self._ending = inherited.ending
             listener = socket.socket(fileno=inherited.listener)
-            os.set_inheritable(self._lock, False)
+            os.set_inheritable(self._home.lock, False)
             listener.set_inheritable(False)
         os.chdir("/")
-        supervisor = self._supervisor = Supervisor(listener, self._policy, self._options, self._path, instance)
+        supervisor = self._supervisor = Supervisor(listener, self._policy, self._options, self._home.path, instance)
         supervisor.on_signal, supervisor.on_child = self._on_signal, self._on_child
         supervisor.hear()
         if state is not None:
@@ -144,42 +151,37 @@ class Program:
         if self._agent:
             supervisor.mains[self._agent] = None
         notify.tell("READY=1", f"STATUS=version {__version__}, jobs in {supervisor.placement.description}")
+        self._look()
         try:
             supervisor.serve()
         finally:
             with contextlib.suppress(OSError):  # somebody may have cleared the runtime directory
-                os.unlink(self._path)  # noqa: PTH108 - as above
+                os.unlink(self._home.path)  # noqa: PTH108 - as above
             supervisor.notes.close()
             supervisor.placement.close()
         return self._status
 
-    def _take_lock(self) -> bool:
-        """One supervisor for one path: held until this process ends, also over self-replacement."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._lock = os.open(self._path + ".lock", flags, 0o600)
+    def _look(self) -> None:
+        """Where somebody has taken our socket away, it is made again: our jobs and records must be found."""
+        supervisor = self._supervisor
+        if self._looking is not None:
+            supervisor.loop.cancel(self._looking)
+        self._looking = supervisor.loop.at(now() + _LOOK_EVERY, self._look)  # first: what follows may fail
+        if supervisor.stopping or not self._home.lost():
+            return
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _listen(self) -> socket.socket:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        made = self._path + ".new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(made)  # noqa: PTH108 - as above
-        before = os.umask(0o117)
-        try:
-            listener.bind(made)
-        finally:
-            os.umask(before)
-        gid = users.agent_gid()
-        if os.geteuid() == 0 and gid is not None:
-            os.chown(made, 0, gid)
-        listener.listen(64)
-        # We hold the lock: whoever made the old one is gone. The path never names a socket that does not listen.
-        os.rename(made, self._path)  # noqa: PTH104 - as above
-        return listener
+            listener = self._home.make_again(supervisor.identity)
+            why = "another supervisor has the place"
+        except OSError as error:
+            listener, why = None, str(error)
+        if listener is None:
+            if not self._said_lost:
+                say(f"{self._home.path} was taken away, and cannot be made anew: {why}; trying again")
+            self._said_lost = True
+            return
+        self._said_lost = False
+        say(f"{self._home.path} was taken away; it is made anew, and the jobs go on")
+        supervisor.move(listener)
 
     def _start_agent(self) -> None:
         if self._agent or self._supervisor.stopping:
@@ -203,6 +205,7 @@ class Program:
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:
+            self._look()
             self._asked += 1
             if self._asked == 1 or self._later is not None:
                 self._try_new_code()
@@ -267,7 +270,7 @@ class Program:
         if not supervisor.settled:
             supervisor.loop.at(now() + _SETTLE_EVERY, self._replace)
             return
-        kept = [self._lock, supervisor.listener.fileno(), *supervisor.descriptors()]
+        kept = [self._home.lock, supervisor.listener.fileno(), *supervisor.descriptors()]
         try:
             kept.append(handover.save(self._state()))
         except OSError as error:
@@ -284,7 +287,7 @@ class Program:
     def _state(self) -> dict[str, Any]:
         supervisor = self._supervisor
         return {
-            "lock": self._lock, "agent": self._agent, "ending": self._ending, "instance": supervisor.instance,
+            "lock": self._home.lock, "agent": self._agent, "ending": self._ending, "instance": supervisor.instance,
             "policy": self._policy.state(), "listener": supervisor.listener.fileno(), "supervisor": supervisor.state(),
         }  # fmt: skip
 

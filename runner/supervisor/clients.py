@@ -45,6 +45,12 @@ class Clients:
     def _listen(self) -> None:
         self._loop.watch(self._listener.fileno(), READ, lambda _events: self._accept())
 
+    def move(self, listener: socket.socket) -> None:
+        """Another listener in place of the one there was, which is the caller's to close."""
+        self._loop.unwatch(self._listener.fileno())
+        self._listener = listener
+        self._listen()
+
     def __len__(self) -> int:
         return len(self._connected)
 

@@ -65,6 +65,10 @@ class Notes:
         self._notes = {note.session: note for note in notes}
         self._rewrite()
 
+    def write_again(self) -> None:
+        """The file was taken away under us."""
+        self._rewrite()
+
     def began(self, session: int, *, keep: bool) -> None:
         try:
             start = persistently(lambda: processes.start_ticks(session))

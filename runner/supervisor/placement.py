@@ -122,10 +122,3 @@ class Placement:
 def cgroup_path(place: Place) -> str | None:
     """What `Placement.restore` needs to know of a place."""
     return place.path if isinstance(place, CgroupPlace) else None
-
-
-def identity_of(home: str) -> str:
-    """What tells this supervisor and those before it on its socket from all others, also from one in a container
-    whose processes we see and whose socket has the same name: the lock file that they share."""
-    lock = os.stat(home + ".lock")  # noqa: PTH116 - pathlib would cost most of a megabyte
-    return f"{lock.st_dev:x}.{lock.st_ino:x}"

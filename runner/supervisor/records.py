@@ -82,6 +82,11 @@ class Records:
             if self._spill(owner, entry):
                 del self._memory[key]
 
+    def write_again(self) -> None:
+        """The file was taken away under us: what we have of it goes into a new one."""
+        if self._fd >= 0:
+            self._rewrite()
+
     def in_memory(self) -> list[tuple[str, dict[str, Any]]]:
         return list(self._memory.values())
 

@@ -16,11 +16,12 @@ from runner.supervisor.clients import Clients
 from runner.supervisor.command import SpawnError
 from runner.supervisor.failing import say
 from runner.supervisor.growth import Growth
+from runner.supervisor.home import identity_of
 from runner.supervisor.lack import Lack
 from runner.supervisor.launch import Launcher
 from runner.supervisor.loop import READ, Loop, guarded, now
 from runner.supervisor.notes import Notes
-from runner.supervisor.placement import Placement, identity_of
+from runner.supervisor.placement import Placement
 from runner.supervisor.records import Records
 from runner.supervisor.remnants import Remnants
 from runner.supervisor.report import facts, started
@@ -58,7 +59,7 @@ class Supervisor:
         self.runs: dict[str, Run] = {}
         self.mains: dict[int, Run | None] = {}  # main processes that have not been reaped; None: the agent, a probe
         self.records = Records(home + ".records")
-        identity = identity_of(home)
+        identity = self.identity = identity_of(home)
         self.placement = Placement(options.placement, options.cgroup, identity, self.mains.keys)
         self.clients = Clients(self.loop, listener, self._answer, lambda client: self._ties.gone(client.owner))
         self._ties = Ties(self.loop, self.clients, self._end_tied)
@@ -80,6 +81,14 @@ class Supervisor:
             "hello": self._hello, "start": self._start, "stop": self._stop, "list": self._list,
             "ack": self._ack, "usage": self._usage,
         }  # fmt: skip
+
+    def move(self, listener: socket.socket) -> None:
+        """Listen there from now on; what is kept beside the socket is written there too."""
+        before, self.listener = self.listener, listener
+        self.clients.move(listener)
+        before.close()
+        self.records.write_again()
+        self.notes.write_again()
 
     def hear(self) -> None:
         """From here on signals are not fatal: they wait for `serve`."""

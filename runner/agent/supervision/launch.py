@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+OF_UNIT = "CRON_RUNNER_SUPERVISOR"
+"""The environment of the packaged agent: the directory of the companion's socket. Such an agent starts none itself."""
 _START_WITHIN = 10.0
 
 
@@ -47,8 +49,10 @@ class Finder:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._child, os.WNOHANG)
         companion = companion_of(self._runtime)
-        if companion.is_dir():  # also while that unit is down: a supervisor of ours would run its jobs as us
-            return _dial(companion / "supervisor.sock")
+        # Also while that unit is down, or its directory was taken away: a supervisor of ours would run its jobs as us,
+        # and a second time. The packaged unit says that there is a companion.
+        if OF_UNIT in os.environ or companion.is_dir():
+            return _dial(Path(os.environ.get(OF_UNIT, companion)) / "supervisor.sock")
         own = self._runtime / "supervisor.sock"
         try:
             return _dial(own)
