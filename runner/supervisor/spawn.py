@@ -28,6 +28,7 @@ a cwd, command or PATH on a network file system (`runner.supervisor.mounts`) is 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -87,6 +88,14 @@ def spawn_here(command: Command) -> int:
         put_back(descriptors.raise_)
         if moved:
             put_back(lambda: os.chdir("/"))
+
+
+def keep_to_ourselves() -> None:
+    """What whoever started us left open, as a shell's ``3>file`` is, is no job's: it closes on exec as all of ours."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - pathlib would cost most of a megabyte
+        if int(name) > 2:
+            with contextlib.suppress(OSError):  # the one that lists
+                os.set_inheritable(int(name), False)
 
 
 def put_back(step: Callable[[], None]) -> None:

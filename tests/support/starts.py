@@ -212,6 +212,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGCHLD})
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     descriptors.raise_()
+    spawn.keep_to_ourselves()
     os.chdir("/")  # where a supervisor is
     home = Path(sys.argv[1])
     for uid in map(int, sys.argv[2:]):
