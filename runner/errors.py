@@ -39,6 +39,9 @@ class ConfigError(CronRunnerError):
     environment variable) and the key, so that one look mends them all.
     """
 
+    # EX_CONFIG of sysexits.h: systemd does not start the unit again (RestartPreventExitStatus=), for nothing mends it.
+    exit_status = 78
+
     def __init__(self, faults: Iterable[str]) -> None:
         self.faults: tuple[str, ...] = tuple(faults)
         super().__init__(self.faults)

@@ -34,7 +34,7 @@ from runner.agent.operator.socket import Control
 from runner.agent.operator.status import Overview
 from runner.agent.reconcile import Reconciler, take_over_dead
 from runner.agent.reload import reload
-from runner.agent.shutdown import Departure
+from runner.agent.shutdown import Departure, waits_for
 from runner.agent.wiring import Parts, assemble
 from runner.aws.backoff import pause, retrying
 from runner.config import not_acted_on
@@ -268,7 +268,8 @@ class Agent:
     async def _stop(self, services: Services, intake: Intake, polling: asyncio.Task[None], watch: HealthWatch) -> None:
         how, reason = await manner(services.config.agent.on_stop, os.environ)
         watch.stopping()
-        log.info("agent_stopping", manner=how, reason=reason, runs=services.roster.taking_room)
+        runs = services.roster.taking_room
+        log.info("agent_stopping", manner=how, reason=reason, runs=runs, detail=waits_for(services.config, how, runs))
         services.draining = True
         intake.stop()
         services.outbox.hurry()

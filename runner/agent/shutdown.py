@@ -6,18 +6,36 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import structlog
+
 from runner.agent.host.stopping import Manner
 from runner.agent.intake.renewals import boottime
 from runner.agent.runs.run import MessageState, State
+from runner.protocol.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runner.agent.services import Services
+    from runner.config import Config
+
+log = structlog.get_logger()
 
 # Long enough for a restart or an upgrade; the next agent renews as soon as it is there.
 LEFT_LEASE_S = 900.0
 SETTLE_WITHIN_S = 10.0
+
+
+def waits_for(config: Config, how: Manner, runs: int) -> str:
+    """What a stop waits for and how long, and how to make it shorter: for whoever has typed Ctrl-C and sees nothing."""
+    poll = f"a poll under way is finished first (up to {format_duration(config.queue.wait)})"
+    if how is Manner.LEAVE or not runs:
+        return poll
+    jobs = "1 job" if runs == 1 else f"{runs} jobs"
+    if how is Manner.KILL:
+        return f"{jobs} stopped now, with their grace; another signal kills at once"
+    limit = format_duration(config.agent.drain_timeout)
+    return f"waits for {jobs}, up to {limit}; a second signal (Ctrl-C) stops them, a third kills them; {poll}"
 
 
 class Departure:
@@ -76,7 +94,11 @@ class Departure:
 
     def _stop_all(self, reason: str, stage: int) -> int:
         """Stop every job with its grace the first time, and without any from then on. Returns the next stage."""
-        for run in self._services.roster.active():
+        active = list(self._services.roster.active())
+        if active:
+            how = "with their grace; another signal kills them at once" if stage == 0 else "at once"
+            log.info("stopping_jobs", runs=len(active), detail=f"their processes are stopped {how}")
+        for run in active:
             stop = run.stop("shutdown", reason, None if stage == 0 else 0.0)
             self._services.spawn(stop, f"stop {run.execution.run_id}")
         return stage + 1

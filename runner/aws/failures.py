@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import AwsUnavailable, NoSuchQueue
+from runner.protocol.suggest import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -165,6 +166,10 @@ def unavailable(action: str, error: Exception, *, clock_ahead: float | None = No
         if known := _CLIENT_SIDE.get(ancestor.__name__):
             code, kind, words = known
             return AwsUnavailable(action, code, f"{words} ({_one_line(error)})", kind)
+    if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint: "):
+        given = shown(str(error).removeprefix("Invalid endpoint: "))
+        words = f"the endpoint {given} is no URL; correct AWS_ENDPOINT_URL (or endpoint_url): http://HOST:PORT"
+        return AwsUnavailable(action, "BadAwsSettings", words, "settings")
     # What botocore's parsers raise on an answer that only looks like AWS's can be anything.
     words = f"what answered does not speak this AWS API ({type(error).__name__}: {_one_line(error)})"
     return AwsUnavailable(action, "BadAnswer", words, "bad_answer")

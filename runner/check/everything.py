@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import re
 import socket
 import sqlite3
 import threading
@@ -31,13 +32,23 @@ LOOK_WITHIN_S = 20.0
 AWS_WITHIN_S = 90.0
 ABOUT_CONFIG = 2
 """The first lines are about the version and the configuration."""
+# Where the remedy begins in a fault of the configuration.
+_REMEDY = re.compile(
+    r"(?:; |: (?![^;]*; )|, )(?=(?:add|choose|copy|correct|create|declare|give|install|keep|leave|make|mend|name|put"
+    r"|save|set|start|take|type|use|write|did you mean|expected|known here)\b)|: (?=\"[^\"]*\" belongs to)"
+)
 T = TypeVar("T")
 
 
 def config_faults(error: ConfigError) -> list[Finding]:
     """A configuration that cannot be used: one line for each fault; nothing else can be checked."""
-    remedy = "correct it: config.example.toml has every key with what it means"
-    return [versions(), *(failed("config", fault, remedy) for fault in error.faults)]
+    return [versions(), *(failed("config", *_apart(fault)) for fault in error.faults)]
+
+
+def _apart(fault: str) -> tuple[str, str]:
+    """What is wrong and what to do, which most faults say themselves."""
+    detail, *remedy = _REMEDY.split(fault, maxsplit=1)
+    return detail, remedy[0] if remedy else "config.example.toml has every key with what it means"
 
 
 def versions() -> Finding:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runner.aws.identity import Credentials, Identity, caller_identity
 from runner.check.finding import Finding, failed, ok, warning
 from runner.check.refusals import no_credentials, refusal
+from runner.check.unit import environment_of_units
 from runner.errors import AwsUnavailable
 from runner.protocol.units import format_duration
 
@@ -24,7 +25,7 @@ async def find_credentials(session: Session) -> tuple[Credentials | None, list[F
     try:
         return await session.credentials(), []
     except AwsUnavailable as error:
-        return None, [no_credentials(error)]
+        return None, [no_credentials(error, environment_of_units())]
 
 
 async def identity(session: Session, credentials: Credentials, agent: str = "") -> list[Finding]:

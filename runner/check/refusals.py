@@ -21,7 +21,7 @@ _REMEDY = {
     "credentials": "renew them: instance role, AWS_PROFILE, or AWS_ACCESS_KEY_ID",
     "clock": "set the clock: enable chrony or systemd-timesyncd",
     "no_such_queue": "create the queue, or correct its url or name in the configuration, the account and AWS_REGION",
-    "settings": "correct AWS_REGION, AWS_PROFILE or the AWS config file",
+    "settings": "correct AWS_REGION, AWS_ENDPOINT_URL, AWS_PROFILE or the AWS config file",
     "bad_answer": "correct AWS_ENDPOINT_URL, or let the proxy pass AWS's answers through",
     "missing": "allow logs:CreateLogGroup, or create the log group",
     "server": "wait and check again; look at https://health.aws.amazon.com",
@@ -48,8 +48,8 @@ def refusal(name: str, error: AwsUnavailable, *, permission: str, where: str) ->
     return failed(name, detail, remedy or _REMEDY.get(error.kind, "correct what AWS names, or check again"))
 
 
-def no_credentials(error: AwsUnavailable) -> Finding:
-    """The finding where no call can be made at all."""
+def no_credentials(error: AwsUnavailable, environment: str = "") -> Finding:
+    """The finding where no call can be made at all; ``environment`` says from where the agent has its variables."""
     what, remedy = apart(error)
-    where = "the packaged agent takes its environment from /etc/cron-runner/environment"
-    return failed("credentials", what, f"{remedy or _REMEDY.get(error.kind, _REMEDY['credentials'])}; {where}")
+    where = f"; {environment}" if environment else ""
+    return failed("credentials", what, f"{remedy or _REMEDY.get(error.kind, _REMEDY['credentials'])}{where}")

@@ -27,6 +27,15 @@ def environment_file(config: Path) -> Path:
     return config.parent / "environment"
 
 
+def environment_of_units(file: Path = Path("/etc/cron-runner/environment"), folders: tuple[Path, ...] = FOLDERS) -> str:
+    """From where the packaged agent has its variables, or could have them; "" where it is not installed."""
+    if file.exists():
+        return f"the packaged agent takes its environment from {file}"
+    if installed(AGENT_UNIT, folders):
+        return f"the packaged agent would take its environment from {file}, which is not there: make it, for root alone"
+    return ""
+
+
 def environment(path: Path) -> dict[str, str]:
     """What stands in it; raises OSError and ValueError."""
     return envfile.read(str(path))

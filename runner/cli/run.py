@@ -17,20 +17,30 @@ EXAMPLE: Final = "cron-runner --config /etc/cron-runner/config.toml run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Nothing of its own: a daemon is told everything by its configuration."""
+    """A daemon is told everything by its configuration."""
     parser.set_defaults(prints=False)
-    parser.epilog = f"SIGTERM finishes what runs and ends; a second one stops what runs.\n\n{parser.epilog}"
+    parser.add_argument(
+        "--check-config",
+        action="store_true",
+        help="only read the configuration: 0 where it can be used, else its faults and 78; a reload of the unit does "
+        "it first",
+    )
+    stopping = "SIGTERM or Ctrl-C: what runs is finished, for up to [agent] drain_timeout; a second one stops it."
+    parser.epilog = f"{stopping}\n\n{parser.epilog}"
 
 
 def execute(args: argparse.Namespace) -> int:
     """Run the agent until a signal ends it; 0 after a clean stop."""
     from runner import config, log  # noqa: PLC0415 - `--help` needs none of it
-    from runner.agent import daemon as agent  # noqa: PLC0415
 
     settings = config.load(args.config, os.environ)
+    if args.check_config:
+        return 0
     with _copy(settings) as copy:
         log.configure(settings.agent.log_level, copy=copy)
-        return agent.main(settings)
+        from runner.agent import daemon  # noqa: PLC0415 - not for a look at the configuration
+
+        return daemon.main(settings)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.cli import printing
-from runner.errors import CronRunnerError, MessageRejected
+from runner.errors import ConfigError, CronRunnerError, MessageRejected
 
 if TYPE_CHECKING:
     import argparse
@@ -79,7 +79,11 @@ def execute(args: argparse.Namespace) -> int:
     if args.dead_letter and (args.message is not None or args.offline):
         raise CronRunnerError("cannot use --dead-letter with --message or --offline: leave one of them out")
     unit_environment.take(args.config)
-    settings = config.load(args.config, os.environ, offline=args.offline)
+    try:
+        settings = config.load(args.config, os.environ, offline=args.offline)
+    except ConfigError as error:
+        error.exit_status = 125  # every other number may be the job's
+        raise
     log.configure("warning")
     given = None if args.message is None else _given(args.message)
     if given is None and (args.dry_run or args.dead_letter):

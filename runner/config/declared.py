@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runner.config.kinds import expected
-from runner.config.toml import Unreadable, read_toml
+from runner.config.toml import Unreadable, denied, read_toml
 from runner.protocol.message import Declaration, InvalidMessage, parse_declaration
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class DeclaredJobs:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            self.fault(str(folder), "", f"cannot list the folder: {error.strerror}; make it readable for this user")
+            self.fault(str(folder), "", f"cannot list the folder: {error.strerror}; {denied(folder)}")
             return
         for file in files:
             # Editors and package managers leave hidden files beside the real ones.

@@ -28,7 +28,8 @@ _LOG_STREAM = re.compile(r"[^:*\x00-\x1f]{1,512}")
 
 
 def group(value: str) -> None:
-    if not _GROUP.fullmatch(value):
+    # An empty one is not set: told with what else is missing.
+    if value and not _GROUP.fullmatch(value):
         raise ValueError(f'"{value}" must be 1 to 128 of the characters A-Z a-z 0-9 . _ -')
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import tomllib
 from typing import TYPE_CHECKING
@@ -32,10 +34,7 @@ def read_toml(file: Path) -> dict[str, object]:
             str(file), f"is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8"
         ) from None
     except PermissionError:
-        raise Unreadable(
-            str(file),
-            "cannot read the file: permission denied; make it readable for the user that runs this command",
-        ) from None
+        raise Unreadable(str(file), f"cannot read the file: permission denied; {denied(file)}") from None
     except OSError as error:
         raise Unreadable(str(file), f"cannot read the file: {error.strerror}; name a file of TOML") from None
     try:
@@ -48,11 +47,33 @@ def read_toml(file: Path) -> dict[str, object]:
         ) from None
 
 
+def denied(path: Path) -> str:
+    """What to do where a file of the configuration cannot be read: who may type this, and how the daemon may."""
+    try:
+        owner = path.owner()
+    except (OSError, KeyError):  # its folder is closed too, or nobody has that number
+        owner = "root"
+    if "INVOCATION_ID" in os.environ:  # a unit of systemd's: nobody types it
+        try:
+            own = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:
+            own = str(os.geteuid())
+        return f"give it and its folder to a group of {own}, which may read it (chgrp, chmod g+rX)"
+    return f"type it behind sudo, as {owner} may read it"
+
+
 def _explained(file: Path, message: str, text: str) -> Unreadable:
     place = _PLACE.search(message)
     if place is None:
         return Unreadable(str(file), f"is not TOML: {message}")
     what = message[: place.start()]
+    if what == "Illegal character '\\n'":
+        what = 'a text is not closed: put a " at its end'
+    elif what == "Unterminated string" or what.startswith("Expected \"'"):
+        closing = what.partition('"')[2].removesuffix('"') or '"'
+        what = f"a text is not closed: put a {closing} at its end"
+    elif what.startswith("Unescaped '\\'"):
+        what += r" (write \\, or put the text into '...')"
     if what == "Invalid value":
         what += ' (a text needs quotes: key = "text")'
     if place["line"] is None:

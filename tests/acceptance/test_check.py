@@ -512,4 +512,4 @@ def test_the_iam_policies_need_no_aws(fleet: Fleet, host: Host) -> None:
     wrong: Path = host.directory / "wrong.toml"
     wrong.write_text('group = ""\n')
     done = host.command("--config", str(wrong), "check", "--iam-policy")
-    assert (done.returncode, done.stdout) == (125, "")
+    assert (done.returncode, done.stdout) == (78, "")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from runner.config import load
+from runner.errors import ConfigError
+
 from fleet import COMMAND
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 QUEUE = 'url = "https://sqs.eu-west-1.amazonaws.com/123456789012/cron-web"'
 GOOD = f'group = "web"\n[queue]\n{QUEUE}\n'
@@ -33,6 +41,14 @@ MISTAKES = {
     "no group": (
         f"[queue]\n{QUEUE}\n",
         'FILE: group: is not set: name the group of hosts that this one belongs to, such as "web"',
+    ),
+    "a group that was left blank": (
+        f'group = ""\n[queue]\n{QUEUE}\n',
+        'FILE: group: is not set: name the group of hosts that this one belongs to, such as "web"',
+    ),
+    "a queue that was left blank": (
+        'group = "web"\n[queue]\nurl = ""\n',
+        "FILE: queue.url: is not set: give the job queue's URL here, or its name as queue.name",
     ),
     "no queue": (
         'group = "web"\n',
@@ -67,6 +83,18 @@ MISTAKES = {
         f"group = web\n[queue]\n{QUEUE}\n",
         'FILE:1: is not TOML: Invalid value (a text needs quotes: key = "text"), column 9',
     ),
+    "a quote that is not closed": (
+        f'group = "web\n[queue]\n{QUEUE}\n',
+        'FILE:1: is not TOML: a text is not closed: put a " at its end, column 13',
+    ),
+    "a quote that is not closed at the end": (
+        'group = "web"\n[queue]\nname = "cron',
+        'FILE:3: is not TOML: a text is not closed: put a " at its end, at the end of the file',
+    ),
+    "a single quote that is not closed": (
+        "group = 'web\n",
+        "FILE:1: is not TOML: a text is not closed: put a ' at its end, at the end of the file",
+    ),
     "a declared job's field": (
         f'{GOOD}[jobs.report]\ncommand = "make report"\ntimout = "5m"\n',
         'FILE: jobs.report: unknown field "timout", did you mean "timeout"?',
@@ -88,7 +116,7 @@ def refused(path: Path, **environment: str) -> str:
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (125, "")
+    assert (done.returncode, done.stdout) == (78, "")
     return done.stderr
 
 
@@ -98,6 +126,61 @@ def test_one_line_says_what_is_wrong_and_what_to_do(tmp_path: Path, mistake: str
     path = tmp_path / "config.toml"
     path.write_text(text)
     assert refused(path) == f"cron-runner: cannot use the configuration: {said.replace('FILE', str(path))}\n"
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_check_has_no_second_remedy_behind_the_first(tmp_path: Path, mistake: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(MISTAKES[mistake][0])
+    done = subprocess.run(
+        [COMMAND, "--config", str(path), "check", "--json"], capture_output=True, text=True, timeout=60, check=False
+    )
+    [finding] = [finding for finding in json.loads(done.stdout) if finding["status"] == "failed"]
+    assert finding["remedy"]
+    generic = "config.example.toml has every key with what it means"
+    told = f"{finding['detail']}{finding['remedy'].removesuffix(generic)}".replace(str(path), "FILE")
+    assert finding["remedy"] != generic or "(a text needs quotes" in finding["detail"]
+    assert re.sub(r"\W", "", told) == re.sub(r"\W", "", MISTAKES[mistake][1])
+
+
+def test_a_configuration_is_validated_without_a_start(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+
+    def look() -> subprocess.CompletedProcess[str]:
+        words = [COMMAND, "--config", str(path), "run", "--check-config"]
+        return subprocess.run(words, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False)
+
+    path.write_text(GOOD)
+    assert (look().returncode, look().stdout, look().stderr) == (0, "", "")
+    path.write_text(f'{GOOD}wait = "1m"\n')
+    assert look().returncode == 78
+    assert look().stderr.endswith(": queue.wait: 1m is out of range: choose 0s to 20s\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_who_may_not_read_the_configuration_is_not_told_to_open_it() -> None:
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own are closed to others
+    try:
+        folder.chmod(0o755)
+        path = folder / "config.toml"
+        path.write_text(GOOD)
+        path.chmod(0o600)
+        with pytest.raises(ConfigError, match="permission denied; type it behind sudo, as root may read it"):
+            as_user(1, lambda: load(path, {}))
+        path.chmod(0o644)
+        (folder / "jobs.d").mkdir(mode=0o700)
+        with pytest.raises(ConfigError, match="type it behind sudo, as root may read it"):
+            as_user(1, lambda: load(path, {}))
+    finally:
+        shutil.rmtree(folder)
+
+
+def as_user(uid: int, look: Callable[[], object]) -> None:
+    os.seteuid(uid)
+    try:
+        look()
+    finally:
+        os.seteuid(0)
 
 
 def test_a_variable_with_a_slip_of_the_pen(tmp_path: Path) -> None:

@@ -105,6 +105,19 @@ def test_the_message_waits_for_the_last_process(fleet: Fleet) -> None:
     assert handed_back(fleet)["run_id"] == "r"
 
 
+def test_a_stop_says_what_it_waits_for_and_how_to_end_that(fleet: Fleet) -> None:
+    host = fleet.host()
+    host.start()
+    mark = running(fleet, host)
+    host.signal(signal.SIGINT)
+    wait_for(lambda: "waits for 1 job, up to 10m; a second signal (Ctrl-C) stops them" in host.log(), "it says so")
+    assert processes_of(mark)
+    host.signal(signal.SIGINT)
+    assert host.wait(30) == 0
+    assert "their processes are stopped with their grace" in host.log()
+    assert not processes_of(mark)
+
+
 def test_a_third_signal_waits_for_no_grace(fleet: Fleet) -> None:
     host = fleet.host()
     host.start()

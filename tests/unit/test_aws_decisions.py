@@ -200,3 +200,16 @@ def test_our_remedy_goes_on_from_the_sentence_of_aws() -> None:
     assert str(error).startswith(
         "cannot call ReceiveMessage: QueueDoesNotExist: The specified queue does not exist; create the queue, or"
     )
+
+
+@pytest.mark.parametrize("endpoint", ["foo", "localhost:4566", "http://", "http://a b", "ftp:x"])
+def test_an_endpoint_that_is_no_url_is_a_setting_and_no_answer(endpoint: str) -> None:
+    import botocore.session
+
+    with pytest.raises(ValueError, match="Invalid endpoint") as caught:
+        botocore.session.Session().create_client(
+            "sqs", region_name="eu-west-1", endpoint_url=endpoint, aws_access_key_id="a", aws_secret_access_key="b"
+        )
+    error = unavailable("SendMessage", caught.value)
+    assert (error.kind, error.code) == ("settings", "BadAwsSettings")
+    assert f'the endpoint "{endpoint}" is no URL; correct AWS_ENDPOINT_URL' in str(error)

@@ -434,7 +434,7 @@ def test_an_unreadable_file_says_what_to_do(file: Path, request: pytest.FixtureR
     file.write_text(MINIMAL)
     file.chmod(0)
     request.getfixturevalue("unprivileged")
-    with pytest.raises(ConfigError, match="permission denied; make it readable"):
+    with pytest.raises(ConfigError, match="permission denied; type it behind sudo"):
         load(file, {})
 
 

@@ -19,6 +19,8 @@ from runner.aws.calls import Purpose
 from runner.aws.models import SERVICES
 from runner.aws.session import Session
 from runner.config.sections import Agent, Queue
+from runner.errors import ConfigError
+from runner.supervisor.__main__ import EX_CONFIG
 from runner.supervisor.users import AGENT_NAME, DEFAULT_USER
 
 if TYPE_CHECKING:
@@ -77,12 +79,22 @@ def test_nothing_restricts_the_supervisors_unit() -> None:
         "Description", "Documentation", "After", "StartLimitIntervalSec",
         "Type", "NotifyAccess", "ExecStart", "ExecReload", "Group", "EnvironmentFile", "Environment", "Restart",
         "RestartSec", "RuntimeDirectory", "RuntimeDirectoryMode", "RuntimeDirectoryPreserve",
+        "RestartPreventExitStatus",
         "LogRateLimitIntervalSec", "Delegate", "TasksMax", "OOMPolicy", "KillMode", "TimeoutStopSec", "SendSIGKILL",
     }  # fmt: skip
     found = unit("cron-runner-supervisor.service")
     assert set(found) <= allowed
     wanted = {"Delegate": "yes", "KillMode": "mixed", "OOMPolicy": "continue", "TasksMax": "infinity"}
     assert {name: found[name] for name in wanted} == {name: [value] for name, value in wanted.items()}
+
+
+def test_a_fault_of_the_configuration_ends_the_restarts_and_fails_a_reload() -> None:
+    for name in ("cron-runner.service", "cron-runner-supervisor.service"):
+        assert unit(name)["RestartPreventExitStatus"] == [str(ConfigError.exit_status)] == [str(EX_CONFIG)]
+    agent = unit("cron-runner.service")
+    look, signal = agent["ExecReload"]
+    assert look == f"{agent['ExecStart'][0]} --check-config", "the same file as the daemon"
+    assert signal.startswith("/bin/kill -HUP")
 
 
 def test_the_users_are_those_that_the_code_names() -> None:
