@@ -18,6 +18,7 @@ EXAMPLE: Final = """\
 cron-runner cancel nightly-2030-01-31
 cron-runner cancel --grace 0s --note "eats the disk" nightly-2030-01-31
 cron-runner cancel --job backup
+cron-runner cancel nightly-2030-01-30 nightly-2030-01-31
 cron-runner cancel --fleet nightly-2030-01-31
 """
 _LOOK_EVERY_S: Final = 0.2
@@ -28,7 +29,9 @@ _OVER: Final = frozenset({"ended", "unknown", "elsewhere"})
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which runs, how, and why."""
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("run_id", metavar="RUN_ID", nargs="?", help="the run, as `cron-runner status` names it")
+    which.add_argument(
+        "run_id", metavar="RUN_ID", nargs="*", default=[], help="the runs, as `cron-runner status` names them"
+    )
     which.add_argument("--job", metavar="NAME", help="all runs of this job on this host")
     which.add_argument("--all", action="store_true", help="all runs of this host")
     parser.add_argument(
@@ -56,15 +59,16 @@ def execute(args: argparse.Namespace) -> int:
     if args.fleet:
         return _everywhere(args)
     path = agent_socket.socket_of(args, os.environ)
-    asked = ask(path, "cancel", **_which(args), note=args.note, grace=args.grace)
-    runs: list[dict[str, Any]] = asked["runs"]
+    runs: list[dict[str, Any]] = []
+    for which in _which(args):
+        runs += ask(path, "cancel", **which, note=args.note, grace=args.grace)["runs"]
     if not args.no_wait:
         for run in runs:
             if run["state"] in _STOPPED and run["cancelled"] and not args.json:
                 _say(f"stopping run {run['run_id']} of {run['job']}: {_how(run)}")
         runs = [{**run, **_ended(path, run["run_id"])} if run["cancelled"] else run for run in runs]
     if args.json:
-        printing.document(runs if args.run_id is None else runs[0])
+        printing.document(runs[0] if len(args.run_id) == 1 else runs)
     else:
         for run in runs:
             _say(told(run), error=not _done(run, args.no_wait))
@@ -77,22 +81,26 @@ def _everywhere(args: argparse.Namespace) -> int:
     """Write it to the fleet's table, where the run's host sees it within seconds."""
     from runner.cli.run_ids import run_id_of  # noqa: PLC0415 - `--help` needs none of it
 
-    if args.run_id is None or args.grace is not None:
-        raise WrongUsage("cannot cancel that from anywhere: --fleet takes one RUN_ID, and no --grace")
-    told = fleet.cancel(args, run_id_of(args.run_id, "cancel a run"))
+    if not args.run_id or args.grace is not None:
+        raise WrongUsage("cannot cancel that from anywhere: --fleet takes RUN_IDs, and no --grace")
+    told = [fleet.cancel(args, run_id_of(run_id, "cancel a run")) for run_id in args.run_id]
     if args.json:
-        printing.document(told)
+        printing.document(told[0] if len(told) == 1 else told)
     else:
-        _say(f"run {told['run_id']} of group {told['group']} is to be cancelled, wherever it is")
+        for one in told:
+            _say(f"run {one['run_id']} of group {one['group']} is to be cancelled, wherever it is")
     return 0
 
 
-def _which(args: argparse.Namespace) -> dict[str, Any]:
+def _which(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """What the agent is asked for, one after the other."""
     from runner.cli.run_ids import run_id_of  # noqa: PLC0415 - `--help` needs none of it
 
     if args.all:
-        return {"all": True}
-    return {"job": args.job} if args.job else {"run_id": run_id_of(args.run_id, "cancel a run")}
+        return [{"all": True}]
+    if args.job:
+        return [{"job": args.job}]
+    return [{"run_id": run_id_of(run_id, "cancel a run")} for run_id in args.run_id]
 
 
 def _ended(path: Path, run_id: str) -> dict[str, Any]:
@@ -126,7 +134,9 @@ def told(run: dict[str, Any]) -> str:
             return f"{name} ended {run['outcome']}: {run['reason']}"
         return f"{name} is being cancelled"
     if state == "ended":
-        return f"cannot cancel {name}: it has ended {run['outcome']} ({run['reason']}) at {run['ended_at']}"
+        return (
+            f"cannot cancel {name}: it has ended {run['outcome']} ({run['reason']}) at {fleet.second(run['ended_at'])}"
+        )
     if state == "elsewhere":
         return f"cannot cancel {name}: a run-once on this host has it ({run['owner']}); end it there with Ctrl-C"
     return (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runner.cli import agent_socket, printing
 from runner.cli.agent_socket import NOTHING_DONE, ask
+from runner.cli.fleet import still
 from runner.cli.pause import going_on
 from runner.errors import CronRunnerError
 
@@ -44,7 +45,8 @@ def execute(args: argparse.Namespace) -> int:
     path = agent_socket.socket_of(args, os.environ)
     answer = ask(path, "drain", note=args.note)
     if not args.json:
-        printing.lines(f"draining until `cron-runner resume`; {going_on(answer['runs'])}")
+        note = still(args.note, answer["pause"]["note"])
+        printing.lines(f"draining until `cron-runner resume`; {going_on(answer['runs'])}{note}")
     if args.wait or args.timeout is not None:
         answer = _wait(path, answer, deadline)
     if args.json:

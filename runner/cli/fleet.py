@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from runner.aws.session import Session
     from runner.aws.table import Table
 
+# How narrow these may become, for people who can ask for JSON.
+_LEAST: Final = {"REASON": 12, "HOST": 8, "OWNER": 8, "SCHEDULE": 12}
 VARIABLE: Final = "CRON_RUNNER_FLEET__TABLE"
 
 
@@ -110,17 +112,25 @@ def pause(args: argparse.Namespace, *, on: bool) -> int:
     from runner.aws import directives  # noqa: PLC0415
     from runner.control import store  # noqa: PLC0415
 
-    async def work(_: Session, table: Table) -> None:
+    async def work(_: Session, table: Table) -> str:
         await store.group(table, args.group)  # a slip of the pen would pause nobody
-        await directives.pause(table, args.group, on=on, by=whoami(), why=args.note, now=time.time())
+        before = (await directives.read(table, args.group)).paused if on else None
+        note = args.note or (before.why if before is not None else "")
+        await directives.pause(table, args.group, on=on, by=whoami(), why=note, now=time.time())
+        return note
 
-    run(args, work)
+    note = run(args, work)
     word = "paused" if on else "resumed"
     if args.json:
         printing.document({"group": args.group, "paused": on}, indent=None)
     else:
-        printing.lines(f"group {args.group} is {word}; its hosts see it within seconds")
+        printing.lines(f"group {args.group} is {word}; its hosts see it within seconds{still(args.note, note)}")
     return 0
+
+
+def still(given: str, note: str) -> str:
+    """That the note of before still stands, where none was given."""
+    return f"; the note stays: {note}" if note and not given else ""
 
 
 def cancel(args: argparse.Namespace, run_id: str) -> dict[str, str]:
@@ -134,7 +144,9 @@ def cancel(args: argparse.Namespace, run_id: str) -> dict[str, str]:
         if group is None:
             found = await store.run(table, run_id)
             if not is_open(found["state"]):
-                raise NotThere(f"cannot cancel run {run_id}: it has ended {found['state']} at {found['ended_at']}")
+                raise NotThere(
+                    f"cannot cancel run {run_id}: it has ended {found['state']} at {second(found['ended_at'])}"
+                )
             group = found["group"]
         await directives.cancel(table, group, run_id, by=whoami(), why=args.note, now=time.time())
         return {"run_id": run_id, "group": group}
@@ -143,19 +155,23 @@ def cancel(args: argparse.Namespace, run_id: str) -> dict[str, str]:
     return told
 
 
-def aligned(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table as lines; the last column is not padded. Whatever a cell quotes, it stays in its place."""
-    rows = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(len(row[at]) for row in [titles, *rows]) for at in range(len(titles))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [titles, *rows]
-    ]
+def aligned(titles: Sequence[str], rows: Sequence[Sequence[str]], key: str) -> list[str]:
+    """A table as lines, as wide as the terminal; `key`: the title of what is never cut, nor is what has no place in
+    `_LEAST`. Whatever a cell quotes, it stays in its place."""
+    from runner.cli.tables import Column, Paint, table  # noqa: PLC0415 - `--help` needs none of it
+
+    columns = [Column(title, _LEAST.get(title), key=title == key) for title in titles]
+    return table(columns, [[visible(cell) for cell in row] for row in rows], printing.width(), Paint(False))
 
 
 def clock(time: str) -> str:
     """A time as the table has it, to the second."""
     return f"{time[:10]} {time[11:19]}Z"
+
+
+def second(time: str) -> str:
+    """A time as messages have it, without the parts of a second that are for programs."""
+    return f"{time[:19]}Z"
 
 
 def when(moment: float, timezone: str, now: float) -> str:

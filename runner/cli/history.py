@@ -75,7 +75,7 @@ def execute(args: argparse.Namespace) -> int:
     if several:
         titles.insert(5, "GROUP")
         rows = [[*row[:5], run["group"], *row[5:]] for row, run in zip(rows, runs, strict=True)]
-    printing.lines(*([""] if head else []), *fleet.aligned(titles, rows))
+    printing.lines(*([""] if head else []), *fleet.aligned(titles, rows, "RUN"))
     return 0
 
 

@@ -27,14 +27,14 @@ cron-runner jobs apply jobs.toml
 cron-runner jobs apply --prune --yes jobs/*.yaml
 cron-runner jobs list --group web
 cron-runner jobs next nightly
-cron-runner jobs disable nightly --why "database is moved"
+cron-runner jobs disable nightly --note "database is moved"
 """
 _EXAMPLES: Final = {
     "apply": "--prune jobs/*.yaml",
     "list": "--group web --json",
     "show": "nightly",
     "enable": "nightly",
-    "disable": 'nightly --why "database is moved"',
+    "disable": 'nightly --note "database is moved"',
     "trigger": "reindex",
     "next": "nightly -n 10",
 }
@@ -66,7 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     apply.add_argument("files", metavar="FILE", nargs="+", type=Path, help="TOML or YAML")
     apply.add_argument("--yes", action="store_true", help="do not ask; without a terminal nothing is done otherwise")
     apply.add_argument("--prune", action="store_true", help="delete the jobs of these groups that no file has")
-    apply.add_argument("--dry", action="store_true", help="show the plan alone")
+    apply.add_argument("--dry-run", action="store_true", help="show the plan alone")
+    apply.add_argument("--dry", action="store_true", dest="dry_run", help=argparse.SUPPRESS)  # as it was called first
     word("list", listed, "all jobs, when they are due next, and how their last run ended")
     for name, does, summary in (
         ("show", show, "a job as it was applied"),
@@ -78,7 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         added = word(name, does, summary)
         added.add_argument("job", metavar="JOB")
         if name in ("enable", "disable"):
-            added.add_argument("--why", metavar="TEXT", default="", help="the reason, for the audit trail")
+            added.add_argument("--note", metavar="TEXT", default="", help="why, for the audit trail")
+            added.add_argument("--why", dest="note", help=argparse.SUPPRESS)  # as it was called first
         if name == "next":
             added.add_argument("-n", "--count", type=int, default=_COMING, metavar="N", help="how many times (5)")
 
@@ -108,7 +110,7 @@ def _apply(args: argparse.Namespace) -> int:
             )
         if not args.json:
             printing.lines(*plan_text(made))
-        if args.dry:
+        if args.dry_run:
             _told(args, made, applied=False, schedules=[])
             return 0
         if made.changes and not args.yes and not _agreed():
@@ -122,7 +124,9 @@ def _apply(args: argparse.Namespace) -> int:
 
 def _agreed() -> bool:
     if not sys.stdin.isatty():
-        raise CronRunnerError("cannot ask whether to apply this without a terminal; add --yes, or --dry to look only")
+        raise CronRunnerError(
+            "cannot ask whether to apply this without a terminal; add --yes, or --dry-run to look only"
+        )
     return input("apply? [y/N] ").strip().lower() in ("y", "yes")
 
 
@@ -152,7 +156,7 @@ def _switch(args: argparse.Namespace, *, enabled: bool) -> int:
         now = time.time()
         saved = job
         if job.enabled != enabled:
-            who = Who(fleet.whoami(), now, args.why)
+            who = Who(fleet.whoami(), now, args.note)
             saved = await save(table, job, replace(job, enabled=enabled), who)
         await in_step(session, table, [saved], groups, now=now)
         return saved, groups.get(job.group)

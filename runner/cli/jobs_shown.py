@@ -44,7 +44,7 @@ def listed(args: argparse.Namespace) -> int:
             for job, row in zip(jobs, rows, strict=True)
         ]
         printing.lines(
-            *(fleet.aligned(titles, cells) if cells else ["no jobs; `cron-runner jobs apply FILE` makes some"])
+            *(fleet.aligned(titles, cells, "JOB") if cells else ["no jobs; `cron-runner jobs apply FILE` makes some"])
         )
         return 0
 

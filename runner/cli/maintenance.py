@@ -38,16 +38,18 @@ def execute(args: argparse.Namespace) -> int:
 
     on = args.switch == "on"
 
-    async def work(_: Session, table: Table) -> str:
+    async def work(_: Session, table: Table) -> tuple[str, str]:
         # A job that nobody applied may be under maintenance too, where its group is named.
         group = args.group or (await store.job(table, args.job)).group
-        await directives.maintenance(table, group, args.job, on=on, by=fleet.whoami(), why=args.note, now=time.time())
-        return str(group)
+        before = (await directives.read(table, group)).maintenance.get(args.job) if on else None
+        note = args.note or (before.why if before is not None else "")
+        await directives.maintenance(table, group, args.job, on=on, by=fleet.whoami(), why=note, now=time.time())
+        return str(group), note
 
-    group = fleet.run(args, work)
+    group, note = fleet.run(args, work)
     told = f"{args.job} of group {group} is {'under maintenance: its runs are skipped' if on else 'run again'}"
     if args.json:
         printing.document({"job": args.job, "group": group, "maintenance": on}, indent=None)
     else:
-        printing.lines(told)
+        printing.lines(f"{told}{fleet.still(args.note, note)}")
     return 0

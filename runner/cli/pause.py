@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from runner.cli import agent_socket, fleet, printing
+from runner.cli.fleet import second, still
 from runner.errors import WrongUsage
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fleet.add_table(parser)
     parser.epilog = (
         "Nothing is received, and what is held is handed back; what runs goes on, with its retries. A pause lasts\n"
-        "over restarts of the agent and of the host. A further `pause` replaces it, as it does a `drain`.\n"
+        "over restarts of the agent and of the host. A further `pause` replaces it, as it does a `drain`;\n"
+        "without --note it keeps the note of the pause before.\n"
         "With GROUP it is written to the fleet's table, and every host of the group sees it within seconds.\n"
         f"Exit status: 0 paused, 3 no agent.\n\n{parser.epilog}"
     )
@@ -46,8 +48,8 @@ def execute(args: argparse.Namespace) -> int:
         printing.document(answer)
         return 0
     until = answer["pause"]["until"]
-    end = f"until {until}" if until else "until `cron-runner resume`"
-    printing.lines(f"paused {end}; {going_on(answer['runs'])}")
+    end = f"until {second(until)}" if until else "until `cron-runner resume`"
+    printing.lines(f"paused {end}; {going_on(answer['runs'])}{still(args.note, answer['pause']['note'])}")
     return 0
 
 

@@ -53,6 +53,13 @@ def data(piece: bytes | str) -> None:
     _write(piece if isinstance(piece, bytes) else piece.encode())
 
 
+def width() -> int | None:
+    """The terminal's columns; None where standard output is none, and nothing is cut."""
+    import shutil  # noqa: PLC0415 - few commands make a table
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def note(text: str) -> None:
     """A line on standard error under the program's name. Never fails."""
     say(f"cron-runner: {text}")

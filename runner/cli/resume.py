@@ -42,5 +42,5 @@ def execute(args: argparse.Namespace) -> int:
         return 0
     word = "drained" if was["kind"] == "drain" else "paused"
     note = f": {was['note']}" if was["note"] else ""
-    printing.lines(f"resumed; was {word} by {was['by']} since {was['since']}{note}")
+    printing.lines(f"resumed; was {word} by {was['by']} since {fleet.second(was['since'])}{note}")
     return 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
 import textwrap
 import time
+from bisect import bisect_right
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.cli import agent_socket, printing
@@ -25,6 +28,7 @@ cron-runner status --watch
 cron-runner status --json | jq '.runs[].run_id'
 """
 _RECENT: Final = 10
+_COLOUR: Final = re.compile(r"\x1b\[\d*m")
 _EVERY_S: Final = 2.0
 # The terminal's other screen without a cursor, and back: what was there before is there again afterwards.
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
@@ -116,13 +120,18 @@ def _print(args: argparse.Namespace, overview: dict[str, Any], before: dict[str,
 def _text(overview: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
     from runner.cli.status_text import lines  # noqa: PLC0415 - `--help` needs none of it
 
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else None
-    return lines(overview, width=width, colours=terminal and "NO_COLOR" not in os.environ, before=before)
+    width = printing.width()
+    colours = width is not None and "NO_COLOR" not in os.environ
+    return lines(overview, width=width, colours=colours, before=before)
 
 
 def _draw(text: list[str]) -> None:
     """Over what was there, so that nothing flickers; what does not fit below is left out."""
-    rows = shutil.get_terminal_size().lines
-    shown = text if len(text) <= rows else [*text[: rows - 1], f"… {len(text) - rows + 1} more lines"]
+    columns, rows = shutil.get_terminal_size()
+    # An id that is wider than the terminal goes on in the next row.
+    ends = list(accumulate(max(1, -(-len(_COLOUR.sub("", line)) // columns)) for line in text))
+    shown = text
+    if ends and ends[-1] > rows:
+        fit = bisect_right(ends, rows - 1)
+        shown = [*text[:fit], f"… {len(text) - fit} more lines"]
     printing.data("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in shown) + "\x1b[J")

@@ -6,9 +6,9 @@ else the share over the run's whole life, as in ps(1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from runner.cli.tables import Column, Paint, cut, one_line, table
 from runner.protocol.units import format_size, parse_time
 
 if TYPE_CHECKING:
@@ -16,28 +16,14 @@ if TYPE_CHECKING:
 
     Overview = Mapping[str, Any]
 
-_GAP: Final = 2
-_ELLIPSIS: Final = "…"
 _RED, _YELLOW, _GREEN, _BOLD, _DIM = "31", "33", "32", "1", "2"
+_PAUSED: Final = ("paused by ", "drained by ")
 _OUTCOMES: Final = {"succeeded": _GREEN, "skipped": _DIM, "cancelled": _YELLOW, "interrupted": _YELLOW}
 _STATES: Final = {"away": _RED, "blocked": _RED, "paused": _YELLOW, "draining": _YELLOW, "stopping": _YELLOW}
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table. `least` is how narrow it may become, None: it is never cut. `right`: aligned there.
-
-    `middle`: what is cut goes from the middle, since both ends of an id tell it from others.
-    """
-
-    title: str
-    least: int | None = None
-    right: bool = False
-    middle: bool = False
-
-
 _RUNNING: Final = (
-    Column("RUN", 16, middle=True),
+    Column("RUN", key=True),
     Column("JOB", 8),
     Column("USER", 6),
     Column("STATE"),
@@ -48,13 +34,13 @@ _RUNNING: Final = (
     Column("MEM", right=True),
 )
 _HELD: Final = (
-    Column("RUN", 16, middle=True),
+    Column("RUN", key=True),
     Column("JOB", 8),
     Column("FOR", right=True),
     Column("WAITS FOR", 20),
 )
 _RECENT: Final = (
-    Column("RUN", 16, middle=True),
+    Column("RUN", key=True),
     Column("JOB", 8),
     Column("OUTCOME"),
     Column("AGO", right=True),
@@ -65,7 +51,7 @@ _RECENT: Final = (
 
 def lines(overview: Overview, *, width: int | None, colours: bool = False, before: Overview | None = None) -> list[str]:
     """The whole text. `width` None: nothing is cut, as for a pipe."""
-    paint = _Paint(colours)
+    paint = Paint(colours)
     now = parse_time(overview["time"])
     text = [_clip(line, width) for line in _head(overview, now)]
     text[0] = paint(text[0], _BOLD)
@@ -73,15 +59,15 @@ def lines(overview: Overview, *, width: int | None, colours: bool = False, befor
     runs, held, recent = overview["runs"], overview["held"], overview["recent"]
     text += ["", paint(f"RUNNING {len(runs)}", _BOLD)]
     if runs:
-        text += _table(_RUNNING, [_run(run, now, before) for run in runs], width, paint, _run_colour(runs))
+        text += table(_RUNNING, [_run(run, now, before) for run in runs], width, paint, _run_colour(runs))
     if held:
         text += ["", paint(f"HELD {len(held)}", _BOLD)]
         rows = [(run["run_id"], run["job"], short(run["waited_s"]), run["reason"]) for run in held]
-        text += _table(_HELD, rows, width, paint)
+        text += table(_HELD, rows, width, paint)
     if recent:
         text += ["", paint("RECENT", _BOLD)]
         codes = [_OUTCOMES.get(run["outcome"] or "", _RED) for run in recent]
-        text += _table(_RECENT, [_ended(run, now) for run in recent], width, paint, codes)
+        text += table(_RECENT, [_ended(run, now) for run in recent], width, paint, codes)
     elif recent is None:
         text += ["", "RECENT: the journal does not answer"]
     return text
@@ -123,7 +109,9 @@ def _standing(overview: Overview, now: float) -> list[tuple[str, str]]:
     said.append((line, _STATES.get(state, "")))
     said.append((f"policy     {_policy(overview['admission'])}", ""))
     said += [(f"unhealthy  {reason}", _RED) for reason in overview["health"]["reasons"]]
-    said += [(f"note       {note}", _YELLOW) for note in overview["health"]["notes"]]
+    # The pause stands in the line of the state already.
+    notes = [note for note in overview["health"]["notes"] if pause is None or not note.startswith(_PAUSED)]
+    said += [(f"note       {note}", _YELLOW) for note in notes]
     if aws["results_error"]:
         said.append((f"results    AWAY since {_ago(aws['results_away_since'], now)}: {aws['results_error']}", _RED))
     if (waits := _backlog(backlog)) is not None:
@@ -220,70 +208,11 @@ def _ended(run: Mapping[str, Any], now: float) -> tuple[str, ...]:
 # -- the layout
 
 
-class _Paint:
-    def __init__(self, on: bool) -> None:
-        self._on = on
-
-    def __call__(self, text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._on and code else text
-
-
-def _table(
-    columns: Sequence[Column],
-    rows: Sequence[Sequence[str]],
-    width: int | None,
-    paint: _Paint,
-    codes: Sequence[str] | None = None,
-) -> list[str]:
-    cells = [[_one_line(cell) for cell in row] for row in rows]
-    widths = fitted(columns, cells, width)
-    made = [_row(columns, [column.title for column in columns], widths)]
-    for row, code in zip(cells, codes or [""] * len(cells), strict=True):
-        made.append(paint(_row(columns, row, widths), code))
-    return made
-
-
-def fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
-    """How wide each column is: as its longest cell, and less where the whole would be wider than `width`.
-
-    The widest of those that may be cut gives first, and an id last: it is what people copy.
-    """
-    widths = [max(len(column.title), *(len(row[at]) for row in rows)) for at, column in enumerate(columns)]
-    while width is not None and sum(widths) + _GAP * (len(widths) - 1) > width:
-        cut = [at for at, column in enumerate(columns) if column.least is not None and widths[at] > column.least]
-        if not cut:
-            break
-        widths[max(cut, key=lambda at: (not columns[at].middle, widths[at], at))] -= 1
-    return widths
-
-
-def _row(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int]) -> str:
-    made = []
-    for column, cell, width in zip(columns, cells, widths, strict=True):
-        cut = _cut(cell, width, middle=column.middle)
-        made.append(cut.rjust(width) if column.right else cut.ljust(width))
-    return (" " * _GAP).join(made).rstrip()
-
-
-def _cut(text: str, width: int, *, middle: bool = False) -> str:
-    if len(text) <= width:
-        return text
-    if not middle or width < 5:
-        return text[: width - 1] + _ELLIPSIS
-    tail = (width - 1) // 2
-    return text[: width - 1 - tail] + _ELLIPSIS + text[-tail:]
-
-
-def _clip(line: str, width: int | None, paint: _Paint | None = None, code: str = "") -> str:
-    line = _one_line(line)
+def _clip(line: str, width: int | None, paint: Paint | None = None, code: str = "") -> str:
+    line = one_line(line)
     if width is not None:
-        line = _cut(line, width)
+        line = cut(line, width)
     return paint(line, code) if paint is not None else line
-
-
-def _one_line(text: str) -> str:
-    """Whatever a reason quotes, it cannot move the cursor or colour the terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def short(seconds: float) -> str:

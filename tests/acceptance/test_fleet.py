@@ -263,7 +263,7 @@ def test_from_a_job_file_to_history_and_logs(fleet: Fleet, control: subprocess.P
 
     write(3600)
     wait_for(lambda: host.command("jobs", "list", "--table", TABLE).returncode == 0, "the table is there")
-    looked = ours(host, "jobs", "apply", "--dry", str(file))
+    looked = ours(host, "jobs", "apply", "--dry-run", str(file))
     assert "+ group test" in looked
     assert "+ job test/breaks" in looked
     assert "4 to create, 0 to change, 0 to delete" in looked
@@ -306,7 +306,7 @@ def test_from_a_job_file_to_history_and_logs(fleet: Fleet, control: subprocess.P
     )
     assert (elsewhere.returncode, elsewhere.stdout) == (0, "no disk\n"), elsewhere.stderr
 
-    assert "disabled" in ours(host, "jobs", "disable", "nightly", "--why", "moved")
+    assert "disabled" in ours(host, "jobs", "disable", "nightly", "--note", "moved")
     assert "disabled" in ours(host, "jobs", "next", "nightly")
     assert "enabled: false -> true" in ours(host, "jobs", "apply", "--dry", str(file))
     assert "next" in ours(host, "jobs", "enable", "nightly")

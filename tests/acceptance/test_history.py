@@ -118,6 +118,18 @@ async def test_a_job_of_two_groups_has_a_head_for_each(table: Table, typed: Call
     assert "db-1" in one
 
 
+async def test_what_is_said_again_keeps_its_note(table: Table, typed: Callable[..., Awaitable[str]]) -> None:
+    await table.put(GroupDefinition("web", "https://queue").item())
+    await table.put(JobDefinition("web", "nightly").item())
+    for words in (("maintenance", "nightly", "on"), ("pause", "web")):
+        assert "the note stays" not in await typed(*words, "--note", "new disk")
+        assert (await typed(*words)).endswith("; the note stays: new disk\n")
+        assert "the note stays" not in await typed(*words, "--note", "newer disk")
+    said = await directives.read(table, "web")
+    assert said.paused is not None
+    assert (said.paused.why, said.maintenance["nightly"].why) == ("newer disk", "newer disk")
+
+
 async def test_a_job_that_never_ran_shows_what_it_is(fleet: Any, table: Table) -> None:
     await table.put(GroupDefinition("web", "https://queue").item())
     await table.put(JobDefinition("web", "nightly", schedule="rate(1 hour)").item())

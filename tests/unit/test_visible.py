@@ -63,7 +63,7 @@ def test_a_terminal_gets_no_control_sequence_of_a_value() -> None:
 
 
 def test_a_cell_of_a_table_is_printable() -> None:
-    assert all(line.isprintable() for line in aligned(("JOB",), [(HOSTILE,)]))
+    assert all(line.isprintable() for line in aligned(("JOB",), [(HOSTILE,)], "JOB"))
 
 
 @pytest.mark.parametrize("text", ["", "a b", "Zoë", "日本語", "😀"])

@@ -77,7 +77,13 @@ class Pausing:
         return pause
 
     def pause(self, by: str, note: str = "", until: float | None = None, *, drain: bool = False) -> Pause:
-        """Pause, or change the pause there is. Raises CronRunnerError where it cannot be kept over a restart."""
+        """Pause, or change the pause there is, which keeps its note where none is given.
+
+        Raises CronRunnerError where it cannot be kept over a restart.
+        """
+        before = self.own
+        if not note and before is not None and before.drain == drain:
+            note = before.note  # said again, perhaps for another time: why it began is still why
         made = Pause(by, self._now(), note, until, drain)
         self._keep(made)
         self._pause = made
