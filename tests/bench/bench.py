@@ -2,6 +2,7 @@
 
     .venv/bin/python tests/bench/bench.py            the whole of it, about twelve minutes
     .venv/bin/python tests/bench/bench.py --quick    everything once, at tiny sizes: only to see that it works
+    .venv/bin/python tests/bench/bench.py --against v1.2.3    this tree beside that revision and the naive consumer only
 
 The peers are installed into an environment of their own (``--peers``, kept for the next time).
 """
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(_HERE), str(_HERE.parent / "support")]
 
-import figures  # noqa: E402 - found by the path above
+import against  # noqa: E402 - found by the path above
+import figures  # noqa: E402
 from consumers import CronRunner, peers, peers_python  # noqa: E402
 from endpoint import Endpoint, ceiling  # noqa: E402
 from standin import FastStandIn  # noqa: E402
@@ -61,6 +63,8 @@ def main() -> int:
     """Measure what was asked for, print the table, write the JSON."""
     arguments = _arguments()
     sizes = QUICK if arguments.quick else Sizes()
+    if arguments.against:
+        return _against(arguments, sizes)
     python = peers_python(arguments.peers) if "peers" in arguments.parts else Path(sys.executable)
     with tempfile.TemporaryDirectory(prefix="crb-") as name, FastStandIn() as stand_in:
         endpoint, directory = Endpoint(stand_in.endpoint), Path(name)
@@ -76,6 +80,20 @@ def main() -> int:
     return 0
 
 
+def _against(arguments: argparse.Namespace, sizes: Sizes) -> int:
+    python = peers_python(arguments.peers) if "peers" in arguments.parts else None
+    before = _machine()
+    with tempfile.TemporaryDirectory(prefix="crb-") as name, FastStandIn() as stand_in:
+        directory = Path(name)
+        directory.chmod(0o755)
+        found = against.compare(Endpoint(stand_in.endpoint), directory, arguments.against, python, sizes)
+    print(against.table(found, arguments.against))  # noqa: T201 - what it is for
+    if arguments.json:
+        result = {"machine": before, "against": arguments.against, "found": found, "load_after": os.getloadavg()[0]}
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
 _PARTS = ("peers", "user", "streams", "output", "runs", "backlog", "journal")
 
 
@@ -83,6 +101,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny sizes")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--against", metavar="REV", help="a revision in git, to be measured in turn with this tree")
     parser.add_argument("--peers", type=Path, default=_HERE / ".venv", help="the peers' virtual environment")
     parser.add_argument(
         "--only", dest="parts", type=lambda text: text.split(","), default=_PARTS, help=f"some of {','.join(_PARTS)}"

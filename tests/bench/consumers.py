@@ -128,6 +128,7 @@ class CronRunner(Consumer):
     max_jobs: int = MAX_JOBS
     user: str = ""
     more: str = ""
+    installed: Path = Path(sysconfig.get_path("scripts")) / "cron-runner"
 
     def prepare(self, count: int, command: list[str]) -> None:
         """cron-runner's own messages; the shell's command as the string that people write."""
@@ -140,8 +141,7 @@ class CronRunner(Consumer):
         config = self.directory / "config.toml"
         config.write_text(self._config())
         config.chmod(0o644)
-        command = Path(sysconfig.get_path("scripts")) / "cron-runner"
-        self.command = [str(command), "--config", str(config), "run"]
+        self.command = [str(self.installed), "--config", str(config), "run"]
         Consumer.start(self)
 
     def _config(self) -> str:

@@ -37,6 +37,7 @@ LIST = ("ls", "-l", "/proc/self/cwd", "/proc/self/fd")
 
 def requests(home: Path) -> dict[str, dict[str, Any]]:
     """Fields of a `Command`; ``argv`` is that of `LOOK` and of `LIST` where there is none."""
+    nicer = min(os.getpriority(os.PRIO_PROCESS, 0) + 3, 19)
     script, format_, loop = home / "no-interpreter", home / "no-format", home / "loop"
     script.write_text("#!/nonexistent/interpreter\n")
     format_.write_text("\x7fELF but no more\n")
@@ -59,8 +60,8 @@ def requests(home: Path) -> dict[str, dict[str, Any]]:
         "stdin": {"stdin": "what it reads", "argv": ("cat",)},
         "environment": {"env": {"PATH": PATH, "EMPTY": "", "ODD": "ü=\udcff\n"}, "argv": LOOK},
         "no PATH": {"env": {}, "argv": ("cat", "/proc/self/environ")},
-        "niced": {"nice": 5},
-        "all of it": {"umask": 0o77, "nice": 3, "cwd": str(home), "stdin": ""},
+        "niced": {"nice": nicer},
+        "all of it": {"umask": 0o77, "nice": nicer, "cwd": str(home), "stdin": ""},
         "found in PATH's second": {"env": {"PATH": f"{home}/first:{home}/second"}, "argv": ("tool",)},
         "found by an empty entry": {"env": {"PATH": f"/nonexistent::{PATH}"}, "cwd": str(second), "argv": ("tool",)},
         "relative command": {"cwd": str(home), "argv": ("second/tool",)},
@@ -82,7 +83,11 @@ def requests(home: Path) -> dict[str, dict[str, Any]]:
         "a file for a directory": {"cwd": str(home / "plain")},
     }  # fmt: skip
     if os.geteuid() != 0:
-        return {**found, "nice below what it may": {"nice": -5}, "another user": {"uid": NOBODY - 1, "gid": NOBODY - 1}}
+        return {
+            **found,
+            "nice below what it may": {"nice": -20},
+            "another user": {"uid": NOBODY - 1, "gid": NOBODY - 1},
+        }
     return {**found, **as_root(home)}
 
 
