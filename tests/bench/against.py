@@ -73,7 +73,7 @@ def measured(consumers: dict[str, Consumer], jobs: int, rounds: int, stamps: int
 def compare(
     endpoint: Endpoint, directory: Path, revision: str, python: Path | None, sizes: Any
 ) -> dict[str, dict[str, Figures]]:
-    """Jobs as another user, each in its own cgroup where there are any, as packages install it; and as the same user."""
+    """Jobs as another user, each in its own cgroup where there are any, as packages install it; and as the same."""
     command = installed(revision, directory / "then")
     users = {"jobs as another user": "nobody"} if os.geteuid() == 0 else {}
     users["jobs as the same user"] = ""

@@ -23,6 +23,7 @@ from runner.supervisor import command, direct
 
 UID = 61_234
 PTRACE_SEIZE = 0x4206
+PR_SET_PDEATHSIG = 1
 
 
 def signals(number: signal.Signals) -> None:
@@ -74,6 +75,7 @@ def sibling(name: str) -> tuple[int, int]:
         os.setgroups([])
         os.setresgid(UID, UID, UID)
         os.setresuid(UID, UID, UID)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it does not outlive us
         try:
             HOSTILE[name]()
         finally:
