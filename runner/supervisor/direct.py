@@ -27,7 +27,9 @@ try:
 
     _missing = ""
 except ImportError as _error:
-    _missing = f"it was not built where this was installed, which takes a C compiler ({_error})"
+    _missing = "there was no C compiler, or no headers of Python, where this was installed"
+    if "cannot import name" not in str(_error):  # it is there
+        _missing = f"its library cannot be loaded ({_error})"
 
 _AS_OURS = -1
 _SAME_NICE = -(2**31)
