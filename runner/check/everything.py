@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import re
 import socket
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import runner
 from runner.agent.host.load import HostGauge
 from runner.agent.runs.admission.policy import terms
-from runner.check import accounts, disk, jobs, process, sinks, supervisor, unit
+from runner.check import accounts, disk, jobs, needed, process, sinks, supervisor, unit
 from runner.check.aws import check_aws, crashed
 from runner.check.finding import Finding, failed, ok
 from runner.control.zones import database
@@ -46,9 +47,9 @@ def config_faults(error: ConfigError) -> list[Finding]:
 
 
 def _apart(fault: str) -> tuple[str, str]:
-    """What is wrong and what to do, which most faults say themselves."""
-    detail, *remedy = _REMEDY.split(fault, maxsplit=1)
-    return detail, remedy[0] if remedy else "config.example.toml has every key with what it means"
+    """The fault, and what to do, which most say themselves."""
+    _, *remedy = _REMEDY.split(fault, maxsplit=1)
+    return fault, remedy[0] if remedy else "config.example.toml has every key with what it means"
 
 
 def versions() -> Finding:
@@ -110,6 +111,7 @@ class _Host:
             *await self._look("user", lambda: self._users(hello)),
             *await self._look("jobs", lambda: self._jobs(hello)),
             *await self._look("state", lambda: disk.directories(config, who, unit=unit.installed(unit.AGENT_UNIT))),
+            *await self._look("access", lambda: self._needed(who, hello)),
             *await self._look("disk", lambda: [disk.free(config)]),
             *await self._look("holes", lambda: [found for found in [disk.holes(config)] if found is not None]),
             *await self._look("journal", lambda: [disk.journal(config)]),
@@ -152,6 +154,10 @@ class _Host:
         # An ordinary user's check says nothing of what the supervisor may, unless it was asked.
         privileged = hello is None or hello.uid == 0
         return accounts.job_users(self.config, who.name if who else "", privileged=privileged)
+
+    def _needed(self, who: accounts.Account, hello: Hello | None) -> list[Finding]:
+        root = hello.uid == 0 if hello else os.geteuid() == 0 or unit.installed(unit.SUPERVISOR_UNIT)
+        return needed.looks(self.config, who, os.environ, root=root)
 
     def _jobs(self, hello: Hello | None) -> list[Finding]:
         who = jobs.default_account(self.config, hello.default_user if hello else None)

@@ -19,7 +19,8 @@ class Finding:
 
     def line(self) -> str:
         """The finding as one line of text: ``warning  redrive       why; do Y``."""
-        text = f"{self.detail}; {self.remedy}" if self.remedy else self.detail
+        said = not self.remedy or self.detail.endswith(self.remedy)  # a fault of the configuration has both in one
+        text = self.detail if said else f"{self.detail}; {self.remedy}"
         return f"{self.status:<8} {self.name:<13} {' '.join(text.split())}"
 
 

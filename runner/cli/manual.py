@@ -21,6 +21,7 @@ from runner.cli.start import INTERRUPTED
 from runner.config.example import JOBS, NOTES, purpose
 from runner.config.keys import KEYS, SECTIONS
 from runner.config.model import Config
+from runner.errors import ConfigError
 from runner.protocol.outcome import NOT_EXECUTABLE, NOT_FOUND, RULE_FAILED, SIGNAL_BASE, TIMED_OUT
 from runner.protocol.specification import OF_DECLARATIONS, OF_MESSAGES
 
@@ -51,11 +52,12 @@ _EXITS: Final = (
     (f"{USAGE}", "The command line cannot be understood."),
     (f"{NO_AGENT}", "`status`, `cancel`, `pause`, `drain` and `resume`: no agent answers on this host."),
     (f"{NO_MESSAGE}", "`run-once`: there was no message to run."),
+    (f"{ConfigError.exit_status}", "The configuration is at fault: systemd does not start the daemon again."),
     (f"{TIMED_OUT}", "`run-once`: the job timed out."),
     (
         f"{FAILED}",
-        "cron-runner itself failed: the configuration, AWS, the supervisor or the message; or its output cannot be"
-        " written. `run-once`: wrong usage too.",
+        "cron-runner itself failed: AWS, the supervisor or the message; or its output cannot be"
+        " written. `run-once`: wrong usage and the configuration too.",
     ),
     (f"{NOT_EXECUTABLE}, {NOT_FOUND}", "`run-once`: the command is not executable, or was not found."),
     (f"{INTERRUPTED}", "Interrupted at the terminal."),

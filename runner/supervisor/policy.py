@@ -218,15 +218,22 @@ def _run_table(path: str, patience: float, *, needed: bool) -> Mapping[str, obje
         raise PolicyError(f"cannot read {path}: {error.strerror}; make it readable for root") from error
 
 
+def untrusted(path: str, facts: os.stat_result) -> str:
+    """Why a supervisor that is root does not go by this file; "" where it does."""
+    if stat.S_ISREG(facts.st_mode) and facts.st_uid == 0 and not facts.st_mode & 0o022:
+        return ""
+    return (
+        f"cannot trust {path}: it decides whom jobs run as; make it a file of root's that nobody else can write "
+        f"(chown root {path}; chmod go-w {path})"
+    )
+
+
 def _trusted_table(path: str, patience: float) -> Mapping[str, object]:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(fd, "rb") as file:
         facts = os.fstat(fd)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != 0 or facts.st_mode & 0o022:
-            raise PolicyError(
-                f"cannot trust {path}: it decides whom jobs run as; make it a file of root's that nobody else can "
-                f"write (chown root {path}; chmod go-w {path})"
-            )
+        if why := untrusted(path, facts):
+            raise PolicyError(why)
         found = _parsed(file, patience)
     if "error" in found:
         raise PolicyError(f"cannot read {path}: {found['error']}; mend the file", passing="passing" in found)

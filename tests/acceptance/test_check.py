@@ -168,8 +168,7 @@ def test_no_credentials_are_one_line(host: Host) -> None:
     assert (finding.name, "no AWS credentials were found" in finding.detail) == ("credentials", True)
     assert finding.line() == (
         "failed   credentials   no AWS credentials were found (Unable to locate credentials); attach an instance role, "
-        "or set AWS_PROFILE or AWS_ACCESS_KEY_ID; the packaged agent takes its environment from "
-        "/etc/cron-runner/environment"
+        "or set AWS_PROFILE or AWS_ACCESS_KEY_ID"
     )
     assert not of(findings, "queue", "results", "output", "clock")
     assert {finding.name for finding in findings} >= LOCAL_LINES
