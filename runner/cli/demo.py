@@ -208,7 +208,7 @@ class Demo:
     def report(self) -> int:
         """Show events and log streams, and say whether every job ended as it should."""
         self._receive()  # what the agent sent while it stopped
-        show_events(self._events)
+        show_events(self._events, shown=not self._table.live)
         show_streams(self._streams(), _LOG_GROUP)
         wrong = [row for row in self._table.rows.values() if not row.as_expected]
         for row in wrong:

@@ -112,11 +112,11 @@ def event_line(event: Mapping[str, Any], after_s: float) -> str:
     return f"{after_s:6.2f}s  {kind:<14} {data.get('job') or '-':<14} {': '.join(words)}".rstrip()
 
 
-def show_events(events: Iterable[tuple[float, Mapping[str, Any]]]) -> None:
-    """All events as they arrived, and one of them whole."""
+def show_events(events: Iterable[tuple[float, Mapping[str, Any]]], *, shown: bool) -> None:
+    """All events as they arrived, where none was ``shown`` when it did, and one of them whole."""
     arrived = list(events)
-    say(f"\n{len(arrived)} events on the results queue, as they arrived:")
-    for after_s, event in arrived:
+    say(f"\n{len(arrived)} events on the results queue, as they arrived{', above' if shown else ':'}")
+    for after_s, event in () if shown else arrived:
         say(f"  {event_line(event, after_s)}")
     finished = [event for _, event in arrived if event["type"].endswith("run.finished")]
     if finished:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 import traceback
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class Parser(argparse.ArgumentParser):
         """The known word or option that is most like the one that argparse refuses, as a question."""
         from difflib import get_close_matches  # noqa: PLC0415 - only for what cannot be understood
 
-        given = _REFUSED.search(message)
+        given = None if " comes behind --" in message else _REFUSED.search(message)
         near = given and get_close_matches(given["word"] or given["option"], list(self._known_words()), n=1)
         return f"; did you mean {near[0]}?" if near else ""
 
@@ -134,8 +135,15 @@ class _CommandParser(Parser):
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             # Refused here and not by the parser above, which would name its own help.
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._dashes(known, unknown)}")
         return known, unknown
+
+    def _dashes(self, known: argparse.Namespace, unknown: list[str]) -> str:
+        """Of a command that takes another command: where that begins."""
+        if not getattr(known, "takes_command", False) or unknown[0].startswith("-"):
+            return ""
+        job = getattr(known, "job", None) or "JOB"
+        return f"; a command comes behind --: `{self.prog} {job} -- {shlex.join(unknown)}`"
 
 
 def add_config(parser: argparse.ArgumentParser, default: Any) -> None:

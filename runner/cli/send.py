@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from runner.cli import printing
+from runner.cli.start import leave_at_once
 from runner.errors import AwsUnavailable, CronRunnerError, WrongUsage
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from runner.config.model import Config
 
@@ -27,7 +29,12 @@ cron-runner send backup --print > backup.json
 
 # A queue that is away for a moment is asked again; a person or a script that waits longer wants to be told.
 _TRIES: Final = 3
-_BESIDE_MESSAGE: Final = frozenset({"message", "print", "json", "config", "execute", "refuse", "takes_command"})
+_LATE_S: Final = 8.0  # more than the tries take where AWS says at once that it will not
+# Where AWS may have taken it all the same: the failure is of the answer, or nobody knows.
+_PERHAPS_SENT: Final = frozenset({"timeout", "unreachable", "server", "bad_answer", "throttled", "other"})
+_BESIDE_MESSAGE: Final = frozenset(
+    {"message", "print", "json", "config", "execute", "refuse", "run_id", "takes_command"}
+)
 _DURATIONS: Final = {
     "--timeout": "stopped after this time: seconds, or 90s, 15m, 1h30m",
     "--grace": "from the stop signal to SIGKILL",
@@ -89,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     message.add_argument(
         "--message",
         metavar="FILE",
-        help="send this message (- is standard input), without JOB, command or any option of a job",
+        help="send this message (- is standard input), without JOB, command or any option of a job but --run-id",
     )
     message.add_argument("--print", action="store_true", help="show the message and send nothing")
     message.add_argument("--json", action="store_true", help="print what was sent as JSON")
@@ -112,9 +119,11 @@ def execute(args: argparse.Namespace) -> int:
         printing.data(f"{body.rstrip()}\n")
         return 0
     run_id = message.run_id
+    if run_id is not None and args.run_id not in (None, run_id):
+        raise WrongUsage(f"cannot send run {run_id} as {args.run_id}: leave --run-id out, or change the message's")
     if run_id is None:
         # Named here and not by SQS, so that a message sent twice after a timeout is still one run.
-        run_id = new_run_id(time.time())
+        run_id = args.run_id or new_run_id(time.time())
         body = json.dumps(cast("dict[str, Any]", unwrap(body)) | {"run_id": run_id})
     sent = _send(args.config, body, message.job, run_id)
     if args.json:
@@ -221,14 +230,17 @@ async def _deliver(settings: Config, body: str, job: str, run_id: str) -> dict[s
     from runner.aws.session import Session  # noqa: PLC0415
     from runner.aws.sqs import Outgoing, Queue  # noqa: PLC0415
 
+    again = f"send it again with --run-id {run_id}, and it is one run even if the queue has it already"
+    signal.signal(signal.SIGINT, lambda *_: _given_up(again))
     session = Session(queue_url=settings.queue.url)
     queue = Queue(session, url=settings.queue.url, name=settings.queue.name)
     fifo = queue.fifo
     outgoing = Outgoing("0", body, job if fifo else None, run_id if fifo else None)
     try:
-        refused = await _insist(queue, [outgoing])
+        refused = await _told_when_late(_insist(queue, [outgoing]), f"{queue.label} has not answered yet; {again}")
     except AwsUnavailable as error:
-        raise CronRunnerError(f"cannot send to {queue.label}: {error.code}: {error.detail}") from error
+        may_be_there = f"; {again}" if error.kind in _PERHAPS_SENT else ""
+        raise CronRunnerError(f"cannot send to {queue.label}: {error.code}: {error.detail}{may_be_there}") from error
     finally:
         session.close()
     if refused:
@@ -236,6 +248,25 @@ async def _deliver(settings: Config, body: str, job: str, run_id: str) -> dict[s
             f"cannot send to {queue.label}: {refused[0].code}: {refused[0].detail}; mend that, or send it again"
         )
     return {"job": job, "run_id": run_id, "queue": queue.label}
+
+
+def _given_up(again: str) -> NoReturn:
+    """Ctrl-C: the message may be on its way."""
+    try:
+        printing.note(f"given up; {again}")
+    finally:
+        leave_at_once(signal.SIGINT, None)
+
+
+async def _told_when_late(work: Coroutine[Any, Any, Sequence[Any]], late: str) -> Sequence[Any]:
+    """Do the work, and say this where it takes longer than a person waits without a word."""
+    import asyncio  # noqa: PLC0415 - as above
+
+    task = asyncio.create_task(work)
+    done, _ = await asyncio.wait({task}, timeout=_LATE_S)
+    if not done:
+        printing.note(late)
+    return await task
 
 
 async def _insist(queue: Any, outgoing: Sequence[Any]) -> Sequence[Any]:

@@ -45,6 +45,8 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
         (("send", "a", "--env", "novalue"), "'novalue' is not NAME=VALUE", "send "),
         (("run-onc",), "; did you mean run-once?", ""),
         (("send", "a", "--timout", "5"), "; did you mean --timeout?", "send "),
+        (("send", "a", "ls", "-l"), "; a command comes behind --: `cron-runner send a -- ls -l`", "send "),
+        (("send", "a", "--timeout", "5", "ls", "a b"), "-- ls 'a b'`", "send "),
         (("demo", "--json"), "unrecognized arguments: --json", "demo "),
         (("demo", "--", "ls"), "unrecognized arguments: -- ls", "demo "),
     ],

@@ -457,6 +457,18 @@ def test_a_pause_that_is_said_again_keeps_its_note(fleet: Fleet) -> None:
         assert host.command("resume").returncode == 0
 
 
+def test_ids_and_jobs_are_offered_to_who_presses_tab(fleet: Fleet) -> None:
+    host = up(fleet.host(more="[jobs.declared]\ncommand = 'true'\n"))
+    fleet.send(hang("r1"), {"job": "short", "run_id": "r2", "command": "true"})
+    running(fleet, "r1")
+    fleet.events.wait_ended(["r2"])
+    assert host.command("completion", "runs").stdout.splitlines() == ["r1", "r2"]
+    assert host.command("completion", "jobs").stdout.splitlines() == ["declared", "hang", "short"]
+    host.kill()
+    done = host.command("completion", "runs")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_several_runs_are_cancelled_at_once(fleet: Fleet) -> None:
     host = up(fleet.host())
     fleet.send(hang("r1"), hang("r2"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +141,36 @@ def test_what_a_host_would_reject_is_not_sent(
 def test_wrong_usage_is_status_2(host: Host) -> None:
     assert host.command("send", "a", "--env", "novalue").returncode == 2
     assert host.command("send", "a", "--overlap", "maybe").returncode == 2
+
+
+def test_aws_that_never_answers_is_told_with_what_to_type(host: Host) -> None:
+    """What was sent may be there: typed again as it says, it is one run."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # the kernel accepts, and nobody answers
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/123456789012/q"
+        words = [COMMAND, "--config", str(host.config), "send", "a", "--shell", "true"]
+        environment = host.environment | {"CRON_RUNNER_QUEUE__URL": url}
+        with subprocess.Popen(
+            words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            late = process.stderr.readline()
+            assert "has not answered yet; send it again with --run-id " in late
+            process.send_signal(signal.SIGINT)
+            out, given_up = process.communicate(timeout=30)
+        assert (process.returncode, out) == (130, "")
+        [again] = re.findall(r"send it again with --run-id \S+,", late)
+        assert again in given_up
+
+
+def test_a_message_file_without_a_run_id_may_be_given_one(fleet: Fleet, host: Host) -> None:
+    body = json.dumps({"job": "a", "command": "true"})
+    done = host.command("send", "--message", "-", "--run-id", "again", stdin=body)
+    assert (done.returncode, done.stdout) == (0, "again\n"), done.stderr
+    done = host.command(
+        "send", "--message", "-", "--run-id", "b", stdin=json.dumps({**json.loads(body), "run_id": "a"})
+    )
+    assert done.returncode == 2
+    assert fleet.aws.depth(fleet.queue) == 1
 
 
 def test_aws_away_is_one_clear_line(host: Host) -> None:
