@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from runner.agent.answers import Answers
     from runner.agent.clearing import Clearing
-    from runner.agent.intake.renewals import Lease
+    from runner.agent.runs.lease import Lease
     from runner.agent.services import Services
     from runner.aws.sqs import Received
     from runner.protocol.job import Job

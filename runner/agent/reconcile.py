@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.intake.renewals import Lease, boottime
+from runner.agent.clocks import boottime
 from runner.agent.run import HANDED_BACK, Run
 from runner.agent.runs.adoption import adopted, spool_of
+from runner.agent.runs.lease import Lease
 from runner.agent.runs.run import Execution, MessageState, State
 from runner.protocol.job import Job
 from runner.protocol.outcome import Outcome, Verdict
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from runner.agent.journal.runs import RunRow
-    from runner.agent.journal.spools import SpoolRow
+    from runner.agent.runs.output import SpoolRow
     from runner.agent.runs.process import Known
     from runner.agent.services import Services
 
@@ -137,7 +138,7 @@ class Reconciler:
         """Answer for a run that only the supervisor knows of, or that the journal takes for ended while it lives."""
         services = self._services
         if row is None:
-            execution = adopted(there, services.config, services.source, services.instance())
+            execution = adopted(there, services.config, services.source, services.instance(), boottime())
         else:
             execution = self._execution(row)
             execution.state, execution.attempt = State.ACCEPTED, int(there.key.rpartition("/")[2])

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.output.shipper import OutputEnd, OutputReport, Rules
-from runner.agent.runs.attempt import judge, spec_of, tag_of
+from runner.agent.runs.attempt import judge, spec_of
 from runner.agent.runs.environment import environment_of
-from runner.agent.runs.events import finished_event, heartbeat_event, secrets_in, started_event
+from runner.agent.runs.events import finished_event, heartbeat_event, started_event
+from runner.agent.runs.output import OutputEnd, OutputReport, Rules, tag_of
 from runner.agent.runs.process import ExitRecord, Started
 from runner.agent.runs.run import MessageState, State
+from runner.agent.runs.secrets import secrets_in
 from runner.agent.supervision.link import Lost, NotStarted
 from runner.aws.backoff import pause
 from runner.protocol.outcome import Outcome

@@ -11,8 +11,8 @@ import structlog
 
 from runner.agent.reporting.counts import Counts
 from runner.agent.runs.burden import Burden, weight
-from runner.agent.runs.events import is_short, matches
 from runner.agent.runs.run import MessageState
+from runner.agent.runs.secrets import is_short, matches
 from runner.log import SHORTEST_SECRET
 from runner.protocol.units import format_size
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from runner.agent.output.shipper import Shipper
     from runner.agent.reload import Reload
     from runner.agent.reporting.outbox import Outbox
-    from runner.agent.runs.events import LogPlace
+    from runner.agent.runs.output import LogPlace
     from runner.agent.runs.run import Execution
     from runner.agent.runs.table import Roster
     from runner.agent.supervision.link import Link

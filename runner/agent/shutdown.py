@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from runner.agent.clocks import boottime
 from runner.agent.host.stopping import Manner
-from runner.agent.intake.renewals import boottime
 from runner.agent.runs.run import MessageState, State
 from runner.protocol.units import format_duration
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from runner.agent.runs.run import new_execution_id
 
 if TYPE_CHECKING:
-    from runner.agent.intake.renewals import Lease
     from runner.agent.runs.admission.policy import Skip
+    from runner.agent.runs.lease import Lease
     from runner.aws.sqs import Received
     from runner.protocol.message import InvalidMessage
 

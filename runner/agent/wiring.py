@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from runner.agent.host.facts import host_facts
 from runner.agent.intake.dead_letters import DeadLetters
-from runner.agent.intake.renewals import Lease, LeaseKeeper
+from runner.agent.intake.renewals import LeaseKeeper
 from runner.agent.journal.database import Database
 from runner.agent.journal.runs import Journal
 from runner.agent.journal.spools import Spools
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.agent.fleet.member import Member
+    from runner.agent.runs.lease import Lease
     from runner.agent.runs.process import ExitRecord
     from runner.config import Config
     from runner.sinks import Sink

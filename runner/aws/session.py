@@ -20,13 +20,14 @@ from runner.aws.calls import Caller, CallStats, Purpose, overdue_after
 from runner.aws.direct import HOT, Direct, goes_direct
 from runner.aws.endpoints import place_of
 from runner.aws.failures import clock_ahead_of, unavailable
-from runner.aws.identity import Credentials, read_credentials
 from runner.aws.put_body import EVENT as PUT_LOG_EVENTS
 from runner.aws.put_body import put_prepared_body
 from runner.aws.regions import endpoint_of_queue_url, region_of_queue_url
 from runner.aws.settings import (
+    Credentials,
     configured_endpoint,
     raise_metadata_limits,
+    read_credentials,
     refuse_foreign_answer,
     region_of_instance,
 )

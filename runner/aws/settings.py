@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,3 +68,30 @@ def region_of_instance() -> str:
     if match := _REGION_OF_ZONE.match(zone):
         return match[0]
     raise NoRegionError
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Where credentials come from, never what they are.
+
+    ``method`` is botocore's word: ``env``, ``shared-credentials-file``, ``iam-role``, ``container-role``,
+    ``assume-role``… ``temporary``: they have an end. ``renewed``: botocore fetches new ones before that by itself.
+    ``expires`` is unix seconds, None where they have no end or do not say it.
+    """
+
+    method: str
+    temporary: bool
+    renewed: bool
+    expires: float | None
+
+
+def read_credentials(found: Any) -> Credentials:
+    """What a botocore credentials object says of itself."""
+    frozen = found.get_frozen_credentials()  # fetches those that are due
+    expires = getattr(found, "_expiry_time", None)
+    return Credentials(
+        method=str(found.method),
+        temporary=bool(frozen.token),
+        renewed=hasattr(found, "refresh_needed"),
+        expires=expires.timestamp() if expires is not None else None,
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from runner.agent.host.disk import Disk
 from runner.agent.journal.schema import MIGRATIONS
-from runner.agent.output import spool_file as spool
+from runner.agent.output import spool_file
 from runner.check.accounts import AGENT
 from runner.check.finding import Finding, failed, ok, warning
 from runner.check.unit import AGENT_UNIT, MADE_BY_UNIT
@@ -111,10 +111,10 @@ def holes(config: Config) -> Finding | None:
     except OSError as error:
         return _not_tried(path, error)
     try:
-        os.write(descriptor, b"x" * 4 * spool.BLOCK)
+        os.write(descriptor, b"x" * 4 * spool_file.BLOCK)
         os.fsync(descriptor)
         before = os.fstat(descriptor).st_blocks
-        spool.punch(Path(f"/proc/self/fd/{descriptor}"), 0, 2 * spool.BLOCK)
+        spool_file.punch(Path(f"/proc/self/fd/{descriptor}"), 0, 2 * spool_file.BLOCK)
         punched = os.fstat(descriptor).st_blocks < before
     except OSError as error:
         return _not_tried(path, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from runner.aws.identity import Credentials, Identity, caller_identity
+from runner.aws.identity import Identity, caller_identity
 from runner.check.finding import Finding, failed, ok, warning
 from runner.check.refusals import no_credentials, refusal
 from runner.check.unit import environment_of_units
@@ -14,6 +14,7 @@ from runner.protocol.units import format_duration
 
 if TYPE_CHECKING:
     from runner.aws.session import Session
+    from runner.aws.settings import Credentials
 
 _ENDS_SOON_S = 3600.0
 # Found in the same way by every user of the host.

@@ -9,12 +9,11 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from runner.agent.output.masking import MASK
 from runner.agent.runs.admission.occupancy import Ledger
 from runner.agent.runs.admission.policy import Admit, Hold, NeverFits, decide, terms
 from runner.agent.runs.environment import environment_of
-from runner.agent.runs.events import secrets_in, shown
 from runner.agent.runs.run import Execution
+from runner.agent.runs.secrets import MASK, secrets_in, shown
 from runner.errors import AwsUnavailable, CronRunnerError
 from runner.once.once import Given
 from runner.once.refused import job_of

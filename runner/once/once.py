@@ -15,9 +15,9 @@ import structlog
 
 from runner.agent.answers import Answers
 from runner.agent.fleet.claims import Clear
-from runner.agent.intake.renewals import Lease
 from runner.agent.reconcile import own_name
 from runner.agent.runs.admission.policy import stale
+from runner.agent.runs.lease import Lease
 from runner.agent.runs.run import Execution, MessageState
 from runner.agent.wiring import Parts, assemble
 from runner.errors import CronRunnerError, MessageRejected, explained

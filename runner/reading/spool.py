@@ -11,11 +11,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.agent.journal.spools import SpoolRow, row_of
-from runner.agent.output import spool_file as spool
+from runner.agent.journal.spools import row_of
+from runner.agent.output import spool_file
 from runner.agent.output.attempt_output import Followed, Reader
 from runner.agent.output.packing import Packer
-from runner.agent.output.success_rules import Rules
+from runner.agent.runs.output import Rules, SpoolRow
 from runner.errors import CronRunnerError
 from runner.sinks import Limits
 
@@ -71,13 +71,13 @@ class KeptOutput:
         if [row.tag.attempt for row in known.attempts] != list(range(1, len(known.attempts) + 1)):
             return False
         try:
-            files = [spool.path_of(self._state / "spool", row.tag) for row in known.attempts]
-            return bool(files) and all(spool.first_data(path, 0) == 0 for path in files)
+            files = [spool_file.path_of(self._state / "spool", row.tag) for row in known.attempts]
+            return bool(files) and all(spool_file.first_data(path, 0) == 0 for path in files)
         except OSError:
             return False
 
     def output(self, row: SpoolRow) -> AttemptOutput:
-        return AttemptOutput(spool.path_of(self._state / "spool", row.tag), row)
+        return AttemptOutput(spool_file.path_of(self._state / "spool", row.tag), row)
 
 
 class AttemptOutput:
@@ -91,7 +91,7 @@ class AttemptOutput:
     def update(self, row: SpoolRow) -> None:
         """Look again how far the file has grown, and what the journal knows of it by now."""
         self._followed.learn(row.secrets)
-        self._followed.grow(spool.size_of(self._followed.path), time.monotonic())
+        self._followed.grow(spool_file.size_of(self._followed.path), time.monotonic())
         if row.end is not None:
             self._followed.end(row.end)
 
@@ -113,7 +113,9 @@ class AttemptOutput:
             if advance is None:
                 return
             # Looked at after the read: what was given back to the disk meanwhile reads as zeros.
-            data = reader.offset if followed.at_gap(reader.offset) else spool.first_data(followed.path, reader.offset)
+            data = (
+                reader.offset if followed.at_gap(reader.offset) else spool_file.first_data(followed.path, reader.offset)
+            )
             if data > reader.offset:
                 reader.offset, reader.mid = min(data, followed.limit(reader.offset)[0]), False
                 continue

@@ -10,7 +10,8 @@ import pytest
 from scripted import ScriptedQueue, away
 
 from runner.agent.intake import renewals as lease_module
-from runner.agent.intake.renewals import SQS_LIMIT_S, TAKE_OVER_S, Lease, LeaseKeeper
+from runner.agent.intake.renewals import LeaseKeeper
+from runner.agent.runs.lease import SQS_LIMIT_S, TAKE_OVER_S, Lease
 from runner.aws.messages import Received
 from runner.aws.sqs import Failed
 

@@ -19,11 +19,11 @@ import pytest
 from strict_logs import StrictLogs, StrictLogsServer
 
 from runner.agent.output import sink_gate as gate_module
-from runner.agent.output import spool_file as spool
+from runner.agent.output import spool_file
 from runner.agent.output.kept_files import Kept
-from runner.agent.output.offsets import Committed
-from runner.agent.output.shipper import OutputEnd, OutputReport, Rules, Shipper
+from runner.agent.output.shipper import Shipper
 from runner.agent.output.success_rules import Found, Watch
+from runner.agent.runs.output import Committed, OutputEnd, OutputReport, Rules
 from runner.aws.logs import Logs, Rejected
 from runner.aws.session import Session
 from runner.errors import AwsUnavailable
@@ -657,7 +657,7 @@ def test_shipped_bytes_are_given_back_to_the_disk(tmp_path: Path) -> None:
                 await until(lambda: shipper.backlog() == 0)
             held = os.fstat(job.descriptor).st_blocks * 512
             report = await job.end()
-        assert held < spool.PUNCH_STEP + spool.KEEP_BYTES + (1 << 20)
+        assert held < spool_file.PUNCH_STEP + spool_file.KEEP_BYTES + (1 << 20)
         assert report.tail == (("y" * 1023 + "\n") * 4)
         assert report.shipped_bytes == 16 << 20
 
@@ -735,8 +735,8 @@ def test_a_silent_job_with_a_possible_secret_at_the_end_is_not_polled(
         reads.append(offset)
         return read(path, offset, size)
 
-    read = spool.read
-    monkeypatch.setattr(spool, "read", counted)
+    read = spool_file.read
+    monkeypatch.setattr(spool_file, "read", counted)
 
     async def scene() -> None:
         logs = StrictLogs()
@@ -878,7 +878,7 @@ class Rows(Offsets):
 
 def kept_file(directory: Path, number: int, size: int = 4096) -> tuple[Tag, Path]:
     """A finished run's file, the older the smaller its number."""
-    path, descriptor = spool.make(directory, f"r{number}", "e", 1)
+    path, descriptor = spool_file.make(directory, f"r{number}", "e", 1)
     os.write(descriptor, b"x" * size)
     os.close(descriptor)
     os.utime(path, (number, number))
@@ -919,9 +919,11 @@ def test_the_oldest_files_go_when_newer_ones_come(tmp_path: Path) -> None:
 
 
 def test_names_of_spool_files(tmp_path: Path) -> None:
-    made = [spool.make(tmp_path, "r", execution, attempt) for execution, attempt in (("a", 1), ("a", 2), ("b", 1))]
+    made = [spool_file.make(tmp_path, "r", execution, attempt) for execution, attempt in (("a", 1), ("a", 2), ("b", 1))]
     assert [path.name for path, _ in made] == ["r.out", "r~a~2.out", "r~b~1.out"]
-    assert [spool.find(tmp_path, "r", *which) for which in (("a", 1), ("a", 2), ("b", 1))] == [path for path, _ in made]
+    assert [spool_file.find(tmp_path, "r", *which) for which in (("a", 1), ("a", 2), ("b", 1))] == [
+        path for path, _ in made
+    ]
     for path, descriptor in made:
         assert path.stat().st_mode & 0o777 == 0o600
         os.close(descriptor)

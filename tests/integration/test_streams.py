@@ -15,8 +15,8 @@ from runner.agent.journal.database import Database
 from runner.agent.journal.spools import Spools
 from runner.agent.output import sink_gate as gate_module
 from runner.agent.output.kept_files import Kept
-from runner.agent.output.offsets import Committed
-from runner.agent.output.shipper import OutputEnd, Rules, Shipper
+from runner.agent.output.shipper import Shipper
+from runner.agent.runs.output import Committed, OutputEnd, Rules
 from runner.aws.put_body import body_of
 from runner.errors import AwsUnavailable
 from runner.log import secrets

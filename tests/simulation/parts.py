@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
-from runner.agent.output.shipper import OutputReport
+from runner.agent.runs.output import OutputReport
 from tests.simulation.virtual import CLOCK
 
 if TYPE_CHECKING:

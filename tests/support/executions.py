@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runner.agent.intake.renewals import Lease
+from runner.agent.runs.lease import Lease
 from runner.agent.runs.run import Execution, MessageState
 from runner.protocol.event import Event
 from runner.protocol.job import Job

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from runner.agent.output import attempt_output as module
-from runner.agent.output.attempt_output import Followed, OutputEnd
-from runner.agent.output.success_rules import Rules
+from runner.agent.output.attempt_output import Followed
+from runner.agent.runs.output import OutputEnd, Rules
 from runner.sinks import Tag
 
 TAG = Tag(execution="e", attempt=1, job="job", run_id="r", started_at=0.0, max_bytes=1000)
@@ -76,7 +76,7 @@ def test_what_may_be_a_secret_or_lies_beyond_the_head_is_not_owed_before_the_end
     world.take(500, at=120)
     assert world.since is None
     world.now = 130
-    monkeypatch.setattr(module.spool, "size_of", lambda _: 5000)
+    monkeypatch.setattr(module.spool_file, "size_of", lambda _: 5000)
     world.followed.end(OutputEnd(5000, 5000, (500, 4500)))
     assert world.since == 130
     world.take(5000, at=140)
@@ -86,7 +86,7 @@ def test_what_may_be_a_secret_or_lies_beyond_the_head_is_not_owed_before_the_end
 def test_a_file_that_was_cut_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch)
     world.write(400, at=100)
-    monkeypatch.setattr(module.spool, "size_of", lambda _: 100)
+    monkeypatch.setattr(module.spool_file, "size_of", lambda _: 100)
     world.followed.end(OutputEnd(400, 400))
     world.take(100, at=110)
     assert world.since is None

@@ -19,8 +19,9 @@ import pytest
 from runner.agent.journal.journal_file import open_connection
 from runner.agent.runs.admission.policy import HostLoad, terms
 from runner.agent.runs.process import Hello
-from runner.aws.identity import Credentials, Identity
+from runner.aws.identity import Identity
 from runner.aws.messages import QueueFacts, Redrive
+from runner.aws.settings import Credentials
 from runner.check import accounts, disk, identity, jobs, process, queue_rules, sinks, supervisor, unit
 from runner.check.everything import check_everything, in_thread
 from runner.check.finding import failed, ok, warning

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from runner.agent.output.success_rules import Rules, Watch
+from runner.agent.output.success_rules import Watch
+from runner.agent.runs.output import Rules
 from runner.protocol import patterns
 from runner.protocol.invalid import MOST_TOLD
 from runner.protocol.job import Defaults

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from runner.agent.intake.renewals import Lease
-from runner.agent.operator.pause_file import Pause, Pausing
+from runner.agent.operator.pause_file import Pausing
 from runner.agent.runs.admission.looking_away import Yields
+from runner.agent.runs.lease import Lease
+from runner.agent.runs.pause import Pause
 from runner.agent.runs.run import Execution, MessageState
 from runner.agent.services import Services
 from runner.errors import CronRunnerError

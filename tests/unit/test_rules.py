@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.agent.output import success_rules as rules_module
-from runner.agent.output.success_rules import Rules, Watch
+from runner.agent.output.success_rules import Watch
+from runner.agent.runs.output import Rules
 
 PATTERNS = ("^b$", "a", r"a\s", r"\Ab", r"b\z", "^$", "a.b", r"\bab\b", "(?i)AB", "[^a]b", "(?-m:b$)")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from runner.agent.intake.renewals import boottime
+from runner.agent.clocks import boottime
 from runner.aws import leases
 from runner.aws.leases import Held, Taken
 from runner.protocol import table as keys

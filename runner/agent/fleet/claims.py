@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from runner.agent.clocks import boottime
 from runner.agent.fleet.claim import Stake, Wish, new_stake
-from runner.agent.intake.renewals import boottime
 from runner.aws.backoff import pause, retrying
 from runner.errors import AwsUnavailable
 

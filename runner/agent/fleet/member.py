@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.fleet.claims import Stakes
-from runner.agent.operator.pause_file import Pause
+from runner.agent.runs.pause import Pause
 from runner.aws import directives, leases
 from runner.aws.backoff import retrying
 from runner.aws.directives import Directive, Directives

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.operator.pause_file import Pause
+from runner.agent.runs.pause import Pause
 from runner.aws.instance import end_announced
 from runner.errors import AwsUnavailable
 

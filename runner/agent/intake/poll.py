@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.held import Door
-from runner.agent.intake.renewals import Lease
 from runner.agent.runs.admission.policy import MOST_MESSAGES
+from runner.agent.runs.lease import Lease
 from runner.agent.runs.run import MessageState
 from runner.aws.backoff import retrying
 from runner.errors import AwsUnavailable

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.output import spool_file as spool
+from runner.agent.output import spool_file
 from runner.protocol.units import format_size
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Reserve:
             has = os.fstat(descriptor)
             if has.st_blocks * 512 >= wanted:
                 return True
-            return self._disk.has_room_for(wanted - has.st_blocks * 512) and spool.hold(descriptor, wanted)
+            return self._disk.has_room_for(wanted - has.st_blocks * 512) and spool_file.hold(descriptor, wanted)
         finally:
             os.close(descriptor)
 

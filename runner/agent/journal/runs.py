@@ -7,23 +7,21 @@ not survive a power cut says so where it is written (`runner.agent.journal.datab
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.agent.journal.pruning import shorten
 from runner.agent.journal.statements import insert, update
-from runner.agent.runs.run import Execution, MessageState
-from runner.protocol.job import Job
+from runner.agent.runs.run import Execution, MessageState, described
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
-    from runner.agent.intake.renewals import Lease
     from runner.agent.journal.database import Database, When
     from runner.agent.journal.statements import Statement
+    from runner.agent.runs.lease import Lease
     from runner.protocol.event import Event
 
 # Senders decide how fast the journal grows: after so many bytes it is looked at what can go.
@@ -31,8 +29,6 @@ CROWDED_BYTES = 32 * 1024 * 1024
 # A job in JSON that is no longer than this is put together once: the supervisor is given it too.
 SPEC_BYTES = 8 * 1024
 
-_NEEDED = frozenset({"job", "run_id", "argv", "command"})
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _COLUMNS_OF_RUNS = (
     "execution run_id job owner state attempt sequence spec message_id receipt delivery sent_at message lease_taken "
     "lease_until boot_id supervisor pid accepted_at started_at ended_at outcome reason exit_code"
@@ -59,16 +55,8 @@ _EVENT = insert(
     conflict="ON CONFLICT (id) DO NOTHING",
 )
 
+
 # A default that changes one day has to be written into the rows that left it out: by a migration.
-_USUAL = {name: value for name, value in Job("", "", (), ()).to_json().items() if name not in _NEEDED}
-
-
-def described(job: Job) -> str:
-    """The job without what it would be anyway: most of a row that is written again at each change of its state."""
-    told = {name: value for name, value in job.to_json().items() if name not in _USUAL or _USUAL[name] != value}
-    return _ENCODER.encode(told)
-
-
 @dataclass(frozen=True, slots=True)
 class RunRow:
     """One row of `runs`; attributes are named as its columns (schema.py)."""

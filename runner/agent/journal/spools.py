@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.agent.journal.statements import delete, insert, update
-from runner.agent.output.shipper import Committed, OutputEnd, Rules
+from runner.agent.runs.output import Committed, OutputEnd, Rules, SpoolRow
 from runner.sinks import Tag
 
 if TYPE_CHECKING:
@@ -31,17 +30,6 @@ _OFFSET = insert(
     conflict="ON CONFLICT (key, sink) DO UPDATE SET offset = excluded.offset, state = excluded.state",
 )
 _NO_OFFSETS = delete("offsets", "key")
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolRow:
-    """A spool file; `end` is None where the run may still write, or nobody knows how it ended."""
-
-    tag: Tag
-    secrets: tuple[str, ...]
-    rules: Rules
-    end: OutputEnd | None
-    settled: bool = False
 
 
 class Spools:

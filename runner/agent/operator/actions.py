@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from runner.agent.held import Door
     from runner.agent.journal.runs import RunRow
-    from runner.agent.operator.pause_file import Pause
     from runner.agent.run import Run
+    from runner.agent.runs.pause import Pause
     from runner.agent.services import Services
     from runner.protocol.job import Job
 

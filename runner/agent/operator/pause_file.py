@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import structlog
 
+from runner.agent.runs.pause import Pause
 from runner.errors import CronRunnerError
 from runner.protocol.units import format_time
 
@@ -26,26 +27,6 @@ log = structlog.get_logger()
 
 _NOT_FORGOTTEN = "the host is paused again after a restart of the agent unless the file is removed"
 _UNREADABLE = "the host stays paused until somebody resumes it: `cron-runner resume`"
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Who paused this host, when and why. Times are unix seconds; `until` None: until somebody resumes it.
-
-    `drain`: the host is to become empty.
-    """
-
-    by: str
-    since: float
-    note: str = ""
-    until: float | None = None
-    drain: bool = False
-
-    def __str__(self) -> str:
-        words = f"{'drained' if self.drain else 'paused'} by {self.by} since {format_time(self.since)}"
-        if self.until is not None:
-            words += f" until {format_time(self.until)}"
-        return f"{words}: {self.note}" if self.note else words
 
 
 class Pausing:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from runner.agent.intake.poll import Intake
     from runner.agent.journal.runs import RunRow
     from runner.agent.operator.health import Health
-    from runner.agent.operator.pause_file import Pause
     from runner.agent.run import Run
     from runner.agent.runs.admission.amounts import Amounts
     from runner.agent.runs.admission.line import Waiting
+    from runner.agent.runs.pause import Pause
     from runner.agent.runs.process import Usage
     from runner.agent.services import Services
     from runner.agent.ticket import Ticket

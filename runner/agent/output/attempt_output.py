@@ -7,13 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.agent.output import spool_file as spool
+from runner.agent.output import spool_file
 from runner.agent.output.lines import BETWEEN
 from runner.agent.output.marks import Marks
 from runner.agent.output.masking import Masks, joined, whole
-from runner.agent.output.offsets import LOCAL, Committed
-from runner.agent.output.success_rules import LINE_BYTES, Found, Rules, Stretch, Watch
-from runner.agent.runs.output_end import Ended, OutputEnd
+from runner.agent.output.success_rules import LINE_BYTES, Found, Stretch, Watch
+from runner.agent.runs.output import LOCAL, Committed, Ended, OutputEnd, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -118,7 +117,7 @@ class Followed:
 
     def _data_at(self, offset: int) -> int:
         # The hole that a cap made begins at the head's end, and is told as dropped.
-        data = spool.first_data(self.path, offset)
+        data = spool_file.first_data(self.path, offset)
         return min(data, self.tag.head_bytes) if offset <= self.tag.head_bytes else data
 
     def grow(self, size: int, now: float, ms: int = 0) -> bool:
@@ -132,7 +131,7 @@ class Followed:
 
     def end(self, ended: Ended | None) -> None:
         """Nothing more is written. Without a record (the supervisor is gone) the file is all there is."""
-        written = spool.size_of(self.path)
+        written = spool_file.size_of(self.path)
         if ended is None:
             head = self.tag.head_bytes
             over = written > self.tag.max_bytes
@@ -144,7 +143,7 @@ class Followed:
             self.ended = OutputEnd(ended.bytes_total, min(ended.bytes_written, written), gap, rest=ended.rest)
             self.marks.fill(ended.marks)
         self.size = self.ended.bytes_written
-        self.marks.add(int(spool.written_at(self.path) * 1000), self.size)
+        self.marks.add(int(spool_file.written_at(self.path) * 1000), self.size)
         self._behind_to = min(self._behind_to, self.size)
         self._mark(time.monotonic())
 
@@ -213,9 +212,9 @@ class Followed:
     def _bytes(self, offset: int, size: int) -> bytes:
         """From the file; what a run that has ended wrote in all is read once where it is next to nothing."""
         if self.ended is None or self.size > SMALL_READ:
-            return spool.read(self.path, offset, size)
+            return spool_file.read(self.path, offset, size)
         if self._whole is None:
-            self._whole = spool.read(self.path, 0, self.size)
+            self._whole = spool_file.read(self.path, 0, self.size)
         return self._whole[offset : offset + size]
 
     # -- what readers have done
@@ -264,12 +263,12 @@ class Followed:
         others = (reader for name, reader in self.readers.items() if name != last.sink)
         return not self.told and not self._watched_committed and not any(self.unread(reader) for reader in others)
 
-    def punch(self, step: int = spool.PUNCH_STEP) -> None:
+    def punch(self, step: int = spool_file.PUNCH_STEP) -> None:
         """Give back the disk behind all readers, in steps of so many bytes. Raises OSError."""
         behind = min((reader.offset for reader in self.readers.values()), default=0)
-        end = min(behind, self._watched_committed, self.size - spool.KEEP_BYTES)
+        end = min(behind, self._watched_committed, self.size - spool_file.KEEP_BYTES)
         if end - self._punched >= step:
-            self._punched = spool.punch(self.path, self._punched, end)
+            self._punched = spool_file.punch(self.path, self._punched, end)
 
     def give_back(self, accepted: Reader) -> None:
         """The same while it cannot be put down that `accepted` has come so far: the way out of a full disk needs none.
@@ -277,9 +276,9 @@ class Followed:
         The hole says it: an agent after us reads on behind it. Raises OSError.
         """
         places = {**self.readers, accepted.sink: accepted}
-        end = min(self._watched, self.size - spool.KEEP_BYTES, *(reader.offset for reader in places.values()))
-        if end - self._punched >= spool.BLOCK:
-            self._punched = spool.punch(self.path, self._punched, end)
+        end = min(self._watched, self.size - spool_file.KEEP_BYTES, *(reader.offset for reader in places.values()))
+        if end - self._punched >= spool_file.BLOCK:
+            self._punched = spool_file.punch(self.path, self._punched, end)
 
     def backlog(self) -> int:
         """Bytes on disk that some sink has not accepted."""

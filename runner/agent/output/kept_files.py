@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.host.disk import Lack
-from runner.agent.output import spool_file as spool
+from runner.agent.output import spool_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +70,7 @@ class Kept:
 
     def add(self, tag: Tag, path: Path, size: int) -> None:
         """The run is settled and told: its file of `size` logical bytes may go when its turn comes."""
-        taken = spool.BLOCK if size <= spool.BLOCK else spool.disk_bytes(path)
+        taken = spool_file.BLOCK if size <= spool_file.BLOCK else spool_file.disk_bytes(path)
         self._files.append(File(path.name, tag.key, taken))
         self._bytes += taken
 
@@ -90,7 +90,7 @@ class Kept:
         """
         known = await self._offsets.known()
         try:
-            there = spool.listing(self._directory)
+            there = spool_file.listing(self._directory)
         except OSError as error:
             log.warning("spool_not_read", error=str(error), retry_in=LOOK_EVERY_S, detail=_NOT_TRIMMED)
             return
@@ -98,7 +98,7 @@ class Kept:
         gone = []
         unsettled = set()
         for tag, settled in known:
-            name = spool.name_of(tag, there)
+            name = spool_file.name_of(tag, there)
             if not settled:
                 unsettled.add(name)
             elif name in there:

@@ -10,12 +10,12 @@ import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from runner.agent.runs.secrets import MASK
 from runner.log import SHORTEST_SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-MASK = "***"
 
 Span = tuple[int, int]
 

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Sequence
 
+    from runner.agent.runs.output import Committed
     from runner.sinks import Tag
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """One reader's place in one file: bytes of the file, and a small dict that survives as JSON.
-
-    `sink` is a sink's name, or LOCAL for the reader that counts lines and matches rules.
-    """
-
-    key: str
-    sink: str
-    offset: int
-    state: Mapping[str, Any] = field(default_factory=dict)
-
-
-LOCAL = "rules"
 
 
 class OffsetStore(Protocol):

@@ -13,55 +13,29 @@ import contextlib
 import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.output import spool_file as spool
+from runner.agent.output import spool_file
 from runner.agent.output.attempt_output import Followed
 from runner.agent.output.kept_files import Kept
-from runner.agent.output.offsets import Committed, OffsetStore
 from runner.agent.output.sink_gate import Gate
 from runner.agent.output.stream import Channel
-from runner.agent.output.success_rules import Rules
-from runner.agent.runs.output_end import Ended, OutputEnd
+from runner.agent.runs.output import NO_RULES, Ended, OutputReport, Rules
 from runner.log import secrets as masked_in_log
-from runner.sinks import Sink, Tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from runner.agent.host.disk import Lack
-
-__all__ = ["Committed", "Ended", "OffsetStore", "OutputEnd", "OutputReport", "Rules", "Shipper", "Tag"]
+    from runner.agent.output.offsets import OffsetStore
+    from runner.sinks import Sink, Tag
 
 log = structlog.get_logger()
 
 _NOT_PUNCHED = "shipped output keeps its room on the disk; use a file system that can punch holes: ext4, xfs"
-
-NO_RULES = Rules()
-
-
-@dataclass(frozen=True, slots=True)
-class OutputReport:
-    """What the finished event and the verdict need. Sizes in bytes.
-
-    `bytes` is all that the job wrote; `shipped_bytes` what the first sink has accepted; `dropped_bytes` what the cap,
-    a full disk, the sink's refusal or `carriage_return = "condense"` took; `tail` the last 4 KiB, redacted.
-    `lines` counts what was kept, a last line without its end too. `failed_on` is the fail_on pattern that matched,
-    `missing` the require pattern that no line matched.
-    """
-
-    bytes: int
-    shipped_bytes: int
-    dropped_bytes: int
-    truncated: bool
-    tail: str
-    failed_on: str | None
-    missing: str | None
-    lines: int
 
 
 class Shipper:
@@ -100,7 +74,7 @@ class Shipper:
 
         Nothing is shipped until `learn` says that all secrets are known. Raises OSError where the file cannot be made.
         """
-        path, descriptor = spool.make(self._directory, tag.run_id, tag.execution, tag.attempt)
+        path, descriptor = spool_file.make(self._directory, tag.run_id, tag.execution, tag.attempt)
         followed = self._follow(tag, path, secrets, rules)
         followed.held = True
         return descriptor
@@ -125,7 +99,7 @@ class Shipper:
     ) -> None:
         """After a restart: go on at the committed offsets. `end` for a run whose end was known before; `marks`: when
         the output of another one was written, by its supervisor."""
-        path = spool.path_of(self._directory, tag)
+        path = spool_file.path_of(self._directory, tag)
         committed = await self._offsets.load(tag.key)
         followed = self._follow(tag, path, secrets, rules)
         followed.restore(committed)
@@ -136,8 +110,8 @@ class Shipper:
         except OSError as error:
             _unreadable(followed, error)
         followed.marks.fill(end.marks if end is not None else marks)
-        written = min(spool.written_at(path), self._clock())
-        followed.grow(spool.size_of(path), asyncio.get_running_loop().time(), int(written * 1000))
+        written = min(spool_file.written_at(path), self._clock())
+        followed.grow(spool_file.size_of(path), asyncio.get_running_loop().time(), int(written * 1000))
         if end is not None:
             followed.end(end)
             followed.told = True
@@ -326,7 +300,7 @@ class Shipper:
             self._grown.set()
         try:
             # Many runs that are shipped side by side may each have nearly a step's worth, and fill a small disk.
-            followed.punch(spool.SMALL_STEP if self._kept.lack() else spool.PUNCH_STEP)
+            followed.punch(spool_file.SMALL_STEP if self._kept.lack() else spool_file.PUNCH_STEP)
         except OSError as error:
             log.warning("spool_not_punched", path=str(followed.path), error=str(error), detail=_NOT_PUNCHED)
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from runner.agent.runs.events import LogPlace
+from runner.agent.runs.output import LogPlace
 from runner.sinks.cloudwatch import CloudWatch
 from runner.sinks.journald import Journald
 from runner.sinks.stdout import Stdout

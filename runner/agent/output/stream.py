@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runner.agent.output.attempt_output import Followed, Reader
-    from runner.agent.output.offsets import Committed, OffsetStore
+    from runner.agent.output.offsets import OffsetStore
     from runner.agent.output.sink_gate import Gate
+    from runner.agent.runs.output import Committed
 
 log = structlog.get_logger()
 

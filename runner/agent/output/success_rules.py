@@ -17,6 +17,8 @@ from runner.protocol.patterns import to_match
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from runner.agent.runs.output import Rules
+
 LINE_BYTES = 1 << 20
 """A longer line is matched in pieces of this size, each beginning OVERLAP bytes before the end of the one before."""
 OVERLAP = 64 << 10
@@ -28,15 +30,6 @@ _SINGLE_LINE = re.compile(r"\\[Az]|\(\?[a-zA-Z]*-")
 # Returns that overwrite nothing make no state: those at either end of a line.
 _LINE_ENDS = re.compile(rb"\r*\n\r*")
 _STATES = re.compile(rb"\r+")
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Patterns in RE2 syntax, tried on each line of output as the job wrote it, without its line end; of a line that
-    carriage returns overwrite, on each state."""
-
-    fail_on: tuple[str, ...] = ()
-    require: tuple[str, ...] = ()
 
 
 class _Pattern(Protocol):

@@ -10,11 +10,9 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from runner.agent.intake.renewals import Lease, boottime
-from runner.agent.journal.runs import described
-from runner.agent.journal.spools import SpoolRow
-from runner.agent.output.success_rules import Rules
-from runner.agent.runs.run import Execution, MessageState
+from runner.agent.runs.lease import Lease
+from runner.agent.runs.output import Rules, SpoolRow
+from runner.agent.runs.run import Execution, MessageState, described
 from runner.protocol.job import Job, Retries
 
 if TYPE_CHECKING:
@@ -48,10 +46,11 @@ def note_of(execution: Execution, tag: Tag) -> str:
     return _ENCODER.encode(note)
 
 
-def adopted(known: Known, config: Config, source: Source, supervisor: str | None) -> Execution:
+def adopted(known: Known, config: Config, source: Source, supervisor: str | None, now: float) -> Execution:
     """The execution of which no journal knows, as it was accepted.
 
-    Without a note (an older supervisor's run) it has its name only, and the message that comes again for it is its own.
+    `now` is CLOCK_BOOTTIME. Without a note (an older supervisor's run) it has its name only, and the message that comes
+    again for it is its own.
     """
     note = _read(known.note)
     id_, _, attempt = known.key.rpartition("/")
@@ -76,7 +75,7 @@ def adopted(known: Known, config: Config, source: Source, supervisor: str | None
             receipt=note["receipt"],
             delivery=execution.delivery,
             taken=float(note["taken"]),
-            until=boottime() + ASK_SQS_S,  # nobody knows whether it is still held, so SQS is asked at once
+            until=now + ASK_SQS_S,  # nobody knows whether it is still held, so SQS is asked at once
             visibility=config.queue.visibility,
             execution=id_,
         )

@@ -7,29 +7,15 @@ from typing import TYPE_CHECKING
 from runner.agent.runs.adoption import note_of
 from runner.agent.runs.process import StartSpec
 from runner.protocol.outcome import Ending, RuleFacts, Verdict, decide, lost
-from runner.sinks import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runner.agent.output.shipper import OutputReport
+    from runner.agent.runs.output import OutputReport
     from runner.agent.runs.process import ExitRecord
     from runner.agent.runs.run import Execution
     from runner.config import Config
-    from runner.protocol.event import Source
-
-
-def tag_of(execution: Execution, config: Config, source: Source) -> Tag:
-    """Whose output it is. The same after a restart, since it names the file and the log stream."""
-    return Tag(
-        execution=execution.id,
-        attempt=execution.attempt,
-        job=execution.job.job,
-        run_id=execution.run_id,
-        started_at=execution.accepted_at,
-        host=source.host.name,
-        max_bytes=config.output.max_bytes,
-    )
+    from runner.sinks import Tag
 
 
 def spec_of(

@@ -2,67 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
-import shlex
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from runner.agent.output.masking import MASK
-from runner.log import SHORTEST_SECRET
+from runner.agent.runs.secrets import shown
 from runner.protocol.event import Event, Source, run_event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from runner.agent.output.shipper import OutputReport
+    from runner.agent.runs.output import LogPlace, OutputReport
     from runner.agent.runs.process import ExitRecord, Started
     from runner.agent.runs.run import Execution
-
-
-def secrets_in(env: Mapping[str, str], patterns: Sequence[str]) -> tuple[str, ...]:
-    """The values to be masked: those of variables whose names match one of the globs, longest first."""
-    found = {value for name, value in env.items() if len(value) >= SHORTEST_SECRET and matches(name, patterns)}
-    return tuple(sorted(found, key=len, reverse=True))
-
-
-def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether the values of this variable are to be masked; case does not matter."""
-    return _matches(name, tuple(patterns))
-
-
-@lru_cache(maxsize=1024)
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name.upper(), pattern.upper()) for pattern in patterns)
-
-
-def is_short(value: str) -> bool:
-    """Whether a value is left as it is although its name says that it is a secret. An empty one is none."""
-    return 0 < len(value.strip()) < SHORTEST_SECRET
-
-
-def masked(text: str, secrets: Iterable[str]) -> str:
-    """The text without the secrets."""
-    for secret in secrets:
-        text = text.replace(secret, MASK)
-    return text
-
-
-def shown(command: str | Sequence[str], secrets: Iterable[str]) -> str:
-    """A command as people read it, without secrets."""
-    return masked(command if isinstance(command, str) else shlex.join(command), secrets)
-
-
-@dataclass(frozen=True, slots=True)
-class LogPlace:
-    """Where a run's output is found in CloudWatch."""
-
-    group: str
-    stream: str
-    url: str
-
-    def as_data(self) -> dict[str, str]:
-        return {"group": self.group, "stream": self.stream, "url": self.url}
 
 
 def started_event(

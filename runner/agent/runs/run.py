@@ -5,6 +5,7 @@ Only the coroutine in run.py and the lease keeper change it; the journal stores 
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import dataclass, field
@@ -12,11 +13,22 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from runner.protocol.event import RunFacts
+from runner.protocol.job import Job
 
 if TYPE_CHECKING:
-    from runner.agent.intake.renewals import Lease
-    from runner.protocol.job import Job
+    from runner.agent.runs.lease import Lease
     from runner.protocol.outcome import Verdict
+
+
+_NEEDED = frozenset({"job", "run_id", "argv", "command"})
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_USUAL = {name: value for name, value in Job("", "", (), ()).to_json().items() if name not in _NEEDED}
+
+
+def described(job: Job) -> str:
+    """The job without what it would be anyway: most of a row that is written again at each change of its state."""
+    told = {name: value for name, value in job.to_json().items() if name not in _USUAL or _USUAL[name] != value}
+    return _ENCODER.encode(told)
 
 
 class State(StrEnum):
