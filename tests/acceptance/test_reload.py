@@ -126,6 +126,14 @@ def _(host: Reloaded) -> None:
         assert host.says("id -un", user="nobody") == "nobody\n"
 
 
+@shows("run.min_nice")
+def _(host: Reloaded) -> None:
+    if as_root:
+        assert host.run("nice", nice=-5)["reason"] == "not_allowed"
+        host.reload(run__min_nice="-5")
+        assert host.says("nice", nice=-5) == "-5\n"
+
+
 @shows("run.timeout")
 def _(host: Reloaded) -> None:
     host.reload(run__timeout='"0.3s"')
@@ -191,6 +199,13 @@ def _(host: Reloaded) -> None:
     host.reload(output__max_bytes='"4K"')
     output = host.run("head -c 20000 /dev/zero | tr '\\0' x")["output"]
     assert (output["bytes"], output["truncated"], output["dropped_bytes"]) == (20000, True, 20000 - 4096)
+
+
+@shows("output.carriage_return")
+def _(host: Reloaded) -> None:
+    assert host.run(r"printf 'one\rtwo\n'")["output"]["dropped_bytes"] == 0
+    host.reload(output__carriage_return='"condense"')
+    assert host.run(r"printf 'one\rtwo\n'")["output"]["dropped_bytes"] == 4
 
 
 @shows("output.spool_max_bytes")

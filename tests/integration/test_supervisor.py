@@ -190,7 +190,7 @@ async def test_an_environment_that_is_too_large(host: Witness) -> None:
 
 
 async def test_env_files(host: Witness, tmp_path: Path) -> None:
-    (tmp_path / "a.env").write_text('# comment\nexport A=1\nB=\'two words\'\nDB_PASSWORD="hun\\"ter"\n')
+    (tmp_path / "a.env").write_text('# comment\nA=1\nB=\'two words\'\nDB_PASSWORD="hun\\"ter"\n')
     (tmp_path / "b.env").write_text("B=three\nC=over\nHOME=/from/file\n")
     started = await host.start(
         "sh", "-c", 'echo "$A,$B,$C,$DB_PASSWORD,$HOME"', env={"C": "sent"}, redact=("*_PASSWORD",),

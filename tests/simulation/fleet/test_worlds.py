@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
+# A busy machine is slow; each is a few seconds of CPU.
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[3]
 STORIES = [
     name
     for module in sorted(Path(__file__).parent.glob("*_stories.py"))
     for name in re.findall(r"^def story_(\w+)", module.read_text(), re.MULTILINE)
 ]
-# 300 of each kind in a run of the tests, in parts that workers share; more by hand.
-PARTS = [(first, 100) for first in (1, 101, 201)]
+# 300 in a run of the tests, in parts that workers share; more by hand. A world of control costs ten of claims.
+PARTS = [("claims", first, 50) for first in range(1, 200, 50)] + [("control", first, 25) for first in range(1, 100, 25)]
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -29,21 +31,13 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def told() -> dict[str, str]:
-    """What became of each story: "held", or how it broke."""
-    said = simulate("--story", "all")
-    assert not said.stderr
-    return dict(re.findall(r"^(\w+): (held|broken.*?)$(?=\n\w+: |\n*\Z)", said.stdout, re.MULTILINE | re.DOTALL))
-
-
 @pytest.mark.parametrize("story", STORIES)
-def test_a_story_keeps_the_promises(told: dict[str, str], story: str) -> None:
-    assert told[story] == "held", told[story]
+def test_a_story_keeps_the_promises(story: str) -> None:
+    said = simulate("--story", story)
+    assert (said.stdout, said.stderr) == (f"{story}: held\n", "")
 
 
-@pytest.mark.parametrize(("first", "count"), PARTS)
-@pytest.mark.parametrize("kind", ["claims", "control"])
+@pytest.mark.parametrize(("kind", "first", "count"), PARTS)
 def test_random_worlds_keep_the_promises(kind: str, first: int, count: int) -> None:
     said = simulate("--kind", kind, "--seed", str(first), "--count", str(count))
     assert said.returncode == 0, said.stdout + said.stderr
