@@ -149,8 +149,10 @@ def _side_by_side(
 ) -> dict[str, Figures]:
     _say("the bare limit")
     found = {"spawn limit": figures.spawn_limit(sizes.jobs)}
-    contenders = peers(endpoint, directory, python) if "peers" in parts else []
-    for consumer in [*contenders, CronRunner("cron-runner", endpoint, directory / "cron-runner")]:
+    # As packages install it: jobs as another user, each in a cgroup of its own where there are any.
+    user = "nobody" if os.geteuid() == 0 else ""
+    contenders = peers(endpoint, directory, python, user) if "peers" in parts else []
+    for consumer in [*contenders, CronRunner("cron-runner", endpoint, directory / "cron-runner", user=user)]:
         _say(consumer.name)
         found[consumer.name] = _measured(
             consumer,
@@ -170,8 +172,8 @@ def _alone(endpoint: Endpoint, directory: Path, sizes: Sizes, parts: tuple[str, 
 
     found: dict[str, Figures] = {}
     if "user" in parts and os.geteuid() == 0:
-        other = one("another user", user="nobody")
-        found["jobs as another user"] = _measured(other, lambda: _rounds(other, sizes))
+        same = one("same user")
+        found["jobs as the same user"] = _measured(same, lambda: _rounds(same, sizes))
     if "streams" in parts:
         streams = one("own streams", stream="{job}/{run_id}")
         found["a log stream for each run"] = _measured(streams, lambda: _rounds(streams, sizes))

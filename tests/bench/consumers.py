@@ -201,8 +201,8 @@ paths.runtime = "{self.runtime}"
         return str(result["data"]["output"]["tail"])  # type: ignore[index]
 
 
-def peers(endpoint: Endpoint, directory: Path, python: Path) -> list[Consumer]:
-    """The peers as they come, with the settings that suit short jobs."""
+def peers(endpoint: Endpoint, directory: Path, python: Path, user: str = "") -> list[Consumer]:
+    """The peers as they come, with the settings that suit short jobs; only the naive one can start jobs as a user."""
     celery = [str(python), "-m", "celery", "-A", "celery_app", "worker", "-l", "WARNING", "--without-mingle"]
     celery += ["--without-gossip", "--without-heartbeat"]
 
@@ -210,7 +210,7 @@ def peers(endpoint: Endpoint, directory: Path, python: Path) -> list[Consumer]:
         return Produced(name, endpoint, directory / name, python, command, producer=producer)
 
     return [
-        Consumer("naive", endpoint, directory / "naive", python, [str(python), str(PEERS / "naive.py")]),
+        Consumer("naive", endpoint, directory / "naive", python, [str(python), str(PEERS / "naive.py"), user]),
         produced("celery-threads", "celery_app.py", [*celery, "-P", "threads", "-c", str(MAX_JOBS)]),
         produced("celery-prefork", "celery_app.py", [*celery, "-P", "prefork", "-c", "4"]),
         produced(
