@@ -25,14 +25,14 @@ _COMPARED = (("jobs/s", "jobs_per_s"), ("CPU s per 1,000 jobs", "cpu_s_per_1000"
 _WAITED = (("SendMessage to start, median ms", "latency_ms"), ("the same, p99 ms", "latency_p99_ms"))
 
 
-def installed(revision: str, directory: Path) -> Path:
+def installed(revision: str, directory: Path, extras: str = "") -> Path:
     """The command ``cron-runner`` of a revision, in an environment made below ``directory``."""
     source, made = directory / "source", directory / "venv"
     source.mkdir(parents=True)
     archive = subprocess.run(["git", "archive", revision], cwd=ROOT, stdout=subprocess.PIPE, check=True)
     subprocess.run(["tar", "-x", "-C", source], input=archive.stdout, check=True)
     subprocess.run([sys.executable, "-m", "venv", made], check=True)
-    subprocess.run([made / "bin" / "python", "-m", "pip", "install", "-q", source], check=True)
+    subprocess.run([made / "bin" / "python", "-m", "pip", "install", "-q", f"{source}{extras}"], check=True)
     return made / "bin" / "cron-runner"
 
 

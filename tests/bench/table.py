@@ -26,7 +26,7 @@ def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -38,7 +38,7 @@ def compared(result: Mapping[str, Any]) -> str:
     ours = columns[OURS]
     for name, key in (("cron-runner's jobs/s to its", "jobs_per_s"), ("cron-runner's CPU to its", "cpu_s_per_1000")):
         rows.append([name, *(f"{ours[key] / figures[key]:.2f}" for figures in columns.values())])
-    return _table(["figure", *columns], rows)
+    return markdown(["figure", *columns], rows)
 
 
 def single(result: Mapping[str, Any]) -> str:
@@ -48,4 +48,4 @@ def single(result: Mapping[str, Any]) -> str:
         for name, figures in {**result[OURS], "ceiling of the stand-in, calls/s": result["ceiling"]}.items()
     ]
     machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    return "\n" + _table(["cron-runner alone", "figures"], [*rows, ["machine", machine]])
+    return "\n" + markdown(["cron-runner alone", "figures"], [*rows, ["machine", machine]])

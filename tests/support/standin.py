@@ -3,8 +3,10 @@
 It speaks the JSON protocols over HTTP/1.1 with connections that are kept, prints its port, and keeps everything in
 memory. Beside AWS's calls:
 
-- ``GET /counts``: calls per action, what Logs has accepted, each queue's deletions, and every broken limit, as JSON;
+- ``GET /counts``: calls per action, what Logs has accepted, each queue's deletions, every broken limit, and the table's
+  units as DynamoDB bills them (`table_units`), as JSON;
 - ``POST /move`` ``{"from", "to", "count"}``: so many messages of one queue arrive at another, all at once;
+- ``POST /delay`` ``{"seconds"}``: each answer of the table is so much later, whatever else is under way;
 - ``POST /moto-api/reset``: forget everything (moto's path, so that tests may use either).
 """
 
@@ -42,6 +44,7 @@ class Server:
         self._sqs = Sqs("")
         self._logs = Logs()
         self._dynamo = Dynamo()
+        self._table_delay = 0.0
 
     async def serve(self) -> None:
         """Listen on a free port of the loopback, print it, and serve for ever."""
@@ -68,7 +71,7 @@ class Server:
                 await writer.drain()
         writer.close()
 
-    async def _answer(
+    async def _answer(  # noqa: PLR0911 - a path each
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, str, dict[str, Any]]:
         if path == "/counts" and method == "GET":
@@ -76,6 +79,9 @@ class Server:
         if path == "/move":
             asked = json.loads(body)
             return 200, "", {"at": self._sqs.move(asked["from"], asked["to"], asked["count"])}
+        if path == "/delay":
+            self._table_delay = json.loads(body)["seconds"]
+            return 200, "", {}
         if path == "/moto-api/reset":
             self._sqs.reset()
             self._logs.reset()
@@ -89,6 +95,8 @@ class Server:
         self._counts[action] += 1
         services: dict[str, Sqs | Logs | Dynamo] = {"AmazonSQS": self._sqs, "DynamoDB_20120810": self._dynamo}
         service = services.get(prefix, self._logs)
+        if service is self._dynamo and self._table_delay:
+            await asyncio.sleep(self._table_delay)
         try:
             return 200, "", await service.call(action, json.loads(body or b"{}"))
         except Refused as error:
@@ -100,6 +108,7 @@ class Server:
         return {
             "counts": dict(self._counts),
             "seconds": time.time() - self._since,
+            "units": self._dynamo.units.report(),
             "logs": self._logs.accepted,
             "queues": self._sqs.deletions(),
             "violations": self._logs.violations,

@@ -12,6 +12,8 @@ from bisect import insort
 from dataclasses import dataclass, field
 from typing import Any
 
+from table_units import Units, size_of
+
 from standin_sqs import Refused
 
 _TOKEN = re.compile(r"\s*(<>|<=|>=|[=<>(),+]|[#:]?\w+)")
@@ -53,11 +55,13 @@ class Dynamo:
         self._tables: dict[str, Table] = {}
         # (table, index, partition) → sorted [(sort key, key)]: what makes a query as fast as its answer is short.
         self._sorted: dict[tuple[str, str | None, str], list[tuple[str, tuple[str, str]]]] = {}
+        self.units = Units()
 
     def reset(self) -> None:
         """Forget everything."""
         self._tables.clear()
         self._sorted.clear()
+        self.units = Units()
 
     async def call(self, action: str, asked: dict[str, Any]) -> dict[str, Any]:
         """Do one action; raises Refused."""
@@ -78,6 +82,7 @@ class Dynamo:
 
     def _do_GetItem(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         item = self._table(asked).items.get(_key(asked["Key"]))
+        self.units.read([item], consistent=asked.get("ConsistentRead", False), together=False)
         return {"Item": item} if item else {}
 
     def _do_BatchGetItem(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
@@ -86,6 +91,8 @@ class Dynamo:
         if len(keys) > 100 or len(set(keys)) < len(keys):
             raise Refused("ValidationException", "too many or repeated keys")
         items = self._table({"TableName": name}).items
+        read = [items.get(key) for key in keys]
+        self.units.read(read, consistent=wanted.get("ConsistentRead", False), together=False)
         return {"Responses": {name: [items[key] for key in keys if key in items]}, "UnprocessedKeys": {}}
 
     def _do_PutItem(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
@@ -124,14 +131,16 @@ class Dynamo:
         codes = []
         for put in puts:
             try:
-                self._check(put, _key(put["Item"]))
+                self._check(put, _key(put["Item"]), checked_only=True)
                 codes.append("None")
             except ConditionFailed:
                 codes.append("ConditionalCheckFailed")
         if set(codes) != {"None"}:
+            for put in puts:
+                self.units.refused(put["Item"], twice=True)
             raise TransactionCancelled(codes)
         for put in puts:
-            self._write(put["TableName"], _key(put["Item"]), put["Item"])
+            self._write(put["TableName"], _key(put["Item"]), put["Item"], twice=True)
         return {}
 
     def _do_Query(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
@@ -147,17 +156,19 @@ class Dynamo:
             ordered = ordered[ordered.index(_key(start)) + 1 :]
         found: list[Item] = []
         size = 0
+        more: dict[str, Any] = {}
         for key in ordered:
             item = table.items[key]
             if not condition(item):
                 continue
             if len(found) == asked.get("Limit", -1) or size > _PAGE_BYTES:
-                last = found[-1]
-                return {"Items": found, "LastEvaluatedKey": {"pk": last["pk"], "sk": last["sk"]}}
+                more = {"LastEvaluatedKey": {"pk": found[-1]["pk"], "sk": found[-1]["sk"]}}
+                break
             found.append(item)
-            size += len(str(item))
+            size += size_of(item)
         assert sort_key
-        return {"Items": found}
+        self.units.read(found, consistent=asked.get("ConsistentRead", False), together=True)
+        return {"Items": found, **more}
 
     def _table(self, asked: dict[str, Any]) -> Table:
         try:
@@ -165,16 +176,20 @@ class Dynamo:
         except KeyError:
             raise Refused("ResourceNotFoundException", "Requested resource not found") from None
 
-    def _check(self, asked: dict[str, Any], key: tuple[str, str]) -> Item | None:
+    def _check(self, asked: dict[str, Any], key: tuple[str, str], *, checked_only: bool = False) -> Item | None:
         """The item at the key, where the request's condition holds for it."""
         item = self._table(asked).items.get(key)
         if "ConditionExpression" in asked and not _parsed(asked["ConditionExpression"], asked)(item or {}):
+            if not checked_only:
+                self.units.refused(item)
             raise ConditionFailed(item)
         return item
 
-    def _write(self, name: str, key: tuple[str, str], item: Item | None) -> None:
+    def _write(self, name: str, key: tuple[str, str], item: Item | None, *, twice: bool = False) -> None:
         table = self._table({"TableName": name})
         old = table.items.pop(key, None)
+        indexes = [table.keys_of(one["IndexName"]) for one in table.definition["GlobalSecondaryIndexes"]]
+        self.units.wrote(old, item, indexes, twice=twice)
         for index in (None, *(one["IndexName"] for one in table.definition["GlobalSecondaryIndexes"])):
             partition, sort = table.keys_of(index)
             if old and partition in old and sort in old:
