@@ -34,6 +34,12 @@ def path(root: Path) -> Path:
     return root / "packaging" / "requirements.lock"
 
 
+def carried(root: Path) -> list[str]:
+    """What the packages hold: what every command needs but the demo. Their Python looks at nothing beside them."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    return [*project["dependencies"], *project["optional-dependencies"]["control"]]
+
+
 def selection(arch: str, python: str) -> tuple[str, ...]:
     """pip's options for wheels of another machine."""
     platforms = [f"--platform={name}" for name in TARGETS[arch]]
@@ -42,7 +48,7 @@ def selection(arch: str, python: str) -> tuple[str, ...]:
 
 def refresh(root: Path) -> None:
     """Resolve the dependencies of pyproject.toml anew, and write the lock file."""
-    wanted = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
+    wanted = carried(root)
     versions: dict[str, str] = {}
     hashes: dict[str, set[str]] = {}
     for arch in TARGETS:

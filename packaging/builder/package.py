@@ -39,6 +39,8 @@ _ONLY = (
     ("deb", "usr/share/lintian*"),
 )  # fmt: skip
 _MOVED = {"rpm": {"usr/share/zsh/vendor-completions": "usr/share/zsh/site-functions"}}
+# What rpm may leave out (--excludedocs), and lists with -d.
+_DOCUMENTS = ("usr/share/doc/", "usr/share/man/")
 _ROOT_TREES = ("usr/lib/cron-runner", "usr/share/doc/cron-runner", "etc/cron-runner")
 
 
@@ -47,7 +49,11 @@ def make(source: Path, work: Path, made: tree.Made, kind: str) -> Path:
     tree.launchers(made.root, _PYTHON[kind])
     tree.settle(made.root, made.epoch)
     config = work / f"nfpm-{kind}.json"
-    config.write_text(json.dumps(description(source, made, kind), indent=1))
+    changelog = None
+    if kind == "rpm":
+        changelog = work / "changelog-rpm.json"
+        changelog.write_text(json.dumps(paper.rpm_changelog(made.version, _rfc3339(made.epoch))))
+    config.write_text(json.dumps(description(source, made, kind, changelog), indent=1))
     name = (
         f"cron-runner_{made.version}-{paper.REVISION}_{made.arch}.deb"
         if kind == "deb"
@@ -59,8 +65,8 @@ def make(source: Path, work: Path, made: tree.Made, kind: str) -> Path:
     return target
 
 
-def description(source: Path, made: tree.Made, kind: str) -> dict[str, object]:
-    """nfpm's configuration: JSON is YAML."""
+def description(source: Path, made: tree.Made, kind: str, changelog: Path | None = None) -> dict[str, object]:
+    """nfpm's configuration: JSON is YAML. ``changelog`` is a file of goreleaser/chglog's, for the .rpm's header."""
     scripts = source / "packaging/scripts"
     facts: dict[str, object] = {
         "name": "cron-runner",
@@ -83,6 +89,7 @@ def description(source: Path, made: tree.Made, kind: str) -> dict[str, object]:
         "mtime": _rfc3339(made.epoch),
         "contents": list(contents(made, kind)),
         "scripts": {when: str(scripts / path) for when, path in _SCRIPTS[kind].items()},
+        **({"changelog": str(changelog)} if changelog is not None else {}),
         "deb": {"compression": "xz"},
         "rpm": {
             "compression": "zstd:19",
@@ -113,6 +120,8 @@ def contents(made: tree.Made, kind: str) -> list[dict[str, object]]:
         entry: dict[str, object] = {"src": str(path), "dst": f"/{target}", "file_info": info}
         if name.startswith("etc/"):
             entry["type"] = "config|noreplace"
+        elif kind == "rpm" and name.startswith(_DOCUMENTS):
+            entry["type"] = "license" if name.endswith("/copyright") else "doc"
         found.append(entry)
     return found
 

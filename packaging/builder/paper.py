@@ -62,6 +62,12 @@ def debian_changelog(version: str, epoch: int) -> str:
     )
 
 
+def rpm_changelog(version: str, date: str) -> list[dict[str, object]]:
+    """The same one entry for the .rpm's header; ``date`` as RFC 3339."""
+    note = f"Release {version}; what changed is told in /{DOC}/changelog.gz."
+    return [{"semver": version, "date": date, "packager": MAINTAINER, "changes": [{"note": note}]}]
+
+
 def copyright_file(source: Path, home: Path) -> str:
     """Debian's machine-readable format 1.0: ours, and each vendored package with the text of its licence."""
     licence = (source / "LICENSE").read_text()
@@ -75,7 +81,7 @@ def copyright_file(source: Path, home: Path) -> str:
         facts = (info / "METADATA").read_text(errors="replace").partition("\n\n")[0]
         name = info.name.partition("-")[0]
         texts = [path.read_text(errors="replace") for path in sorted(info.rglob("*")) if _is_licence(path)]
-        top = sorted(path.name for path in home.iterdir() if path.name.lower().startswith(_imported(name)))
+        top = sorted(path.name for path in home.iterdir() if path.name.lower().lstrip("_").startswith(_imported(name)))
         lines = "\n".join(texts).splitlines()
         holders = sorted({line.strip(" *#.") for line in lines if re.match(r"\W*Copyright .*\d{4}", line)})
         label = f"{name}-licence"
@@ -99,7 +105,7 @@ def _is_licence(path: Path) -> bool:
 
 
 def _imported(name: str) -> tuple[str, ...]:
-    known = {"google_re2": "re2", "python_dateutil": "dateutil"}
+    known = {"google_re2": "re2", "python_dateutil": "dateutil", "pyyaml": "yaml"}
     return (known.get(name.lower(), name.lower()), name.lower())
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runner.cli.demo_jobs import CONFIG, EXAMPLES
 from runner.cli.demo_table import Row, Table, say, show_events, show_streams
 from runner.cli.detached import end_supervisor, processes_with_mark
-from runner.cli.stand_in import StandIn, missing_packages, tied_to_us
+from runner.cli.stand_in import StandIn, missing, tied_to_us
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
@@ -54,11 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the demo; 0 where every job ended as it should, 1 where one did not."""
-    if missing := missing_packages():
-        quoted = " ".join(f"'{package}'" for package in missing)
-        raise CronRunnerError(
-            f"cannot run the demo: the AWS stand-in is not installed; type: {sys.executable} -m pip install {quoted}"
-        )
+    if todo := missing():
+        raise CronRunnerError(f"cannot run the demo: the AWS stand-in is not installed; {todo}")
     # There is something to clean up: a terminal that closes, or a plain kill, does it as Ctrl-C does.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -42,13 +41,10 @@ def add_table(parser: argparse.ArgumentParser) -> None:
 
 def need_schedules() -> None:
     """Raise where what reads schedules is not installed, as on a host that only runs jobs."""
-    from importlib.util import find_spec  # noqa: PLC0415
+    from runner.cli import remedy  # noqa: PLC0415 - `--help` needs none of it
 
-    if not all(find_spec(name) for name in ("cronsim", "yaml")):
-        raise CronRunnerError(
-            "cannot read schedules: cronsim and PyYAML are not installed; type: "
-            f"{sys.executable} -m pip install 'cron-runner[control]'"
-        )
+    if todo := remedy.missing("control", ("cronsim", "yaml")):
+        raise CronRunnerError(f"cannot read schedules: cronsim and PyYAML are not installed; {todo}")
 
 
 def table_name(args: argparse.Namespace) -> str:

@@ -8,11 +8,10 @@ import signal
 import subprocess
 import sys
 import threading
-from importlib import metadata
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.request import ProxyHandler, Request, build_opener
 
+from runner.cli import remedy
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
@@ -60,12 +59,9 @@ def tied_to_us(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
 
 
-def missing_packages() -> list[str]:
-    """What pip must be asked for before the stand-in can run; empty when everything is there."""
-    if all(find_spec(name) for name in ("moto", "flask", "flask_cors")):
-        return []
-    wanted = metadata.requires("cron-runner") or []
-    return [line.partition(";")[0].strip() for line in wanted if 'extra == "demo"' in line.replace("'", '"')]
+def missing() -> str:
+    """What to type before the stand-in can run; empty when everything is there."""
+    return remedy.missing("demo", ("moto", "flask", "flask_cors"))
 
 
 class StandIn:

@@ -106,7 +106,8 @@ def test_the_users_are_those_that_the_code_names() -> None:
 def test_the_lock_file_has_every_dependency_with_hashes() -> None:
     text = (PACKAGING / "requirements.lock").read_text()
     locked = dict(re.findall(r"^(\S+)==\S+ \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE))
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["control"]]
     names = [re.split(r"[<>=!~\[;]", line)[0].strip().lower().replace("_", "-") for line in wanted]
     assert [name for name in names if name not in locked] == [], "run packaging/build --lock"
 
