@@ -104,7 +104,7 @@ def wheels(source: Path, home: Path, arch: str, work: Path) -> None:
               "--target", home, *lock.selection(arch, lock.PYTHON), "--requirement", lock.path(source))  # fmt: skip
     for info in sorted(home.glob("*.dist-info")):
         if "cpython-311" in (info / "RECORD").read_text():
-            _later_libraries(source, home, arch, work, info.name.partition("-")[0].replace("_", "-"))
+            _later_libraries(source, home, arch, work, info.name.partition("-")[0].replace("_", "-").lower())
     for name in _DROPPED:
         for path in sorted(home.rglob(name)) if "/" not in name else [home / name]:
             shutil.rmtree(path, ignore_errors=True)
@@ -121,7 +121,7 @@ def _later_libraries(source: Path, home: Path, arch: str, work: Path, name: str)
     blocks = re.split(r"\n(?=\S)", lock.path(source).read_text())
     wanted.write_text(next(block for block in blocks if block.startswith(f"{name}==")) + "\n")
     for python in lock.LATER:
-        found = work / f"later-{python}"
+        found = work / f"later-{name}-{python}"
         tools.run(*tools.pip(), "download", "--no-deps", "--require-hashes", "--dest", found,
                   *lock.selection(arch, python), "--requirement", wanted)  # fmt: skip
         [wheel] = found.glob("*.whl")

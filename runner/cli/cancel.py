@@ -58,6 +58,8 @@ def execute(args: argparse.Namespace) -> int:
     """Cancel, wait for the end, and say how each run ended."""
     if args.fleet:
         return _everywhere(args)
+    if args.group is not None:
+        raise WrongUsage("cannot use --group without --fleet: add --fleet")
     path = agent_socket.socket_of(args, os.environ)
     runs: list[dict[str, Any]] = []
     for which in _which(args):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.cli import printing
-from runner.errors import ConfigError
+from runner.errors import ConfigError, WrongUsage
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from runner.check.finding import Finding
     from runner.config import Config
@@ -39,11 +40,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print the least that AWS must allow by this configuration, and check nothing: for the hosts (agent), "
         "for those who send jobs (sender), for those who read output (reader)",
     )
-    policy.add_argument("--account", default="", metavar="ID", help="the account of what is given by name")
-    policy.add_argument("--dead-letter", default="", metavar="ARN", help="the target of the queue's redrive policy")
+    policy.add_argument("--account", type=_account, metavar="ID", help="the account of what is given by name")
+    policy.add_argument("--dead-letter", type=_queue, metavar="ARN", help="the target of the queue's redrive policy")
     policy.add_argument(
-        "--kms-key", action="append", default=[], metavar="ARN", help="a key that encrypts a queue; repeatable"
+        "--kms-key",
+        type=_key,
+        action="append",
+        default=[],
+        metavar="ARN",
+        help="a key that encrypts a queue; repeatable",
     )
+
+
+def _shaped(pattern: str, what: str) -> Callable[[str], str]:
+    """A type for argparse: what it refuses would stand in a policy that AWS refuses, or that allows nothing."""
+
+    def read(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return text
+
+    return read
+
+
+_PARTITION: Final = r"arn:aws[a-z0-9-]*"
+_account = _shaped(r"\d{12}", "an account, such as 123456789012")
+_queue = _shaped(
+    rf"{_PARTITION}:sqs:[a-z0-9-]+:\d{{12}}:[A-Za-z0-9_-]{{1,80}}(\.fifo)?",
+    "a queue's ARN, such as arn:aws:sqs:eu-west-1:123456789012:cron-dead",
+)
+_key = _shaped(
+    rf"{_PARTITION}:kms:[a-z0-9-]+:\d{{12}}:key/[A-Za-z0-9-]+",
+    "a key's ARN, such as arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -55,6 +84,7 @@ def execute(args: argparse.Namespace) -> int:
     from runner.check.everything import ABOUT_CONFIG, check_everything, config_faults  # noqa: PLC0415
     from runner.check.unit import add_environment  # noqa: PLC0415
 
+    _need_effect(args)
     if args.iam_policy:
         return _print_policy(config.load(args.config, os.environ), args)
     own = set(os.environ)
@@ -66,6 +96,20 @@ def execute(args: argparse.Namespace) -> int:
     agent = other_agent(os.environ, os.environ.keys() - own)
     findings = asyncio.run(check_everything(settings, offline=args.offline, agent=agent))
     return _report([*findings[:ABOUT_CONFIG], *about, *findings[ABOUT_CONFIG:]], as_json=args.json)
+
+
+def _need_effect(args: argparse.Namespace) -> None:
+    """Refuse options that would change nothing."""
+    given = {"--account": args.account, "--dead-letter": args.dead_letter, "--kms-key": args.kms_key}
+    for option in (option for option, value in given.items() if value):
+        if not args.iam_policy:
+            raise WrongUsage(f"cannot use {option} without --iam-policy: add --iam-policy")
+        if args.iam_policy == "reader" and option == "--kms-key":
+            raise WrongUsage("cannot use --kms-key with --iam-policy reader, who reads no queue: leave it out")
+        if args.iam_policy != "agent" and option == "--dead-letter":
+            raise WrongUsage(f"cannot use --dead-letter with --iam-policy {args.iam_policy}: leave it out")
+    if args.iam_policy and args.offline:
+        raise WrongUsage("cannot use --offline with --iam-policy, which asks nothing of AWS: leave it out")
 
 
 def _report(findings: Sequence[Finding], *, as_json: bool) -> int:
@@ -89,14 +133,16 @@ def _print_policy(settings: Config, args: argparse.Namespace) -> int:
 
     where: dict[str, Any] = {
         "region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "",
-        "account": args.account,
+        "account": args.account or "",
     }
     if args.iam_policy == "sender":
         document = permissions.sender_policy(settings, kms_keys=args.kms_key, **where)
     elif args.iam_policy == "reader":
         document = permissions.reader_policy(settings, **where)
     else:
-        document = permissions.agent_policy(settings, kms_keys=args.kms_key, dead_letter_arn=args.dead_letter, **where)
+        document = permissions.agent_policy(
+            settings, kms_keys=args.kms_key, dead_letter_arn=args.dead_letter or "", **where
+        )
     printing.document(document)
     if permissions.DEAD_LETTER_PLACEHOLDER in json.dumps(document):
         printing.note(

@@ -8,7 +8,8 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 from runner.cli import fleet
-from runner.errors import AwsUnavailable, CronRunnerError, WrongUsage
+from runner.cli.numbers import lasting
+from runner.errors import AwsUnavailable, CronRunnerError
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", metavar="URL", help="the results queue (default: [results] url)")
     parser.add_argument("--make", action="store_true", help="create the table where there is none, for a stand-in")
     parser.add_argument(
-        "--every", metavar="DURATION", default="1m", help="how often the scheduler looks (1m; shorter in a demo)"
+        "--every",
+        metavar="DURATION",
+        type=lasting("0.1s", "1h"),
+        default=60.0,
+        help="how often the scheduler looks (1m; shorter in a demo)",
     )
     fleet.add_table(parser)
     parser.epilog = (
@@ -40,13 +45,9 @@ def execute(args: argparse.Namespace) -> int:
     from runner import config, log  # noqa: PLC0415 - `--help` needs none of it
     from runner.aws.sqs import Queue  # noqa: PLC0415
     from runner.control.local import serve  # noqa: PLC0415
-    from runner.protocol.units import parse_duration  # noqa: PLC0415
 
     fleet.need_schedules()
-    try:
-        every = parse_duration(args.every)
-    except ValueError as error:
-        raise WrongUsage(f"cannot run the scheduler: --every: {error}") from error
+    every = args.every
     log.configure("info")
     url, name = args.results or "", ""
     if not url:

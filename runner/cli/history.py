@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.cli import fleet, printing
+from runner.cli import fleet, numbers, printing
 from runner.errors import AwsUnavailable, WrongUsage
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB", nargs="?", help="a job; without one, all runs that ended")
     parser.add_argument("--failed", action="store_true", help="only those that ended badly")
     parser.add_argument("--since", metavar="DURATION", help="from so long ago on (of all jobs: 24h where not given)")
-    parser.add_argument("--limit", type=int, metavar="N", default=20, help="how many runs at most (20)")
+    parser.add_argument(
+        "--limit", type=numbers.whole(1, 10_000), metavar="N", default=20, help="how many runs at most (20)"
+    )
     fleet.add_options(parser)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from runner.cli import fleet, printing
 from runner.cli.jobs_plan import as_json, plan_text
 from runner.cli.jobs_shown import coming, listed, show, upcoming
+from runner.cli.numbers import whole
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             added.add_argument("--note", metavar="TEXT", default="", help="why, for the audit trail")
             added.add_argument("--why", dest="note", help=argparse.SUPPRESS)  # as it was called first
         if name == "next":
-            added.add_argument("-n", "--count", type=int, default=_COMING, metavar="N", help="how many times (5)")
+            added.add_argument(
+                "-n", "--count", type=whole(1, 1000), default=_COMING, metavar="N", help="how many times (5)"
+            )
 
 
 def execute(args: argparse.Namespace) -> int:

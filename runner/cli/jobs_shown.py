@@ -133,7 +133,7 @@ def upcoming(args: argparse.Namespace) -> int:
     job, group = _job(args)
     now = time.time()
     schedule = job.parsed()
-    times = coming(job, group, now, max(1, args.count))
+    times = coming(job, group, now, args.count)
     if args.json:
         said = [{"at": format_time(at), "run_id": run_id_at(job.name, at)} for at in times]
         found = {"job": job.name, "group": job.group, "enabled": job.enabled, "next": said}

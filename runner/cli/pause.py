@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from runner.cli import agent_socket, fleet, printing
 from runner.cli.fleet import second, still
+from runner.cli.numbers import lasting
 from runner.errors import WrongUsage
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("group", metavar="GROUP", nargs="?", help="every host of a group, from anywhere")
     parser.add_argument("--note", metavar="TEXT", default="", help="why; `status` and the log show it")
     parser.add_argument(
-        "--for", dest="lasts", metavar="DURATION", type=agent_socket.duration, help="resume by itself after so long"
+        "--for", dest="lasts", metavar="DURATION", type=lasting("1s", "3650d"), help="resume by itself after so long"
     )
     agent_socket.add_options(parser)
     fleet.add_table(parser)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runner.cli import agent_socket, printing
 from runner.cli.agent_socket import NoAgent, ask
+from runner.cli.numbers import lasting, whole
+from runner.errors import WrongUsage
 
 if TYPE_CHECKING:
     import argparse
@@ -38,9 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How, and how often."""
     parser.add_argument("-w", "--watch", action="store_true", help="show it again and again, until Ctrl-C")
     parser.add_argument(
-        "--every", metavar="DURATION", type=agent_socket.duration, default=_EVERY_S, help="how often (default: 2s)"
+        "--every", metavar="DURATION", type=lasting("0.1s", "1h"), help="with --watch: how often (default: 2s)"
     )
-    parser.add_argument("--recent", metavar="N", type=int, default=_RECENT, help=f"so many ends (default: {_RECENT})")
+    parser.add_argument(
+        "--recent", metavar="N", type=whole(0, 10_000), default=_RECENT, help=f"so many ends (default: {_RECENT})"
+    )
     agent_socket.add_options(parser)
     parser.epilog = (
         "Lines are cut to the terminal's width; in a pipe they are whole.\n"
@@ -50,9 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Show it once, or until Ctrl-C."""
+    if args.every is not None and not args.watch:
+        raise WrongUsage("cannot use --every without --watch: add --watch")
     path = agent_socket.socket_of(args, os.environ)
     if args.watch:
-        _watch(args, path, max(0.1, args.every))
+        _watch(args, path, _EVERY_S if args.every is None else args.every)
     else:
         _print(args, ask(path, "status", recent=args.recent), None)
     return 0

@@ -72,3 +72,39 @@ def test_a_configuration_that_is_not_there() -> None:
 def test_the_configuration_may_be_named_on_either_side() -> None:
     done = run("send", "a", "--shell", "true", "--config", "/no/such/config.toml")
     assert "/no/such/config.toml" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("pause --for 0", "out of range: give 1s to 3650d"),
+        ("pause --for 0.5s", "out of range"),
+        ("pause --for 3651d", "out of range"),
+        ("pause --for -5m", "expected one argument"),
+        ("history --limit 0", "is not a whole number from 1 to 10000"),
+        ("history --limit -1", "is not a whole number from 1 to 10000"),
+        ("history --limit 99999999", "is not a whole number from 1 to 10000"),
+        ("history --limit ten", "is not a whole number from 1 to 10000"),
+        ("status --watch --every 0", "out of range: give 0.1s to 1h"),
+        ("status --watch --every 10d", "out of range"),
+        ("status --every 5s", "cannot use --every without --watch: add --watch"),
+        ("status --recent -1", "is not a whole number from 0 to 10000"),
+        ("jobs next x -n 0", "is not a whole number from 1 to 1000"),
+        ("jobs next x --count -3", "is not a whole number from 1 to 1000"),
+        ("control --local --every 0", "out of range"),
+        ("cancel r --group g", "cannot use --group without --fleet: add --fleet"),
+        ("check --account 123456789012", "cannot use --account without --iam-policy"),
+        ("check --kms-key arn:aws:kms:eu-west-1:123456789012:key/1", "cannot use --kms-key without --iam-policy"),
+        ("check --iam-policy --dead-letter notarn", "is not a queue's ARN, such as arn:aws:sqs:"),
+        ("check --iam-policy --dead-letter arn:aws:sns:eu-west-1:123456789012:topic", "is not a queue's ARN"),
+        ("check --iam-policy --account 12", "is not an account, such as 123456789012"),
+        ("check --iam-policy --kms-key alias/x", "is not a key's ARN"),
+        ("check --iam-policy sender --dead-letter arn:aws:sqs:eu-west-1:123456789012:d", "leave it out"),
+        ("check --iam-policy --offline", "cannot use --offline with --iam-policy"),
+    ],
+)
+def test_a_number_without_sense_and_an_option_without_effect_are_wrong_usage(words: str, complaint: str) -> None:
+    done = run(*words.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert complaint in line

@@ -74,6 +74,8 @@ class Requests:
 
     async def _pause(self, request: Request, peer: Peer) -> dict[str, Any]:
         lasts = _number(request, "for_s", None)
+        if lasts is not None and lasts < 1:
+            raise Refused("invalid", 'cannot pause for less than a second: give "for_s" from 1, or leave it out')
         until = None if lasts is None else self._services.now() + lasts
         made = self._operations.pause(by=peer.name, note=_text(request, "note", ""), until=until)
         return self._paused(pause_entry(made))
