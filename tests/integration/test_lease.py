@@ -194,3 +194,65 @@ async def test_a_release_is_not_renewed_any_more(bench: Bench) -> None:
     await bench.pass_(2 * VISIBILITY)
     assert len(bench.queue.extended) == 1
     assert not bench.lost
+
+
+class Counted(Lease):
+    """Counts how often its time is looked at."""
+
+    looks = 0
+
+    def due(self) -> float:
+        Counted.looks += 1
+        return super().due()
+
+
+async def settle() -> None:
+    for _ in range(60):
+        await asyncio.sleep(0)
+
+
+async def test_a_new_lease_costs_no_look_at_those_that_are_held(bench: Bench) -> None:
+    for number in range(500):
+        bench.keeper.hold(Counted(f"m{number}", "", f"x{number}", 1, bench.now, bench.now + VISIBILITY, VISIBILITY))
+    await settle()
+    Counted.looks = 0
+    for number in range(20):
+        bench.now += 0.01
+        bench.hold(f"new{number}")
+        await settle()
+    assert Counted.looks == 0
+    await bench.pass_(60)
+    assert sum(len(call) for call in bench.queue.extended) == 520
+
+
+async def test_a_lease_that_is_due_before_the_next_look_is_renewed_at_once(bench: Bench) -> None:
+    bench.hold("first")
+    await settle()
+    bench.keeper.hold(Lease("m", "resumed", "receipt", 1, bench.now - HOUR, bench.now + 1.0, VISIBILITY))
+    await settle()
+    assert bench.queue.extended == [[("receipt", VISIBILITY)]]
+
+
+async def test_a_message_is_held_once_by_its_newest_lease(bench: Bench) -> None:
+    older, newer = bench.hold("m"), bench.hold("m")
+    assert bench.keeper.holding == 1
+    bench.keeper.drop(older)
+    assert bench.keeper.holding == 1
+    bench.keeper.drop(newer)
+    assert bench.keeper.holding == 0
+
+
+async def test_leases_that_are_due_one_after_the_other_are_renewed_in_few_looks(bench: Bench) -> None:
+    """Messages come one by one: each renewed by a call of its own would cost ten times as many."""
+    for number in range(100):
+        until = bench.now + VISIBILITY + number * 0.01
+        bench.keeper.hold(Lease(f"m{number}", f"r{number}", f"x{number}", 1, bench.now, until, VISIBILITY))
+    start = bench.now
+    while bench.now < start + 45:
+        bench.now += 0.05
+        await settle()
+        if bench.keeper.looks_at <= bench.now:
+            bench.keeper._wake_renewal.set()  # noqa: SLF001 - the loop's timer knows nothing of this clock
+    assert not bench.lost
+    assert sum(len(call) for call in bench.queue.extended) == 100
+    assert len(bench.queue.extended) <= 20

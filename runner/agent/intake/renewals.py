@@ -28,6 +28,10 @@ log = structlog.get_logger()
 BATCH = 10
 RETRY_S = 1.0
 LINGER_S = 0.05
+# The clock leaps over a suspend while the loop's does not.
+LOOK_S = 30.0
+# Leases that are due so shortly after one another (of their visibility) wait for the last: one look, full batches.
+GATHER = 1 / 100
 
 
 class LeaseKeeper:
@@ -53,8 +57,11 @@ class LeaseKeeper:
         self._on_limit = on_limit
         self._on_renewed = on_renewed
         self._clock = clock
-        self._held: dict[int, Lease] = {}
-        self._limited: set[int] = set()
+        self._held: dict[str, Lease] = {}  # by message id
+        self._limited: set[str] = set()
+        self.looks_at = float(
+            "-inf"
+        )  # when the renewal task looks at them by itself; while it is at it: no need to wake
         self._deleting: set[str] = set()  # receipts whose deletion SQS has been asked for, and may have made
         self._deletions: list[tuple[str, asyncio.Future[None]]] = []
         self._wake_renewal = asyncio.Event()
@@ -64,10 +71,11 @@ class LeaseKeeper:
         self.lost = 0
 
     def hold(self, lease: Lease) -> None:
-        """Keep renewing this lease until it is deleted, released or dropped."""
-        self._held[id(lease)] = lease
-        self._limited.discard(id(lease))
-        self._wake_renewal.set()
+        """Keep renewing this lease until it is deleted, released or dropped. A message has one: the newest."""
+        self._held[lease.message_id] = lease
+        self._limited.discard(lease.message_id)
+        if min(lease.due(), lease.taken + TAKE_OVER_S) < self.looks_at:
+            self._wake_renewal.set()
 
     @property
     def holding(self) -> int:
@@ -76,8 +84,9 @@ class LeaseKeeper:
 
     def drop(self, lease: Lease) -> None:
         """Renew it no more; its message comes back by itself."""
-        self._held.pop(id(lease), None)
-        self._limited.discard(id(lease))
+        if self._held.get(lease.message_id) is lease:
+            del self._held[lease.message_id]
+            self._limited.discard(lease.message_id)
 
     def delete(self, receipt: str) -> asyncio.Future[None]:
         """Delete a message, retried for ever; resolves when SQS has accepted it or no longer knows the receipt."""
@@ -122,30 +131,32 @@ class LeaseKeeper:
         while True:
             self._wake_renewal.clear()
             now = self._clock()
-            self._note_passed(now)
-            due = [lease for lease in self._held.values() if not lease.lost and lease.due() <= now]
+            self.looks_at = float("-inf")
+            due, first = self._look(now)
             if due:
                 await self._renew(sorted(due, key=lambda lease: lease.until))
                 continue
-            await self._sleep_until_due(now)
+            self.looks_at = min(now + LOOK_S, max(first, now + self.visibility * GATHER))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.looks_at - now):
+                    await self._wake_renewal.wait()
 
-    async def _sleep_until_due(self, now: float) -> None:
-        times = [lease.due() for lease in self._held.values() if not lease.lost]
-        # CLOCK_BOOTTIME may leap over a suspend while the loop's clock does not, so look at least twice a minute.
-        wait = min([30.0, *(moment - now for moment in times)])
-        try:
-            async with asyncio.timeout(max(0.05, wait)):
-                await self._wake_renewal.wait()
-        except TimeoutError:
-            pass
-
-    def _note_passed(self, now: float) -> None:
+    def _look(self, now: float) -> tuple[list[Lease], float]:
+        """Those to be renewed now, and when the first of the others is; what has passed is said."""
+        due, first = [], float("inf")
         for lease in list(self._held.values()):
             if not lease.lost and lease.until <= now:
                 self._lose(lease, f"not renewed for {lease.visibility:.0f}s")
-            elif now - lease.taken >= TAKE_OVER_S and id(lease) not in self._limited:
-                self._limited.add(id(lease))
+            elif now - lease.taken >= TAKE_OVER_S and lease.message_id not in self._limited:
+                self._limited.add(lease.message_id)
                 self._on_limit(lease)
+            if lease.lost or self._held.get(lease.message_id) is not lease:
+                continue  # whoever was told may have let go of it
+            if (moment := lease.due()) <= now:
+                due.append(lease)
+            else:
+                first = min(first, moment)
+        return due, first
 
     def _lose(self, lease: Lease, why: str) -> None:
         if lease.receipt in self._deleting:
@@ -179,7 +190,7 @@ class LeaseKeeper:
                     lease.until = started + wanted[index][1]
                     lease.visibility = self.visibility
                     granted.append(lease)
-                elif failure.gone and id(lease) in self._held:
+                elif failure.gone and self._held.get(lease.message_id) is lease:
                     self._lose(lease, f"SQS refused the renewal: {failure.code}")
                 elif not failure.gone:
                     answered = False

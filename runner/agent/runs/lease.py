@@ -48,7 +48,6 @@ class Lease:
 
     def adopt(self, received: Received, at: float, visibility: float) -> None:
         """A redelivery of a message whose run is active here: the newest receipt is the valid one."""
-        self.message_id = received.message_id
         self.receipt = received.receipt
         self.delivery = received.delivery
         self.taken = at
