@@ -16,7 +16,7 @@ import structlog
 
 from runner.agent.fleet.claims import Answer, Away, Busy, Clear, Elsewhere, Over
 from runner.agent.runs.admission.line import HandBack
-from runner.agent.runs.admission.policy import Hold, Skip
+from runner.agent.runs.admission.policy import Hold, Skip, WaitsFor
 from runner.aws.backoff import pause
 
 if TYPE_CHECKING:
@@ -156,11 +156,11 @@ class Clearing:
         services = self._services
         if not services.may_go_back(waiting.delivery):
             return False
-        kind = "claimed" if isinstance(answer, Elsewhere) else "fleet"
-        if kind == "fleet" and time.monotonic() - waiting.since < services.config.admission.hold:
+        hold = _hold(answer)
+        if not hold.waits_for.goes_back_at_once and time.monotonic() - waiting.since < services.config.admission.hold:
             return False
         services.roster.not_started(waiting.job.run_id)
-        self._hand_back(HandBack(waiting, str(answer), kind=kind))
+        self._hand_back(HandBack(waiting, hold))
         return True
 
     async def _refused(self, waiting: Waiting[Ticket], answer: Answer) -> None:
@@ -176,11 +176,9 @@ class Clearing:
                     waiting.replaced.add(run_id)
                     self._services.spawn(self._member.replace(run_id, by=job.run_id), f"replace {run_id}")
                 word = "replaces" if job.overlap == "replace" else "waits for"
-                self._wait(waiting, Hold("overlap", f"overlap: {word} run {run_id} on another host"))
-            case Elsewhere():
-                self._wait(waiting, Hold("claimed", str(answer)))
-            case Away():
-                self._wait(waiting, Hold("fleet", str(answer)))
+                self._wait(waiting, Hold(WaitsFor.OVERLAP, f"overlap: {word} run {run_id} on another host"))
+            case Elsewhere() | Away():
+                self._wait(waiting, _hold(answer))
             case Clear():
                 # Paused, under maintenance or too late by now: that is decided in the line.
                 self._leave(waiting, again=True)
@@ -195,6 +193,10 @@ class Clearing:
         waiting.elsewhere = why
         waiting.not_before = time.monotonic() + _draw()
         self._back(waiting)
+
+
+def _hold(answer: Elsewhere | Away) -> Hold:
+    return Hold(WaitsFor.CLAIMED if isinstance(answer, Elsewhere) else WaitsFor.FLEET, str(answer))
 
 
 def _draw() -> float:

@@ -29,7 +29,7 @@ from runner.agent.runs.admission.line import (
     Waiting,
 )
 from runner.agent.runs.admission.looking_away import Yields
-from runner.agent.runs.admission.policy import Decision, Skip, decide, hand_back, room, stale
+from runner.agent.runs.admission.policy import Decision, Skip, WaitsFor, decide, hand_back, room, stale
 from runner.agent.runs.burden import weight
 from runner.agent.runs.run import Execution, MessageState
 from runner.agent.ticket import Ticket
@@ -322,14 +322,14 @@ class Door:
         if effect.never:
             delay = self.yields.plan(time.monotonic(), waiting.delivery, draw)
         else:
-            low, high = CLAIMED_DELAY_S if effect.kind == "claimed" else HAND_BACK_DELAY_S
+            low, high = CLAIMED_DELAY_S if effect.hold.waits_for is WaitsFor.CLAIMED else HAND_BACK_DELAY_S
             delay = low + draw * (high - low)
-        self._services.counts.handed_back[effect.kind] += 1
+        self._services.counts.handed_back[effect.hold.kind] += 1
         log.info(
             "run_handed_back",
             run_id=waiting.job.run_id,
             job=waiting.job.job,
-            reason=f"it does not fit this host: {effect.reason}" if effect.never else effect.reason,
+            reason=f"it does not fit this host: {effect.hold.reason}" if effect.never else effect.hold.reason,
             delivery=waiting.delivery,
             seconds=round(delay),
         )

@@ -16,8 +16,10 @@ from runner.agent.runs.admission.policy import (
     NeverFits,
     Skip,
     Terms,
+    WaitsFor,
     decide,
     hand_back,
+    lacks,
     room,
     terms,
 )
@@ -84,12 +86,12 @@ def test_what_is_kept_for_a_held_run_is_not_asked_for() -> None:
 
 def test_a_second_run_waits_for_the_first_under_one_at_a_time() -> None:
     assert decide(ONE, JOB, running(ONE), None, NOW) == Admit()
-    assert decide(ONE, JOB, running(ONE, OTHER), None, NOW) == Hold("jobs", "one-at-a-time: another run is active")
+    assert decide(ONE, JOB, running(ONE, OTHER), None, NOW) == lacks("jobs", "one-at-a-time: another run is active")
 
 
 @pytest.mark.parametrize("on", [free_for(1), resources(max_jobs=1)], ids=["free-for-all", "resources"])
 def test_max_jobs_caps_both_other_policies(on: Terms) -> None:
-    assert decide(on, JOB, running(on, OTHER), HOST, NOW) == Hold("jobs", "max_jobs: 1 of 1 are running")
+    assert decide(on, JOB, running(on, OTHER), HOST, NOW) == lacks("jobs", "max_jobs: 1 of 1 are running")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_max_jobs_caps_both_other_policies(on: Terms) -> None:
     [
         ("allow", Admit()),
         ("skip", Skip("overlap", "run b-1 of backup is active")),
-        ("wait", Hold("overlap", "overlap: waits for run b-1 of backup")),
+        ("wait", Hold(WaitsFor.OVERLAP, "overlap: waits for run b-1 of backup")),
         ("replace", Admit(replaces=("b-1",))),
     ],
 )
@@ -155,10 +157,10 @@ def test_a_host_smaller_than_the_reserve_offers_half_of_itself_and_takes_one_def
 def test_declared_amounts_are_held_until_there_is_room_and_say_why() -> None:
     on = resources(memory=4 * G, cpu=4.0)
     taken = running(on, OTHER, cpu=3.5, memory=int(1.8 * G))
-    assert decide(on, asks(cpu=0.5, memory=int(3.1 * G)), taken, None, NOW) == Hold(
+    assert decide(on, asks(cpu=0.5, memory=int(3.1 * G)), taken, None, NOW) == lacks(
         "memory", "memory 3.1G asked, 2.2G free"
     )
-    assert decide(on, asks(cpu=1, memory=M), taken, None, NOW) == Hold("cpu", "cpu 1 asked, 0.5 free")
+    assert decide(on, asks(cpu=1, memory=M), taken, None, NOW) == lacks("cpu", "cpu 1 asked, 0.5 free")
     assert decide(on, asks(cpu=0.5, memory=2 * G), taken, None, NOW) == Admit()
 
 
@@ -166,7 +168,7 @@ def test_named_resources_are_counted() -> None:
     on = resources(named={"db_slots": 2.0})
     taken = running(on, OTHER, cpu=0.1, memory=M, named={"db_slots": 1})
     assert decide(on, asks(0.1, M, {"db_slots": 1}), taken, None, NOW) == Admit()
-    assert decide(on, asks(0.1, M, {"db_slots": 2}), taken, None, NOW) == Hold("db_slots", "db_slots 2 asked, 1 free")
+    assert decide(on, asks(0.1, M, {"db_slots": 2}), taken, None, NOW) == lacks("db_slots", "db_slots 2 asked, 1 free")
 
 
 def test_what_exceeds_the_host_never_fits_and_defaults_are_clamped() -> None:
@@ -183,8 +185,8 @@ def test_measured_use_above_the_declared_counts() -> None:
     on = resources(cpu=4.0, memory=4 * G)
     taken = running(on, OTHER, cpu=1, memory=G)
     taken.measure({"r-1": {"cpu": 3.25, "memory": 3 * G}})
-    assert decide(on, asks(cpu=1, memory=M), taken, None, NOW) == Hold("cpu", "cpu 1 asked, 0.75 free")
-    assert decide(on, asks(cpu=0.5, memory=2 * G), taken, None, NOW) == Hold("memory", "memory 2G asked, 1G free")
+    assert decide(on, asks(cpu=1, memory=M), taken, None, NOW) == lacks("cpu", "cpu 1 asked, 0.75 free")
+    assert decide(on, asks(cpu=0.5, memory=2 * G), taken, None, NOW) == lacks("memory", "memory 2G asked, 1G free")
     taken.measure({"r-1": {"cpu": 0.1, "memory": M}})
     assert taken.taken == {"cpu": 1, "memory": G, "(jobs)": 1}
     taken.remove("r-1")
@@ -196,7 +198,7 @@ def test_memory_that_others_use_is_not_free_nor_what_is_declared_and_not_touched
     taken = running(on, OTHER, cpu=1, memory=2 * G)
     load = replace(HOST, available=5 * G)
     # 5G available, less 2G that the run beside it has not touched yet.
-    assert decide(on, asks(memory=4 * G), taken, load, NOW) == Hold("memory", "memory 4G asked, 3G free")
+    assert decide(on, asks(memory=4 * G), taken, load, NOW) == lacks("memory", "memory 4G asked, 3G free")
     # Once touched, the kernel counts it.
     taken.measure({"r-1": {"cpu": 0.0, "memory": 2 * G}})
     assert decide(on, asks(memory=3 * G), taken, replace(HOST, available=3 * G), NOW) == Admit()

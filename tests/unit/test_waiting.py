@@ -5,12 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.agent.runs.admission.line import Dropped, HandBack, Line, Rejected, Replace, Skipped, Start, View, Waiting
+from runner.agent.runs.admission.line import (
+    Dropped,
+    Explained,
+    HandBack,
+    Line,
+    Rejected,
+    Replace,
+    Skipped,
+    Start,
+    View,
+    Waiting,
+)
 from runner.agent.runs.admission.occupancy import Ledger
-from runner.agent.runs.admission.policy import Hold, HostLoad, Skip, Terms, terms
+from runner.agent.runs.admission.policy import Hold, HostLoad, Skip, Terms, WaitsFor, terms
 from runner.config import Admission
 from runner.config.sections import AdmissionResources
 from runner.protocol.job import Job, Resources
@@ -141,7 +153,7 @@ class World:
 
     def check_held(self) -> None:
         """Nobody waits who need not, the oldest least of all."""
-        for_room = [w for w in self.line.waiting if w.kind not in ("overlap", "never", "paused")]
+        for_room = [w for w in self.line.waiting if w.held is not None and w.held.for_room]
         if for_room:
             asked, left = self.on.asked(for_room[0].job.resources), self.free()
             short = [name for name, amount in asked.items() if amount > 0 and amount > left.get(name, amount)]
@@ -404,7 +416,7 @@ def test_what_the_fleet_said_holds_for_a_while_and_keeps_its_place() -> None:
     [started, *_] = line.settle(View(on=on, load=None, now=NOW, clock=2.0, max_receive_count=5))
     assert started == Start(first)
     line._running.remove("r-1")  # noqa: SLF001 - as the door does when the fleet says no
-    first.elsewhere, first.not_before = Hold("overlap", "overlap: waits for run r-0 on another host"), 10.0
+    first.elsewhere, first.not_before = Hold(WaitsFor.OVERLAP, "overlap: waits for run r-0 on another host"), 10.0
     line.rejoin(first)
     line.settle(View(on=on, load=None, now=NOW, clock=3.0, max_receive_count=5))
     assert [(waiting.job.run_id, waiting.kind) for waiting in line.waiting] == [("r-1", "overlap"), ("r-2", "overlap")]
@@ -417,10 +429,27 @@ def test_a_copy_of_another_hosts_run_is_handed_back_at_once_and_held_when_it_may
     for delivery, kind in ((1, HandBack), (4, None)):
         line: Line[str] = Line(Ledger())
         copy = Waiting(Job("j", "r-1", ("true",), "true"), "t", 0.0, delivery)
-        copy.elsewhere, copy.not_before = Hold("claimed", "another host runs it"), 10.0
+        copy.elsewhere, copy.not_before = Hold(WaitsFor.CLAIMED, "another host runs it"), 10.0
         line.join(copy)
         effects = line.settle(View(on=on, load=None, now=NOW, clock=1.0, max_receive_count=5))
         if kind is None:
             assert line.waiting == [copy]
         else:
-            assert [(type(effect), effect.kind) for effect in effects] == [(HandBack, "claimed")]
+            assert [(type(effect), effect.hold.kind) for effect in effects] == [(HandBack, "claimed")]
+
+
+@pytest.mark.parametrize(
+    "name", ["overlap", "returned", "claimed", "fleet", "paused", "blocked", "never", "load", "room"]
+)
+def test_what_an_owner_names_a_resource_changes_no_rule(name: str) -> None:
+    """The words for why one waits stand beside the names of resources, and are told from them."""
+    on = terms(POLICIES["resources"], HOST)
+    on = replace(on, offered={**on.offered, name: 1.0})
+    running = Ledger(price=on.asked)
+    running.add("r-0", "other", Resources(named={name: 1.0}))
+    line: Line[str] = Line(running)
+    line.join(Waiting(Job("j", "r-1", ("true",), "true", resources=Resources(named={name: 1.0})), "t", 0.0, 1))
+    assert line.settle(View(on=on, load=None, now=NOW, clock=1.0, max_receive_count=5)) == [Explained(line.waiting[0])]
+    assert line.waiting[0].kind == name
+    assert line.kept is not None
+    assert line.kept.run_id == "r-1"

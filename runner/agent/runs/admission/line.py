@@ -18,7 +18,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from runner.agent.runs.admission.amounts import less, plus
-from runner.agent.runs.admission.policy import Admit, Decision, Hold, Kept, NeverFits, Skip, decide, hand_back, stale
+from runner.agent.runs.admission.policy import (
+    Admit,
+    Decision,
+    Hold,
+    Kept,
+    NeverFits,
+    Skip,
+    WaitsFor,
+    decide,
+    hand_back,
+    stale,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +45,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Waiting(Generic[T]):
-    """A received message in the line. `since` is monotonic seconds; `kind` and `reason` say what it waits for."""
+    """A received message in the line. `since` is monotonic seconds; `held` says what it waits for."""
 
     job: Job
     ticket: T
@@ -42,11 +53,20 @@ class Waiting(Generic[T]):
     delivery: int
     group: str | None = None  # of a FIFO queue: its messages run one after the other
     lost: bool = False
-    kind: str = ""
-    reason: str = ""
+    held: Hold | None = None
     replaced: set[str] = field(default_factory=set)
     elsewhere: Hold | None = None  # what the fleet said
     not_before: float = 0.0  # monotonic seconds: until then that holds
+
+    @property
+    def kind(self) -> str:
+        """One word for what it waits for; "" before that is decided."""
+        return "" if self.held is None else self.held.kind
+
+    @property
+    def reason(self) -> str:
+        """The same in words."""
+        return "" if self.held is None else self.held.reason
 
     def said_elsewhere(self, clock: float) -> Hold | None:
         """What the fleet said, as long as it need not be asked again."""
@@ -75,8 +95,8 @@ class View:
     def shut(self) -> Hold | None:
         """Why nothing may start, whatever it is."""
         if self.paused is not None:
-            return Hold("paused", self.paused)
-        return None if self.blocked is None else Hold("blocked", self.blocked)
+            return Hold(WaitsFor.PAUSED, self.paused)
+        return None if self.blocked is None else Hold(WaitsFor.BLOCKED, self.blocked)
 
     def under_maintenance(self, job: str) -> Skip | None:
         why = self.maintenance.get(job)
@@ -119,12 +139,15 @@ class Rejected(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class HandBack(Generic[T]):
-    """Another host, or a later time. `never`: it can never run on this host. `kind` is a word for why."""
+    """Another host, or a later time; `hold` says why."""
 
     waiting: Waiting[T]
-    reason: str
-    never: bool = False
-    kind: str = "never"
+    hold: Hold
+
+    @property
+    def never(self) -> bool:
+        """It can never run on this host."""
+        return self.hold.waits_for is WaitsFor.NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +180,9 @@ class _Ahead:
         if group is None:
             return None
         if group in self.gone:
-            return Hold("returned", f"the message before it of group {group} was handed back")
+            return Hold(WaitsFor.RETURNED, f"the message before it of group {group} was handed back")
         before = self.groups.get(group)
-        return None if before is None else Hold("overlap", f"overlap: waits for run {before} of group {group}")
+        return None if before is None else Hold(WaitsFor.OVERLAP, f"overlap: waits for run {before} of group {group}")
 
 
 class Line(Generic[T]):
@@ -241,7 +264,7 @@ class Line(Generic[T]):
         decision = decide(view.on, waiting.job, self._running, view.load, view.now, self.kept)
         before = ahead.jobs.get(waiting.job.job)
         if before is not None and waiting.job.overlap == "wait" and isinstance(decision, Admit | Hold):
-            return Hold("overlap", f"overlap: waits for run {before} of {waiting.job.job}, held before it")
+            return Hold(WaitsFor.OVERLAP, f"overlap: waits for run {before} of {waiting.job.job}, held before it")
         return decision
 
     def _act(self, waiting: Waiting[T], decision: Decision | None, view: View) -> Iterator[Effect[T]]:
@@ -263,14 +286,14 @@ class Line(Generic[T]):
 
     def _never(self, waiting: Waiting[T], detail: str, view: View) -> Iterator[Effect[T]]:
         if view.may_go_back(waiting.delivery):
-            yield HandBack(waiting, detail, never=True)
+            yield HandBack(waiting, Hold(WaitsFor.NEVER, detail))
         elif view.redrive_known:
             yield Rejected(waiting, detail)
         else:
-            waiting.kind, waiting.reason = "never", detail
+            waiting.held = Hold(WaitsFor.NEVER, detail)
 
     def _replace(self, waiting: Waiting[T], replaces: tuple[str, ...], view: View) -> Iterator[Effect[T]]:
-        waiting.kind, waiting.reason = "overlap", f"overlap: replaces run {replaces[0]}"
+        waiting.held = Hold(WaitsFor.OVERLAP, f"overlap: replaces run {replaces[0]}")
         new = tuple(run_id for run_id in replaces if run_id not in waiting.replaced)
         waiting.replaced.update(new)
         # Whom it replaces is not cancelled for somebody else's sake: what becomes free is kept for it.
@@ -281,11 +304,11 @@ class Line(Generic[T]):
             yield Replace(waiting, new)
 
     def _hold(self, waiting: Waiting[T], hold: Hold, view: View) -> Iterator[Effect[T]]:
-        over = view.clock - waiting.since >= view.on.hold or hold.kind in ("paused", "returned", "claimed")
+        over = view.clock - waiting.since >= view.on.hold or hold.waits_for.goes_back_at_once
         if over and view.may_go_back(waiting.delivery):
-            yield HandBack(waiting, hold.reason, kind=hold.kind)
+            yield HandBack(waiting, hold)
             return
-        waiting.kind, waiting.reason = hold.kind, hold.reason
+        waiting.held = hold
         if hold.for_room and not self._first:
             self._first = True
             self._keep(waiting, view.on.asked(waiting.job.resources))

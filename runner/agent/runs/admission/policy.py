@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 from runner.agent.runs.admission.amounts import (
@@ -113,17 +114,46 @@ class Admit:
     replaces: tuple[str, ...] = ()
 
 
+class WaitsFor(Enum):
+    """What one that cannot start now waits for; the value is the word for counting, but for room: there it is what
+    lacks, by whatever name the host's owner gave it."""
+
+    ROOM = "room"
+    OVERLAP = "overlap"  # a run of its job, or of its group, that is before it
+    RETURNED = "returned"  # the one before it of its group, which was handed back
+    CLAIMED = "claimed"  # another host has the run itself
+    FLEET = "fleet"  # the fleet's table, which does not answer
+    PAUSED = "paused"
+    BLOCKED = "blocked"  # nothing may start at all
+    NEVER = "never"  # nothing: it can never run here, and nobody knows yet whether it may go back
+
+    @property
+    def goes_back_at_once(self) -> bool:
+        """Whether another host, or a later time, is better than any wait here."""
+        return self in (WaitsFor.RETURNED, WaitsFor.CLAIMED, WaitsFor.PAUSED, WaitsFor.NEVER)
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Not now. `kind` is one word for counting, `reason` says in words what it waits for."""
+    """Not now. `reason` says in words what it waits for; `lacks` names what there is no room of."""
 
-    kind: str
+    waits_for: WaitsFor
     reason: str
+    lacks: str = ""
+
+    @property
+    def kind(self) -> str:
+        """One word for counting."""
+        return self.lacks or self.waits_for.value
 
     @property
     def for_room(self) -> bool:
-        """Whether it waits for room, and not for what is before it or elsewhere."""
-        return self.kind not in ("overlap", "returned", "claimed", "fleet")
+        return self.waits_for is WaitsFor.ROOM
+
+
+def lacks(name: str, reason: str) -> Hold:
+    """It waits for room: there is too little of this."""
+    return Hold(WaitsFor.ROOM, reason, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +197,7 @@ def decide(
     if never is not None:
         return NeverFits(never)
     if same and job.overlap == "wait":
-        return Hold("overlap", f"overlap: waits for run {same[0]} of {job.job}")
+        return Hold(WaitsFor.OVERLAP, f"overlap: waits for run {same[0]} of {job.job}")
     replaces = same if job.overlap == "replace" else ()
     # What it replaces ends before it starts, so that room counts as its own already.
     lack = _lack(on, asked, free(on, running, load, without=replaces), load, kept)
@@ -217,15 +247,15 @@ def _lack(
     if on.policy == "resources" and load is not None and load.busy is not None and load.cores > 0:
         share = min(1.0, load.busy / load.cores)  # two clocks make it a little more than all at times
         if share > on.max_load:
-            return Hold("load", f"load {share:.0%} of the cores busy, above max_load {on.max_load:.0%}")
+            return lacks("load", f"load {share:.0%} of the cores busy, above max_load {on.max_load:.0%}")
     name = lacking(asked, left)
     if name is not None:
-        return Hold("jobs" if name == JOBS else name, _short(on, name, asked, left))
+        return lacks("jobs" if name == JOBS else name, _short(on, name, asked, left))
     if kept is not None:
         name = lacking(asked, kept_from(left, kept.amounts))
         if name is not None:
             what = "a place" if name == JOBS else f"{name} {shown(name, asked[name])} asked, but it"
-            return Hold("jobs" if name == JOBS else name, f"{what} is kept for run {kept.run_id}, held longer")
+            return lacks("jobs" if name == JOBS else name, f"{what} is kept for run {kept.run_id}, held longer")
     return None
 
 
