@@ -169,21 +169,28 @@ class Table:
             # DynamoDB has no order within a page that ends; the next one begins behind its last key.
 
     async def make(self) -> bool:
-        """Create the table with its TTL, for a stand-in; False where it exists. Templates make the real one."""
-        request = definition(self.name)
+        """Create the table with its TTL, for a stand-in; False where it exists. Templates make the real one.
+
+        Each step is made wherever it is lacking: one that was refused is made by the next call.
+        """
+        request, made = definition(self.name), True
         try:
             await self._call("CreateTable", lambda client: client.create_table(**request), lambda _: None)
         except AwsUnavailable as error:
-            if error.code == "ResourceInUseException":
-                return False
-            raise
+            if error.code != "ResourceInUseException":
+                raise
+            made = False
         spec = {"Enabled": True, "AttributeName": "expires_at"}
-        await self._call(
-            "UpdateTimeToLive",
-            lambda client: client.update_time_to_live(TableName=self.name, TimeToLiveSpecification=spec),
-            lambda _: None,
-        )
-        return True
+        try:
+            await self._call(
+                "UpdateTimeToLive",
+                lambda client: client.update_time_to_live(TableName=self.name, TimeToLiveSpecification=spec),
+                lambda _: None,
+            )
+        except AwsUnavailable as error:
+            if error.code != "ValidationException" or "already enabled" not in error.detail:
+                raise
+        return made
 
     async def _get_batch(self, keys: list[dict[str, Any]]) -> list[Item]:
         found: list[Item] = []

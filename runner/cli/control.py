@@ -65,7 +65,9 @@ def execute(args: argparse.Namespace) -> int:
                 try:
                     await table.make()
                 except AwsUnavailable as error:
-                    raise CronRunnerError(f"cannot create table {table.name}: {error.code}: {error.detail}") from error
+                    what = "create table" if error.call == "CreateTable" else "let items of the existing table"
+                    more = "" if error.call == "CreateTable" else " expire"
+                    raise CronRunnerError(f"cannot {what} {table.name}{more}: {error.code}: {error.detail}") from error
             await serve(session, table, Queue(session, url=url, name=name), every=max(0.1, every), stop=stop)
 
     asyncio.run(main())

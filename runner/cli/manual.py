@@ -105,7 +105,7 @@ def command_page() -> str:
     parser = build_parser()
     return roff.page(
         [
-            *roff.head("CRON-RUNNER", 1, _SOURCE, "cron-runner manual"),
+            *roff.head("CRON-RUNNER", 1, runner.__date__, _SOURCE, "cron-runner manual"),
             *roff.section("NAME", roff.escaped("cron-runner - runs the jobs that arrive on an SQS queue")),
             *roff.section("SYNOPSIS", f"{roff.bold('cron-runner')} [{roff.bold('--config')} {roff.italic('FILE')}] "
                           f"{roff.italic('COMMAND')} [{roff.italic('options')}]"),
@@ -124,7 +124,7 @@ def command_page() -> str:
 def configuration_page() -> str:
     """cron-runner.toml(5)."""
     lines = [
-        *roff.head("CRON-RUNNER.TOML", 5, _SOURCE, "cron-runner manual"),
+        *roff.head("CRON-RUNNER.TOML", 5, runner.__date__, _SOURCE, "cron-runner manual"),
         *roff.section("NAME", roff.escaped("cron-runner.toml - configuration of cron-runner, and its job messages")),
         *roff.section("SYNOPSIS", roff.bold("/etc/cron-runner/config.toml"), ".br",
                       roff.bold("/etc/cron-runner/jobs.d/*.toml")),

@@ -35,9 +35,9 @@ def italic(text: str) -> str:
     return f"\\fI{escaped(text)}\\fP"
 
 
-def head(title: str, section: int, source: str, manual: str) -> list[str]:
-    """The first line of a page. It bears no date, so that the same source always makes the same page."""
-    return [f'.TH "{escaped(title)}" "{section}" "" "{escaped(source)}" "{escaped(manual)}"']
+def head(title: str, section: int, date: str, source: str, manual: str) -> list[str]:
+    """The first line of a page; ``date`` as ISO 8601 has it."""
+    return [f'.TH "{escaped(title)}" "{section}" "{date}" "{escaped(source)}" "{escaped(manual)}"']
 
 
 def section(title: str, *lines: str) -> list[str]:

@@ -26,6 +26,11 @@ cron-runner run-once --dry-run --dead-letter
 aws sqs receive-message --queue-url "$QUEUE" > message.json && cron-runner run-once --message message.json
 """
 
+# The list in which a message is captured: its body and its id there, and by what.
+_CAPTURES: Final = {
+    "Messages": ("Body", "MessageId", "`aws sqs receive-message`"),
+    "Records": ("body", "messageId", "what logs the event in the Lambda function"),
+}
 NO_MESSAGE: Final = 75
 # Of a job, what admission looks at: the rest may be large, or secret.
 _DECIDING: Final = frozenset({"job", "run_id", "resources", "overlap", "not_after"})
@@ -42,7 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long to wait for a message, such as 20s or 5m (default: 20s); then the exit status is 75",
     )
     parser.add_argument(
-        "--message", metavar="FILE", help="run the message in this file (- is standard input), without the queue"
+        "--message",
+        metavar="FILE",
+        help="run the message in this file (- is standard input), without the queue: a body, or one message as "
+        "`aws sqs receive-message` prints it or Lambda is given it",
     )
     parser.add_argument(
         "--offline", action="store_true", help="with --message: no AWS at all, the output goes to the terminal only"
@@ -112,25 +120,40 @@ def _given(name: str) -> Given:
 
 
 def _captured(text: str) -> tuple[str, str]:
-    """The body, also out of what ``aws sqs receive-message`` prints."""
+    """The body, also out of what ``aws sqs receive-message`` prints, or Lambda is given of a queue."""
     if not text.strip():
         raise CronRunnerError("cannot run an empty message: there was none to capture; look at the queue's depth")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text, ""
-    messages = value.get("Messages") if isinstance(value, dict) else None
-    if not isinstance(messages, list):
+    several = _listed_in(value)
+    if several is None:
         return text, ""
+    messages = value[several]
+    body, identity, tool = _CAPTURES[several]
     if len(messages) != 1:
         raise CronRunnerError(
             f"cannot run {len(messages)} messages at once: keep one of the list, as "
-            "`jq '{Messages: [.Messages[0]]}'` does"
+            f"`jq '{{{several}: [.{several}[0]]}}'` does"
         )
     [message] = messages
-    if not isinstance(message, dict) or not isinstance(message.get("Body"), str):
-        raise CronRunnerError("cannot run the message: it has no Body; capture it with `aws sqs receive-message`")
-    return message["Body"], str(message.get("MessageId", ""))
+    if not isinstance(message, dict) or not isinstance(message.get(body), str):
+        raise CronRunnerError(f"cannot run the message: it has no {body}; capture it with {tool}")
+    return message[body], str(message.get(identity, ""))
+
+
+def _listed_in(value: object) -> str | None:
+    """The field that lists captured messages. Lambda's records of another source than a queue are none."""
+    if not isinstance(value, dict):
+        return None
+    if isinstance(value.get("Messages"), list):
+        return "Messages"
+    records = value.get("Records")
+    of_a_queue = isinstance(records, list) and all(
+        isinstance(record, dict) and record.get("eventSource") == "aws:sqs" for record in records
+    )
+    return "Records" if of_a_queue else None
 
 
 def _peeked(settings: Config, wait: float, *, dead_letters: bool) -> Given | None:

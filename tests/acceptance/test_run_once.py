@@ -272,6 +272,14 @@ def test_a_dead_letter_runs_and_stays(fleet: Fleet, host: Host) -> None:
             "cannot run 2 messages at once: keep one of the list, as `jq '{Messages: [.Messages[0]]}'` does",
         ),
         (
+            '{"Records": [{"eventSource": "aws:sqs"}, {"eventSource": "aws:sqs"}]}',
+            "cannot run 2 messages at once: keep one of the list, as `jq '{Records: [.Records[0]]}'` does",
+        ),
+        (
+            '{"Records": [{"eventSource": "aws:sqs", "messageId": "m"}]}',
+            "cannot run the message: it has no body; capture it with what logs the event in the Lambda function",
+        ),
+        (
             '{"Messages": [{}]}',
             "cannot run the message: it has no Body; capture it with `aws sqs receive-message`",
         ),
@@ -394,6 +402,24 @@ def test_a_stale_message_is_skipped(fleet: Fleet, host: Host) -> None:
 )
 def test_the_reason_is_on_stderr(host: Host, fields: dict[str, Any], said: str) -> None:
     assert once(host, {"job": "a", **fields}).stderr == said
+
+
+def test_what_lambda_is_given_of_a_queue_is_a_captured_message_and_other_records_are_none(host: Host) -> None:
+    record = {
+        "messageId": "059f36b4-87a3-44ab-83d2-661975830a7d",
+        "receiptHandle": "AQEB",
+        "body": json.dumps({"job": "a", "command": 'echo "$CRON_RUNNER_RUN_ID"'}),
+        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1545082649183"},
+        "messageAttributes": {},
+        "md5OfBody": "e4e6",
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:jobs",
+        "awsRegion": "eu-west-1",
+    }
+    done = once(host, json.dumps({"Records": [record]}))
+    assert (done.returncode, done.stdout) == (0, f"{record['messageId']}\n")
+    done = once(host, json.dumps({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put"}]}))
+    assert (done.returncode, "S3 event notification" in done.stderr) == (125, True)
 
 
 def test_a_bad_message_of_a_file_is_rejected_too(fleet: Fleet, host: Host) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -242,3 +243,24 @@ async def test_of_many_who_want_a_lock_at_once_one_has_it(table: Table) -> None:
     held = [answer for answer in answers if isinstance(answer, Held)]
     assert len(held) == 1
     assert {answer.holder for answer in answers} == {held[0].holder}
+
+
+async def test_a_step_of_making_the_table_that_was_refused_is_made_by_the_next_call(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made, but its items would never expire: that is not an existing table with which all is well."""
+    real, calls = Table._call, []  # noqa: SLF001 - a stand-in refuses no single call
+
+    async def refusing(self: Table, action: str, *rest: Any) -> Any:
+        calls.append(action)
+        if action == "UpdateTimeToLive" and calls.count(action) == 1:
+            raise AwsUnavailable(action, "AccessDenied", "no", "denied")
+        return await real(self, action, *rest)
+
+    monkeypatch.setattr(Table, "_call", refusing)
+    other = Table(table._session, "made-in-steps")  # noqa: SLF001 - the same stand-in
+    with pytest.raises(AwsUnavailable, match="UpdateTimeToLive"):
+        await other.make()
+    assert await other.make() is False
+    assert calls == ["CreateTable", "UpdateTimeToLive"] * 2
+    assert await other.make() is False, "what is in force already is no fault"
