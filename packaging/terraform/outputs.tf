@@ -10,7 +10,7 @@ locals {
     url = "${aws_sqs_queue.results.url}"
 
     [output.cloudwatch]
-    log_group = "${aws_cloudwatch_log_group.output.name}"
+    log_group = "/cron-runner/${var.group}"
     retention_days = ${var.log_retention_days}
   EOT
 
@@ -26,7 +26,7 @@ locals {
     heartbeat = "1m"
 
     [output.cloudwatch]
-    log_group = "${aws_cloudwatch_log_group.output.name}"
+    log_group = "/cron-runner/${var.group}"
     retention_days = ${var.log_retention_days}
 
     [fleet]
@@ -71,7 +71,7 @@ output "dead_letters_arn" {
 
 output "log_group" {
   description = "The log group of the jobs' output."
-  value       = aws_cloudwatch_log_group.output.name
+  value       = "/cron-runner/${var.group}"
 }
 
 output "host_policy_arn" {

@@ -235,6 +235,8 @@ resource "aws_sqs_queue_policy" "results_dead_letters" {
 }
 
 resource "aws_cloudwatch_log_group" "output" {
+  count = var.make_log_group ? 1 : 0
+
   name              = "/cron-runner/${var.group}"
   retention_in_days = var.log_retention_days
   tags              = var.tags

@@ -58,6 +58,12 @@ variable "log_retention_days" {
   }
 }
 
+variable "make_log_group" {
+  description = "Make the log group of the jobs' output; false where it is there already, as of a host that was tried before: `cron-runner check` and the first job make it."
+  type        = bool
+  default     = true
+}
+
 variable "sender_principals" {
   description = "ARNs of IAM roles, users or accounts (arn:aws:iam::123456789012:root) that may send jobs although no policy of their own allows it: for other accounts. Who may send may run commands on the hosts."
   type        = list(string)

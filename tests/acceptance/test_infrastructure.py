@@ -71,6 +71,17 @@ def test_queues_are_made_as_the_agent_wants_them(aws: Aws) -> None:
     assert group["retentionInDays"] == 30
 
 
+def test_a_group_that_was_tried_by_hand_gets_its_stack(aws: Aws) -> None:
+    """`check`, or one job, has made the log group: it stays as it is."""
+    aws.logs.create_log_group(logGroupName="/cron-runner/tried")
+    aws.logs.put_retention_policy(logGroupName="/cron-runner/tried", retentionInDays=7)
+    stack = Stack(aws, "group", "cron-runner-tried", Group="tried", MakeLogGroup="false")
+    assert stack.outputs["LogGroup"] == "/cron-runner/tried"
+    assert 'log_group = "/cron-runner/tried"' in stack.outputs["ConfigToml"]
+    group = aws.logs.describe_log_groups(logGroupNamePrefix="/cron-runner/tried")["logGroups"][0]
+    assert group["retentionInDays"] == 7
+
+
 def test_a_fifo_group_gets_fifo_queues(aws: Aws) -> None:
     stack = Stack(aws, "group", "cron-runner-db", Group="db", Fifo="true", LogRetentionDays="7", MaxReceiveCount="5")
     assert stack.outputs["JobsUrl"].endswith("/cron-runner-db-jobs.fifo")

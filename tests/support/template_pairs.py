@@ -234,6 +234,7 @@ GROUP = Pair(
         "length(var.sender_roles) > 0": "HasSenderRoles",
         "length(var.alarm_topics) > 0": "HasAlarmTopics",
         "var.max_results_age > 0": "WatchesResults",
+        "var.make_log_group": "MakesLogGroup",
         'var.table != ""': "HasTable",
         'var.recorder != ""': "HasRecorder",
     },

@@ -123,7 +123,16 @@ def test_terraform_is_parsed_by_hashicorps_own_parser(path: Path) -> None:
 @PAIRS
 def test_every_variable_is_described_and_every_choice_is_checked(pair: Pair) -> None:
     module = pair.terraform()
-    free = {"tags", "fifo", "sender_topics", "sender_rules", "host_roles", "sender_roles", "alarm_topics"}
+    free = {
+        "tags",
+        "fifo",
+        "make_log_group",
+        "sender_topics",
+        "sender_rules",
+        "host_roles",
+        "sender_roles",
+        "alarm_topics",
+    }
     free |= {"notify_topics", "notify_secrets", "deletion_protection"}
     for name, variable in module.named("variable").items():
         assert variable.get("description"), name
