@@ -146,9 +146,12 @@ def test_wrong_usage_is_status_2(host: Host) -> None:
 def test_aws_that_never_answers_is_told_with_what_to_type(host: Host) -> None:
     """What was sent may be there: typed again as it says, it is one run."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # the kernel accepts, and nobody answers
-        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/123456789012/q"
+        endpoint = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         words = [COMMAND, "--config", str(host.config), "send", "a", "--shell", "true"]
-        environment = host.environment | {"CRON_RUNNER_QUEUE__URL": url}
+        environment = host.environment | {
+            "AWS_ENDPOINT_URL": endpoint,
+            "CRON_RUNNER_QUEUE__URL": f"{endpoint}/123456789012/q",
+        }
         with subprocess.Popen(
             words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
