@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runner.cli import printing
 from runner.errors import AwsUnavailable, CronRunnerError, NotThere
-from runner.protocol.visible import visible
+from runner.visible import visible
 
 if TYPE_CHECKING:
     import argparse

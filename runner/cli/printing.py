@@ -17,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.errors import CronRunnerError
-from runner.protocol.visible import visible
+from runner.visible import visible
 
 if TYPE_CHECKING:
     from typing import TextIO

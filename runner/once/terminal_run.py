@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from runner.agent.run import Run
-from runner.protocol.visible import visible
+from runner.visible import visible
 
 if TYPE_CHECKING:
     from runner.agent.runs.process import ExitRecord, Started

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from runner import log
 from runner.cli.fleet import aligned
-from runner.protocol.visible import visible, visible_json
+from runner.visible import visible, visible_json
 
 HOSTILE = "a\x1b]0;x\x07\x9b31m\u202eb\u2066\u2028c\ud800\x7f\u200b\ufeff\U000e0041\t\r\nd"
 
