@@ -37,7 +37,10 @@ def entry() -> NoReturn:
     from runner.cli.main import main  # noqa: PLC0415 - after the lines above
     from runner.cli.printing import finish  # noqa: PLC0415
 
-    status = main(sys.argv[1:])
+    try:
+        status = main(sys.argv[1:])
+    except SystemExit as end:  # argparse's, after `--help` and of what it cannot understand
+        status = end.code if isinstance(end.code, int) else 0
     _heed_interrupts()  # asyncio and demo put Python's own handler back, which raises in the shutdown too
     finish()
     atexit._run_exitfuncs()  # noqa: SLF001 - of libraries; ours have nothing there

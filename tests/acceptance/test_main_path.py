@@ -336,7 +336,7 @@ def test_a_configuration_with_faults_is_refused(fleet: Fleet) -> None:
     host = fleet.host(more="[queu]\nurl = 'x'\n[admission]\nmax_job = 3\n")
     host.config.write_text('grup = "x"\n[queue]\nwiat = "5s"\n')
     done = host.command("run")
-    assert done.returncode == 125
+    assert done.returncode == 78
     assert "grup" in done.stderr
     assert "wiat" in done.stderr
     assert "Traceback" not in done.stderr

@@ -50,8 +50,7 @@ async def test_a_stop_asks_for_the_longest_grace(tmp_path: Path, systemd: socket
     # The unit's own process: one that an agent starts is not the service that systemd watches.
     runtime = tmp_path / "run"
     runtime.mkdir()
-    process, path = bare_supervisor(tmp_path, env=os.environ)
-    path.rename(runtime / "supervisor.sock")
+    process, _ = bare_supervisor(runtime, env=os.environ)
     witness = Witness(tmp_path)
     await witness.connect()
     assert witness.hello.pid == process.pid

@@ -254,7 +254,7 @@ async def test_a_thousand_short_jobs_leave_nothing_behind(
     record_property("after", after)
     assert after["fds"] == before["fds"]
     assert after["children"] == before["children"] == 0
-    assert after["rss_kib"] <= before["rss_kib"] + 512
+    assert after["rss_kib"] <= before["rss_kib"] + 1000, "not a kilobyte a job"
     assert after["rss_kib"] < 15 * 1024
     assert after["cgroups"] == before["cgroups"] == 0
     assert sorted(path.name for path in host.runtime.iterdir()) == [

@@ -197,6 +197,10 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if self._server is None:  # taken in the moment before it was closed: `_close` knew nothing of it
+            _cut(writer)
+            writer.close()
+            return
         self._open.add(task)
         # A client that goes away in mid-sentence, or a cut by `refuse`, ends this connection only.
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):

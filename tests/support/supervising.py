@@ -149,8 +149,8 @@ def until(condition: Callable[[], object], what: str, within: float = PATIENCE_S
 
 
 def bare_supervisor(directory: Path, *arguments: str, **options: Any) -> tuple[subprocess.Popen[bytes], Path]:
-    """A supervisor as a child of the test, listening."""
-    socket = directory / "bare.sock"
+    """A supervisor as a child of the test, listening on the socket that an agent with this runtime directory seeks."""
+    socket = directory / "supervisor.sock"
     process = subprocess.Popen(own_command(socket, *arguments), **options)
     until(lambda: listens(socket) or process.poll() is not None, "the supervisor's socket")
     return process, socket
