@@ -78,7 +78,7 @@ class Followed:
         self.marks = Marks()
         self.readers = {sink.name: Reader(sink.name) for sink in sinks}
         self.secrets = set(secrets)
-        self.masks = Masks(self.secrets)
+        self._masks: Masks | None = None
         self._streams: dict[str, str] = {}  # its own, by sink
         self._whole: bytes | None = None
         self.rules = rules
@@ -92,7 +92,13 @@ class Followed:
 
     def learn(self, secrets: Iterable[str]) -> None:
         self.secrets.update(secrets)
-        self.masks = Masks(self.secrets)
+        self._masks = None
+
+    @property
+    def masks(self) -> Masks:
+        if self._masks is None:
+            self._masks = Masks(self.secrets)
+        return self._masks
 
     def restore(self, committed: Iterable[Committed]) -> None:
         """Go on where an earlier agent has come to."""
@@ -146,6 +152,16 @@ class Followed:
         self.marks.add(int(spool_file.written_at(self.path) * 1000), self.size)
         self._behind_to = min(self._behind_to, self.size)
         self._mark(time.monotonic())
+
+    def end_silent(self, ended: Ended) -> bool:
+        """End it where it wrote nothing: its file need not be looked at, and every reader is done. Whether it did."""
+        if ended.bytes_total or self.size or self.ended is not None:
+            return False
+        self.ended = OutputEnd(0, 0)
+        for reader in self.readers.values():
+            reader.done = True
+        self.settled.set()
+        return True
 
     # -- where a reader may read
 

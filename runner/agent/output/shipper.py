@@ -82,11 +82,12 @@ class Shipper:
     def learn(self, key: str, secrets: Iterable[str] = ()) -> None:
         """The run was started: these are the secrets of its env files, and its output may be shipped from now on."""
         followed = self._runs[key]
-        new = set(secrets) - followed.secrets
-        masked_in_log.add(new)
-        followed.learn(new)
+        if new := set(secrets) - followed.secrets:
+            masked_in_log.add(new)
+            followed.learn(new)
         followed.held = False
-        self._wake(followed)
+        if followed.size:
+            self._wake(followed)
 
     async def resume(
         self,
@@ -130,6 +131,9 @@ class Shipper:
         the sinks are waited for at most `within` seconds and go on afterwards."""
         followed = self._runs[key]
         followed.held = False
+        if end is not None and followed.end_silent(end):
+            self._tell_channels(followed)
+            return self._report(followed, "")
         followed.end(end)
         tail = ""
         try:
@@ -260,6 +264,13 @@ class Shipper:
                 self._channel(sink, followed).wake(followed, urgent=urgent)
         if followed.ended is not None:
             followed.check_settled()
+
+    def _tell_channels(self, followed: Followed) -> None:
+        """It has ended: a channel that has it lets go of it."""
+        for sink in followed.sinks:
+            channel = self._channels.get((sink, followed.stream(sink)))
+            if channel is not None:
+                channel.wake(followed, urgent=True)
 
     def _channel(self, sink: Sink, followed: Followed) -> Channel:
         name = (sink, followed.stream(sink))
