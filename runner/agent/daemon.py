@@ -31,6 +31,7 @@ from runner.agent.operator.http_pages import pages_of
 from runner.agent.operator.peers import group_of_socket
 from runner.agent.operator.requests import Requests
 from runner.agent.operator.socket import Control
+from runner.agent.operator.standing import Standing
 from runner.agent.operator.status import Overview
 from runner.agent.reconcile import Reconciler, take_over_dead
 from runner.agent.reload import reload
@@ -131,7 +132,7 @@ class Agent:
         watch = HealthWatch(services, intake, self._notifier, parts.session.stats, reserve, queue=parts.queue.label)
         overview = Overview(services, intake, parts.queue.label, lambda: judge(watch.facts()))
         operations = Operations(services, intake.door)
-        control.answer = Requests(services, operations, overview).answer
+        control.answer = Requests(services, operations, overview, Standing(services, intake.door)).answer
         with self._handled_signals(services, watch):
             self._start_tasks(parts, intake, watch, control)
             await Reconciler(services).run()

@@ -154,6 +154,10 @@ class Door:
         """The waiting message of this run."""
         return self._line.find(run_id) or (self._clearing.find(run_id) if self._clearing else None)
 
+    def asks_fleet(self, run_id: str) -> bool:
+        """Whether the fleet is being asked for it: its turn has come."""
+        return self._clearing is not None and self._clearing.find(run_id) is not None
+
     def cancel(self, run_id: str, detail: str) -> bool:
         """End a waiting run before it starts, as one that was cancelled; False where none waits under this id."""
         waiting = self._line.leave(run_id)

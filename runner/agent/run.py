@@ -88,6 +88,11 @@ class Run:
             self.task.cancel()
 
     @property
+    def leaving_fleet(self) -> bool:
+        """Whether the fleet's table has yet to hear of its end."""
+        return self._leaving_fleet is not None and not self._leaving_fleet.done()
+
+    @property
     def active(self) -> bool:
         return self.execution.state is not State.ENDED
 
@@ -240,6 +245,7 @@ class Run:
         """The attempt has ended: outcome, journal, event. Returns the acceptance of the event."""
         execution, services = self.execution, self._services
         self._live = False
+        execution.collecting = True
         execution.ended_at = record.finished_at if record else services.now()
         services.roster.process_ended(self)
         end = (
@@ -279,6 +285,7 @@ class Run:
             verdict.outcome in RETRIED and execution.attempt <= execution.job.retries.max and self.stopped is None
         )
         execution.state = State.BACKOFF if will_retry else State.ENDED
+        execution.collecting = False
         if not will_retry:
             services.roster.no_more_attempts(self)
         event = finished_event(

@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.cli import agent_socket, printing
-from runner.cli.agent_socket import NoAgent, ask
+from runner.cli.agent_socket import NOTHING_DONE, NoAgent, ask
 from runner.cli.numbers import lasting, whole
 from runner.errors import WrongUsage
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 EXAMPLE: Final = """\
 cron-runner status
 cron-runner status --watch
+cron-runner status --run backup-2030-01-31
 cron-runner status --json | jq '.runs[].run_id'
 """
 _RECENT: Final = 10
@@ -42,13 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every", metavar="DURATION", type=lasting("0.1s", "1h"), help="with --watch: how often (default: 2s)"
     )
-    parser.add_argument(
-        "--recent", metavar="N", type=whole(0, 10_000), default=_RECENT, help=f"so many ends (default: {_RECENT})"
-    )
+    parser.add_argument("--recent", metavar="N", type=whole(0, 10_000), help=f"so many ends (default: {_RECENT})")
+    parser.add_argument("--run", metavar="RUN_ID", help="one run: its phase, what it waits for, what it owes")
     agent_socket.add_options(parser)
     parser.epilog = (
         "Lines are cut to the terminal's width; in a pipe they are whole.\n"
-        f"Exit status: 0, 3 no agent.\n\n{parser.epilog}"
+        f"Exit status: 0, 1 no such run here (--run), 3 no agent.\n\n{parser.epilog}"
     )
 
 
@@ -56,12 +56,52 @@ def execute(args: argparse.Namespace) -> int:
     """Show it once, or until Ctrl-C."""
     if args.every is not None and not args.watch:
         raise WrongUsage("cannot use --every without --watch: add --watch")
+    if args.run is not None and (args.watch or args.recent is not None):
+        raise WrongUsage("cannot use --run with --watch or --recent: it shows one run, once")
     path = agent_socket.socket_of(args, os.environ)
+    if args.run is not None:
+        return _one(args, path)
+    if args.recent is None:
+        args.recent = _RECENT
     if args.watch:
         _watch(args, path, _EVERY_S if args.every is None else args.every)
     else:
         _print(args, ask(path, "status", recent=args.recent), None)
     return 0
+
+
+def _one(args: argparse.Namespace, path: Path) -> int:
+    from runner.cli.run_ids import run_id_of  # noqa: PLC0415 - `--help` needs none of it
+
+    run_id = run_id_of(args.run, "show a run")
+    found = ask(path, "run", run_id=run_id, standing=True)
+    if args.json:
+        printing.document(found)
+    elif found["state"] != "unknown":
+        printing.data("".join(f"{line}\n" for line in _standing(found)))
+    if found["state"] != "unknown":
+        return 0
+    printing.note(
+        f"cannot show run {run_id}: this host knows no such run; `cron-runner history` lists those of the fleet"
+    )
+    return NOTHING_DONE
+
+
+def _standing(run: dict[str, Any]) -> list[str]:
+    """One run as people read it; of another process' run only whose it is is known."""
+    text = [f"run {run['run_id']} of {run['job']}"]
+    if "phase" not in run:
+        return [*text, f"  is run by {run.get('owner', 'another process')} on this host"]
+    stopping = ", stopping" if run["state"] == "stopping" else ""
+    attempt = f", attempt {run['attempt']}" if run.get("attempt") else ""
+    text.append(f"  phase      {run['phase']}{stopping}{attempt}")
+    if run.get("outcome") and run["phase"] == "ended":
+        text.append(f"  outcome    {run['outcome']}: {run['reason']}")
+    return [
+        *text,
+        f"  waits for  {run['waits_for'] or 'nothing'}",
+        f"  owes       {', '.join(run['owes']) or 'nothing'}",
+    ]
 
 
 def _watch(args: argparse.Namespace, path: Path, every: float) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from runner.agent.operator.actions import Operations
     from runner.agent.operator.peers import Peer
+    from runner.agent.operator.standing import Standing
     from runner.agent.operator.status import Overview
     from runner.agent.services import Services
 
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 class Requests:
     """Operations by name: `status`, `run`, `admission`, `cancel`, `pause`, `drain`, `resume`."""
 
-    def __init__(self, services: Services, operations: Operations, overview: Overview) -> None:
+    def __init__(self, services: Services, operations: Operations, overview: Overview, standing: Standing) -> None:
         self._services = services
         self._operations = operations
         self._overview = overview
+        self._standing = standing
         self._known: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
             "status": self._status,
             "run": self._run,
@@ -48,7 +50,9 @@ class Requests:
         return await self._overview.gather(int(_number(request, "recent", RECENT) or 0))
 
     async def _run(self, request: Request, _: Peer) -> dict[str, Any]:
-        return await self._operations.find(_text(request, "run_id"))
+        """`standing`: with its phase, what it waits for and what it owes."""
+        found = await self._operations.find(run_id := _text(request, "run_id"))
+        return {**found, **await self._standing.of(run_id)} if request.get("standing") is True else found
 
     async def _admission(self, request: Request, _: Peer) -> dict[str, Any]:
         """What would become of a job that came now. `job`: one as the journal keeps it."""

@@ -94,6 +94,7 @@ class Execution:
     outcome: str | None = None  # of the last attempt, or "skipped", "rejected"
     reason: str | None = None
     log_stream: str | None = None
+    collecting: bool = False  # its process is gone, and its end is not told yet
     weight: int = 0  # bytes of memory of the message that it came from
     spec: str = ""  # a job that is not large, as the journal has it, once it has
 
