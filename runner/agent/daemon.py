@@ -132,7 +132,8 @@ class Agent:
         watch = HealthWatch(services, intake, self._notifier, parts.session.stats, reserve, queue=parts.queue.label)
         overview = Overview(services, intake, parts.queue.label, lambda: judge(watch.facts()))
         operations = Operations(services, intake.door)
-        control.answer = Requests(services, operations, overview, Standing(services, intake.door)).answer
+        standing = Standing(services, intake.door)
+        control.answer = Requests(services, intake.door, operations, overview, standing).answer
         with self._handled_signals(services, watch):
             self._start_tasks(parts, intake, watch, control)
             await Reconciler(services).run()

@@ -305,7 +305,7 @@ class Run:
             written=report.bytes,
             dropped=report.dropped_bytes,
         )
-        await services.commit(execution, event, terminal=not will_retry)
+        await services.commit(execution, event, terminal=not will_retry, kept=will_retry)
         if not will_retry:
             # A message that is gone brings the run to nobody: a copy of it must not either.
             again = execution.outcome in HANDED_BACK and execution.message is MessageState.LEASED

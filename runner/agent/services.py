@@ -71,9 +71,11 @@ class Services:
     short_secrets: set[str] = field(default_factory=set)  # names that were warned of
     now: Callable[[], float] = field(default=time.time)
 
-    def commit(self, execution: Execution, *events: Event, terminal: bool = False) -> asyncio.Future[None]:
+    def commit(
+        self, execution: Execution, *events: Event, terminal: bool = False, kept: bool = False
+    ) -> asyncio.Future[None]:
         """Write how an execution stands and what is to be told of it; the outbox hears of it after the commit."""
-        committed = self.journal.save(execution, *events, terminal=terminal)
+        committed = self.journal.save(execution, *events, terminal=terminal, kept=kept)
         if events:
             committed.add_done_callback(lambda _: self.outbox.committed(len(events)))
         return committed

@@ -22,6 +22,8 @@ NEVER = {
     *("jmespath.parser", "boto3"),
     # A fleet's table, and the copy of the log in CloudWatch.
     *("runner.agent.fleet.member", "runner.agent.clearing", "runner.aws.table", "runner.aws.directives", "watchtower"),
+    # What people ask for run by run.
+    *("runner.agent.operator.records", "runner.agent.journal.history"),
     # Words for mistakes.
     "difflib",
     *("multiprocessing", "psutil", "prometheus_client"),

@@ -29,6 +29,10 @@ CROWDED_BYTES = 32 * 1024 * 1024
 # A job in JSON that is no longer than this is put together once: the supervisor is given it too.
 SPEC_BYTES = 8 * 1024
 
+# What an event is kept for after it was sent, its `terminal`; 0: for nothing.
+LAST = 1
+EARLIER = 2
+
 _COLUMNS_OF_RUNS = (
     "execution run_id job owner state attempt sequence spec message_id receipt delivery sent_at message lease_taken "
     "lease_until boot_id supervisor pid accepted_at started_at ended_at outcome reason exit_code"
@@ -165,8 +169,11 @@ class Journal:
             ),
         ]
 
-    def save(self, execution: Execution, *events: Event, terminal: bool = False) -> asyncio.Future[None]:
-        """Write how an execution stands now, together with the events that tell it."""
+    def save(
+        self, execution: Execution, *events: Event, terminal: bool = False, kept: bool = False
+    ) -> asyncio.Future[None]:
+        """Write how an execution stands now, together with the events that tell it. `kept`: the end of an attempt that
+        is not the last one; people ask for it after it was sent."""
         verdict = execution.verdict
         values = (
             execution.id,
@@ -182,7 +189,8 @@ class Journal:
             execution.reason,
             verdict.exit_code if verdict else None,
         )
-        return self.database.write((_STANDS, values), *self._events(execution, events, terminal=terminal))
+        told = self._events(execution, events, terminal=terminal, of_attempt=EARLIER if kept else 0)
+        return self.database.write((_STANDS, values), *told)
 
     def event(self, event: Event, created_at: float) -> asyncio.Future[None]:
         """Write an event that belongs to no run."""
@@ -194,7 +202,9 @@ class Journal:
         if self._grown > CROWDED_BYTES:
             self.crowded.set()
 
-    def _events(self, execution: Execution, events: Sequence[Event], *, terminal: bool) -> list[Statement]:
+    def _events(
+        self, execution: Execution, events: Sequence[Event], *, terminal: bool, of_attempt: int = 0
+    ) -> list[Statement]:
         self._grow(sum(len(event.body) for event in events))
         return [
             (
@@ -204,7 +214,7 @@ class Journal:
                     execution.id,
                     event.subject or execution.run_id,
                     self.owner,
-                    int(terminal),
+                    LAST if terminal else of_attempt,
                     execution.ended_at or execution.started_at or execution.accepted_at,
                     event.body,
                 ),
@@ -285,7 +295,7 @@ class Journal:
         )
 
     def sent(self, ids: Sequence[str], now: float) -> asyncio.Future[None]:
-        """The results queue has these: final events stay for late redeliveries, the others go."""
+        """The results queue has these: the ends of attempts stay, the last for late redeliveries; the others go."""
         marks = ", ".join("?" * len(ids))
         return self.database.write(
             (f"DELETE FROM events WHERE id IN ({marks}) AND terminal = 0", ids),  # noqa: S608 - question marks

@@ -50,7 +50,7 @@ MIGRATIONS: tuple[str, ...] = (
         execution TEXT,
         subject TEXT NOT NULL,
         owner TEXT NOT NULL,
-        terminal INTEGER NOT NULL,      -- kept after it was sent, to answer a late redelivery
+        terminal INTEGER NOT NULL,      -- kept after it was sent: 1 to answer a late redelivery, 2 an earlier attempt's
         created_at REAL NOT NULL,
         sent_at REAL,
         body TEXT NOT NULL

@@ -12,26 +12,38 @@ from runner.protocol.units import LONGEST
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from runner.agent.held import Door
     from runner.agent.operator.actions import Operations
     from runner.agent.operator.peers import Peer
+    from runner.agent.operator.records import Records
     from runner.agent.operator.standing import Standing
     from runner.agent.operator.status import Overview
     from runner.agent.services import Services
 
     Request = Mapping[str, Any]
 
+PAGE = 100
+LONGEST_OUTPUT = float(1 << 53)  # bytes: what JSON's numbers hold exactly
+
 
 class Requests:
-    """Operations by name: `status`, `run`, `admission`, `cancel`, `pause`, `drain`, `resume`."""
+    """Operations by name; docs/status.md has what each takes and answers."""
 
-    def __init__(self, services: Services, operations: Operations, overview: Overview, standing: Standing) -> None:
+    def __init__(
+        self, services: Services, door: Door, operations: Operations, overview: Overview, standing: Standing
+    ) -> None:
         self._services = services
+        self._door = door
+        self._made: Records | None = None
         self._operations = operations
         self._overview = overview
         self._standing = standing
         self._known: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
             "status": self._status,
             "run": self._run,
+            "show": self._show,
+            "runs": self._runs,
+            "output": self._output,
             "admission": self._admission,
             "cancel": self._cancel,
             "pause": self._pause,
@@ -53,6 +65,36 @@ class Requests:
         """`standing`: with its phase, what it waits for and what it owes."""
         found = await self._operations.find(run_id := _text(request, "run_id"))
         return {**found, **await self._standing.of(run_id)} if request.get("standing") is True else found
+
+    @property
+    def _records(self) -> Records:
+        """Made when somebody asks: what it needs costs an agent that nobody asks nothing."""
+        from runner.agent.operator.records import Records  # noqa: PLC0415
+
+        self._made = self._made or Records(self._services, self._door, self._standing)
+        return self._made
+
+    async def _show(self, request: Request, _: Peer) -> dict[str, Any]:
+        return await self._records.one(_text(request, "run_id"))
+
+    async def _runs(self, request: Request, _: Peer) -> dict[str, Any]:
+        """Those that ended from `since` to `until` (unix seconds), of a `job`, with one of these `outcomes`."""
+        state, outcomes = _text(request, "state", ""), request.get("outcomes")
+        if state not in ("", "open", "ended"):
+            raise Refused("invalid", 'cannot read the request: "state" is neither open nor ended')
+        if outcomes is not None and not (isinstance(outcomes, list) and all(isinstance(one, str) for one in outcomes)):
+            raise Refused("invalid", 'cannot read the request: "outcomes" is no list of texts')
+        since, until = _number(request, "since", None), _number(request, "until", None)
+        from runner.agent.journal.history import Wanted  # noqa: PLC0415 - as above
+
+        wanted = Wanted(_text(request, "job", "") or None, outcomes, since, until)
+        limit = int(_number(request, "limit", PAGE) or 0)
+        return await self._records.page(wanted, state, _text(request, "cursor", ""), limit)
+
+    async def _output(self, request: Request, _: Peer) -> dict[str, Any]:
+        """From the byte `from` on, at most `limit` bytes."""
+        start, most = (int(_number(request, key, 0, LONGEST_OUTPUT) or 0) for key in ("from", "limit"))
+        return await self._records.output(_text(request, "run_id"), start, most)
 
     async def _admission(self, request: Request, _: Peer) -> dict[str, Any]:
         """What would become of a job that came now. `job`: one as the journal keeps it."""
@@ -104,10 +146,10 @@ def _text(request: Request, key: str, default: str | None = None) -> str:
     return value
 
 
-def _number(request: Request, key: str, default: float | None) -> float | None:
+def _number(request: Request, key: str, default: float | None, most: float = LONGEST) -> float | None:
     value = request.get(key)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
         raise Refused("invalid", f'cannot read the request: "{key}" is not a number from 0')
     return float(value)
