@@ -12,6 +12,7 @@ from runner.agent.output.sinks_in_use import reloaded as reloaded_sinks
 from runner.config import load, reload_differences, reloadable
 from runner.errors import ConfigError
 from runner.log import set_level
+from runner.signing.load import trust_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +53,7 @@ def _reload(services: Services, environ: Mapping[str, str]) -> Reload:
     old = services.config
     try:
         new = load(old.source, environ)
+        services.trust = trust_of(new)  # also where no line changed: a file may hold another key
     except ConfigError as error:
         log.error("reload_refused", faults=list(error.faults), detail="the configuration in use stays")
         return Reload(time.time(), refused=tuple(error.faults))

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from runner.aws.sqs import Received
     from runner.config import Config
     from runner.protocol.event import Event, Source
+    from runner.protocol.message import Trust
     from runner.sinks import Tag
 
 log = structlog.get_logger()
@@ -65,6 +66,7 @@ class Services:
     counts: Counts = field(default_factory=Counts)
     burden: Burden = field(default_factory=Burden)
     fleet: Member | None = None  # None: this host knows nothing of others
+    trust: Trust | None = None  # None: this host knows no keys, and takes what is not signed
     reload: Reload | None = None  # what the last one came to
     spawned: set[asyncio.Task[None]] = field(default_factory=set)
     reconciled: asyncio.Event = field(default_factory=asyncio.Event)  # set: all runs of an agent before us are known

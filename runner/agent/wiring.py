@@ -22,6 +22,7 @@ from runner.agent.supervision.link import Link
 from runner.aws.session import Session
 from runner.aws.sqs import Queue
 from runner.protocol.event import Source
+from runner.signing.load import trust_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,7 +55,8 @@ async def assemble(
     extra_sinks: Sequence[Sink] = (),
     offline: bool = False,
 ) -> Parts:
-    """Make all parts; nothing is connected or running yet. Raises JournalError.
+    """Make all parts; nothing is connected or running yet. Raises JournalError, and ConfigError for keys that cannot
+    be read.
 
     `owner` names whose rows of the journal these are. `offline` leaves out every sink and queue of AWS.
     """
@@ -84,6 +86,7 @@ async def assemble(
         tasks=tasks,
         log_place=Places(session, shipper.destination),
         fleet=_member(config, session, roster) if not offline else None,
+        trust=trust_of(config),
         owner=owner,
         tied=owner != "agent",
     )

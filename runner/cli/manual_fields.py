@@ -15,6 +15,7 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
         "The job's name: up to 128 of A-Z a-z 0-9 . _ -, with a letter or digit first. Every message has one;"
         " a declared job has it from its table or its file.",
     ),
+    "group": ("text", "The group that it is for; hosts of another one refuse it. A signed message names it."),
     "run_id": (
         "text",
         "Names the run, up to 128 characters; one outside A-Z a-z 0-9 . _ - becomes -. Two messages with one run id"

@@ -49,6 +49,16 @@ allow_args = true
 allow_env = ["EDITION"]
 user = "app"                     # must be in allowed_users of [run]"""
 
+KEYS_OF_SIGNERS = """\
+A key that may sign; several are several tables. `cron-runner keys new` makes one, `cron-runner keys show` its public
+half. In place of the line keys = [] above:
+
+[[signing.keys]]
+file = "/etc/cron-runner/keys/ops.pem"
+jobs = ["web-*", "backup"]       # what it may sign; all where it is left out
+users = ["app"]                  # as whom that may run, of those that [run] allows
+until = "2031-01-01"             # RFC 3339; for ever where it is left out"""
+
 
 def render() -> str:
     """The text of config.example.toml."""
@@ -67,6 +77,8 @@ def _lines() -> Iterator[str]:
             value = EXAMPLE_VALUES.get(key.path, key.setting.text)
             mark = " (restart)" if key.setting.fixed else ""
             yield from ("", *_wrapped(key.setting.help + mark), f"{key.name} = {_toml(value)}")
+        if section == "signing":
+            yield from ("", "", *_comment(KEYS_OF_SIGNERS))
         if section == "run":
             yield from ("", "", *_comment(JOBS))
 

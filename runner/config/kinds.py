@@ -191,11 +191,11 @@ def _decode_boolean(text: str) -> object:
 
 def _decode_list(text: str) -> object:
     if text.lstrip().startswith("["):
-        return _decode_json(text)
+        return decode_json(text)
     return [entry.strip() for entry in text.split(",") if entry.strip()]
 
 
-def _decode_json(text: str) -> object:
+def decode_json(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -211,6 +211,6 @@ SIZE = Kind("size", parse_size, _decode_number)
 AUTO_NUMBER = Kind('number or "auto"', _auto(_number, "a number"), _decode_number)
 AUTO_SIZE = Kind('size or "auto"', _auto(parse_size, "a size"), _decode_number)
 TEXTS = Kind("list of texts", _texts, _decode_list)
-TEXT_TABLE = Kind("table of texts", _table(_variable), _decode_json)
-NUMBER_TABLE = Kind("table of numbers", _table(_number), _decode_json)
+TEXT_TABLE = Kind("table of texts", _table(_variable), decode_json)
+NUMBER_TABLE = Kind("table of numbers", _table(_number), decode_json)
 PATH = Kind("absolute path", _path, _as_it_is)

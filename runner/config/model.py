@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runner.config.access import Signing
 from runner.config.kinds import TEXT, setting
 from runner.config.sections import Admission, Agent, Fleet, Output, Paths, Queue, Results, Run
 from runner.protocol.message import Declaration, Defaults
@@ -12,6 +13,9 @@ from runner.protocol.message import Declaration, Defaults
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+# The group of a run-once that has no configuration and asks for none.
+OFFLINE_GROUP = "local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Config:
     run: Run = field(default_factory=Run)
     output: Output = field(default_factory=Output)
     agent: Agent = field(default_factory=Agent)
+    signing: Signing = field(default_factory=Signing)
     paths: Paths = field(default_factory=Paths)
     jobs: Mapping[str, Declaration] = field(default_factory=dict)
     source: Path | None = None
@@ -51,4 +56,5 @@ class Config:
             commands=self.run.commands,
             allowed_users=self.run.allowed_users,
             min_nice=self.run.min_nice,
+            group="" if self.source is None and self.group == OFFLINE_GROUP else self.group,
         )

@@ -11,14 +11,12 @@ from runner.config.checks import CHECKS, across
 from runner.config.declared import FOLDER, DeclaredJobs
 from runner.config.keys import KEYS, PREFIX, SECTIONS, VARIABLES, Key
 from runner.config.kinds import expected
-from runner.config.model import Config
+from runner.config.model import OFFLINE_GROUP, Config
 from runner.config.toml import Unreadable, read_toml
 from runner.errors import ConfigError
 from runner.protocol.suggest import nearest, unknown
 
 DEFAULT_PATH = Path("/etc/cron-runner/config.toml")
-# The group of a run-once that has no configuration and asks for none.
-OFFLINE_GROUP = "local"
 
 
 def load(path: Path | None, environ: Mapping[str, str], *, offline: bool = False) -> Config:

@@ -105,8 +105,8 @@ class _Reader:
             return
         for field, text in _across(name, said):
             self.faults.append(f"{path}: {where}.{field}: {text}")
-        message = {field: merged[field] for field in said if field in OF_MESSAGES}
-        about = {field: value for field, value in said.items() if field not in OF_MESSAGES}
+        message = {field: merged[field] for field in said if field in _OF_MESSAGE}
+        about = {field: value for field, value in said.items() if field not in _OF_MESSAGE}
         if (size := len(json.dumps(message))) > LARGEST_MESSAGE:
             self.faults.append(f"{path}: {where}: is {size} bytes of message; the most is {LARGEST_MESSAGE}")
         key = (about.get("group", ""), name)
@@ -232,6 +232,8 @@ def _queue(path: str, value: object) -> str:
     return said
 
 
+# A file's group is where the job belongs; signed, the message says it too.
+_OF_MESSAGE: Final = {name: parser for name, parser in OF_MESSAGES.items() if name not in {*_OF_FIRE, "group"}}
 _OF_JOBS: Final[Mapping[str, fields.Parser]] = {
     "schedule": fields.name,
     "timezone": _timezone,
@@ -244,7 +246,7 @@ _OF_JOBS: Final[Mapping[str, fields.Parser]] = {
     "start_within": fields.limit,
     "finish_within": fields.limit,
     "too_long": fields.limit,
-    **{name: parser for name, parser in OF_MESSAGES.items() if name not in _OF_FIRE},
+    **_OF_MESSAGE,
 }
 _OF_GROUPS: Final[Mapping[str, fields.Parser]] = {
     "queue": _queue,

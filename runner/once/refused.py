@@ -9,6 +9,7 @@ from runner.agent.runs.events import rejected_event
 from runner.agent.runs.run import Execution, MessageState, State
 from runner.errors import MessageRejected
 from runner.protocol.message import InvalidMessage, read_job, rejected_body
+from runner.signing.load import trust_of
 
 if TYPE_CHECKING:
     from runner.agent.answers import Answers
@@ -20,9 +21,15 @@ if TYPE_CHECKING:
 
 
 def job_of(config: Config, body: str, message_id: str) -> Job:
-    """The job as this host would run it. Raises MessageRejected."""
+    """The job as this host would run it. Raises MessageRejected, and ConfigError for keys that cannot be read."""
     try:
-        return read_job(body, message_id=message_id, defaults=config.defaults(), declarations=config.jobs)
+        return read_job(
+            body,
+            message_id=message_id,
+            defaults=config.defaults(),
+            declarations=config.jobs,
+            trust=trust_of(config),
+        )
     except InvalidMessage as error:
         raise MessageRejected(error) from error
 

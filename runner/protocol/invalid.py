@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Reason = Literal["invalid", "not_allowed", "does_not_fit"]
+Reason = Literal["invalid", "not_allowed", "does_not_fit", "not_signed", "bad_signature"]
 
 # Each may cost a search for what was meant, and the text goes into an event and onto a terminal.
 MOST_TOLD: Final = 20

@@ -105,7 +105,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What the configuration's [run] section says for jobs that do not say otherwise."""
+    """What the configuration says for jobs that do not say otherwise. `group` is the host's; "": it takes any."""
 
     shell: tuple[str, ...] = ("/bin/sh", "-c")
     user: str = ""
@@ -114,6 +114,7 @@ class Defaults:
     cwd: str = "/"
     env: Mapping[str, str] = field(default_factory=dict)
     commands: Commands = "any"
+    group: str = ""
     allowed_users: tuple[str, ...] = ()
     min_nice: int = 0
 
@@ -124,6 +125,7 @@ class Job:
 
     `argv` is what is executed, shell included; `command` is what people are shown. `user` "" leaves the
     choice to the supervisor. `env` is the configured, declared and sent environment, in rising precedence.
+    `signed_by` is the id of the key that let it run.
     """
 
     job: str
@@ -152,6 +154,7 @@ class Job:
     ack: Ack = "on-finish"
     labels: Mapping[str, str] = field(default_factory=dict)
     declared: bool = False
+    signed_by: str | None = None
 
     def same_run(self, other: Job) -> bool:
         """Whether this and a job of the same run id are one run: the same job, and told to do the same.
@@ -177,6 +180,8 @@ class Job:
         kept["labels"] = dict(self.labels)
         for name in _NESTED:
             kept[name] = getattr(self, name).to_json()
+        if self.signed_by is not None:
+            kept["signed_by"] = self.signed_by
         return kept
 
     @classmethod
@@ -202,7 +207,9 @@ _NESTED: dict[str, type[Resources | Limits | Retries | Success]] = {
     "success": Success,
 }
 _PLAIN = tuple(
-    f.name for f in fields(Job) if f.name not in _NESTED and f.name not in {"argv", "command", "env", "labels"}
+    f.name
+    for f in fields(Job)
+    if f.name not in _NESTED and f.name not in {"argv", "command", "env", "labels", "signed_by"}
 )
 
 

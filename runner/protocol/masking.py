@@ -6,6 +6,7 @@ masked, whatever its field is called, and at the top what stands behind the name
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import json
 import re
@@ -181,6 +182,8 @@ class _Scan:
             return self._hide(at)
         if _may_be_env(name):
             return self._object(at, is_env=True) if first == "{" else self._hide(at)
+        if name == "payload" and top and first == '"':
+            return self._payload(at)
         # What is directly in a message is at the top, and so is the message in an envelope.
         envelope = name in _ENVELOPES
         return self._value(at, top=top and (first == '"' or envelope), may_be_message=envelope)
@@ -201,10 +204,20 @@ class _Scan:
         if may_be_message or value.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
             spans = _spans(value, self._depth + 1, top=may_be_message)
         else:
-            spans = _assigned(value)
+            spans = [(_OF_ENCODED, len(value), MASK)] if is_encoded(value) else _assigned(value)
         places = self._places([place for span in spans for place in span[:2]], at + 1, end - 1)
         for (_, _, instead), start, stop in zip(spans, places[::2], places[1::2], strict=True):
             self._replace(start, stop, json.dumps(instead)[1:-1])
+        return int(end)
+
+    def _payload(self, at: int) -> int:
+        """Of a signed message: what the base64 holds, masked as a message is."""
+        value, end = self._DECODER.raw_decode(self._text, at)
+        try:
+            inner = binascii.a2b_base64(value).decode("utf-8")
+        except ValueError:
+            return self._hide(at)
+        self._replace(at, end, json.dumps(_replaced(inner, _spans(inner, self._depth + 1))[:SHOWN]))
         return int(end)
 
     def _places(self, wanted: list[int], at: int, end: int) -> list[int]:

@@ -7,9 +7,9 @@ defaults; `read_job` does both, for a host. Whatever a body holds, the one error
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from runner.protocol import fields
+from runner.protocol import fields, signed
 from runner.protocol.envelope import unwrap
 from runner.protocol.invalid import Faults, InvalidMessage, Reason
 from runner.protocol.job import Ack, Command, Defaults, Job, Limits, Overlap, Resources, Retries, Success
@@ -43,23 +43,85 @@ __all__ = [
 ]
 
 
+class Proof(Protocol):
+    """A signed message that may be looked at: its fields, and whether its keys may let the job run."""
+
+    @property
+    def table(self) -> Mapping[str, object]: ...
+
+    def allow(self, job: Job) -> Job:
+        """The job with the key that signed it; raises InvalidMessage where that may not."""
+
+
+class Trust(Protocol):
+    """Whose messages a host takes; both raise InvalidMessage for one that it does not."""
+
+    def open(self, value: Mapping[str, object]) -> Proof: ...
+
+    def refuse_unsigned(self, table: Mapping[str, object]) -> None: ...
+
+
 def parse_message(body: str | bytes) -> Message:
-    """What a body of at most 1 MiB says, its envelopes taken off; raises InvalidMessage."""
-    return _message(_opened(body), lambda _: {})
+    """What a body of at most 1 MiB says, its envelopes taken off; raises InvalidMessage.
+
+    Signatures are not looked at: for those who send.
+    """
+    table = _opened(body)
+    if signed.is_envelope(table):
+        table = {name: value for name, value in signed.read(table).table().items() if name not in signed.STANDING}
+    return _message(table, lambda _: {})
 
 
-def read_job(body: str | bytes, *, message_id: str, defaults: Defaults, declarations: Mapping[str, Declaration]) -> Job:
+def read_job(
+    body: str | bytes,
+    *,
+    message_id: str,
+    defaults: Defaults,
+    declarations: Mapping[str, Declaration],
+    trust: Trust | None = None,
+) -> Job:
     """The job that a body asks for, on a host with these defaults and declarations; raises InvalidMessage.
 
-    As `parse_message` and `resolve`, but what the host allows no message to say is not looked at.
+    As `parse_message` and `resolve`, but what the host allows no message to say is not looked at, and of a signed one
+    nothing before `trust` has found a signature good. None: the host knows no keys.
     """
 
     def check(table: Mapping[str, object]) -> Mapping[str, str]:
         permit(table, defaults=defaults, declarations=declarations)
         return incomplete(table, declarations)
 
-    said = _message(_opened(body), check)
-    return resolve(said, message_id=message_id, defaults=defaults, declarations=declarations)
+    table: Mapping[str, object] = _opened(body)
+    proof = _proof(table, trust)
+    said = _message(table if proof is None else proof.table, check)
+    job = resolve(said, message_id=message_id, defaults=defaults, declarations=declarations)
+    if proof is None:
+        return job
+    try:
+        return proof.allow(job)
+    except InvalidMessage as error:
+        error.job, error.run_id, error.labels, error.scheduled_at = job.job, job.run_id, job.labels, job.scheduled_at
+        raise
+
+
+def _proof(table: Mapping[str, object], trust: Trust | None) -> Proof | None:
+    """Why a message is believed; None for one that nobody signed, where that is allowed."""
+    is_signed = signed.is_envelope(table)
+    try:
+        if is_signed:
+            return trust.open(table) if trust is not None else _without_keys()
+        if trust is not None:
+            trust.refuse_unsigned(table)
+    except InvalidMessage as error:
+        _name(error, signed.glance(table) if is_signed else table)
+        raise
+    return None
+
+
+def _without_keys() -> NoReturn:
+    raise InvalidMessage(
+        "the message is signed, and this host knows no keys; give it the public key as [[signing.keys]]",
+        reason="bad_signature",
+    )
 
 
 def _opened(body: str | bytes) -> dict[str, object]:
@@ -76,11 +138,16 @@ def _message(table: Mapping[str, object], check: Callable[[Mapping[str, object]]
         needed = {} if "job" in table else {"job": "is missing; every message names its job"}
         said = _parse(table, OF_MESSAGES, {**needed, **check(table)})
     except InvalidMessage as error:
-        read = _readable(table)
-        error.job, error.run_id = read.get("job"), read.get("run_id")
-        error.labels, error.scheduled_at = read.get("labels") or {}, read.get("scheduled_at")
+        _name(error, table)
         raise
     return Message(**said)
+
+
+def _name(error: InvalidMessage, table: Mapping[str, object]) -> None:
+    """Note which run it was, as far as that can be read."""
+    read = _readable(table)
+    error.job, error.run_id = read.get("job"), read.get("run_id")
+    error.labels, error.scheduled_at = read.get("labels") or {}, read.get("scheduled_at")
 
 
 def parse_declaration(name: str, table: Mapping[str, object]) -> Declaration:

@@ -28,6 +28,7 @@ def permit(table: Mapping[str, object], *, defaults: Defaults, declarations: Map
 
     `table` is a message as it came. Raises InvalidMessage, reason "not_allowed".
     """
+    _check_group(table.get("group"), defaults)
     if "job" not in table and defaults.commands == "declared":
         fields.refuse("job", "is missing; every message names its job")
     try:
@@ -66,6 +67,7 @@ def resolve(message: Message, *, message_id: str, defaults: Defaults, declaratio
     declaration = declarations.get(message.job)
     labels = {**((declaration and declaration.labels) or {}), **(message.labels or {})}
     try:
+        _check_group(message.group, defaults)
         if declaration is None:
             return _undeclared(message, run_id, labels, defaults, declarations)
         return _declared(message, run_id, labels, defaults, declaration)
@@ -166,6 +168,15 @@ def _user(said: Specification, defaults: Defaults) -> str:
     user = said.user or defaults.user
     _check_user(user, defaults)
     return user
+
+
+def _check_group(group: object, defaults: Defaults) -> None:
+    if isinstance(group, str) and group and defaults.group not in ("", group):
+        _refuse(
+            "not_allowed",
+            "group",
+            f'{shown(group)} is another group, and this host is of "{defaults.group}"; send it to its queue',
+        )
 
 
 def _check_nice(nice: int | None, defaults: Defaults) -> None:

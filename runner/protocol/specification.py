@@ -59,6 +59,7 @@ class Message(Specification):
 
     job: str
     version: int | None = None
+    group: str | None = None
     run_id: str | None = None
     scheduled_at: float | None = None
     not_after: float | None = None
@@ -202,6 +203,7 @@ SHARED: Final[Mapping[str, fields.Parser]] = {
 }
 OF_MESSAGES: Final[Mapping[str, fields.Parser]] = {
     "version": fields.version,
+    "group": fields.name,
     "job": fields.job_name,
     "run_id": fields.run_id,
     "scheduled_at": fields.moment,

@@ -18,9 +18,12 @@ from runner.config.keys import KEYS
 
 from asking import Systemd, health, listen
 from fleet import processes_of
+from signers import envelope, message, pair
 from waiting import NeverHappenedError, wait_for
 
 if TYPE_CHECKING:
+    from runner.signing.keypairs import KeyPair
+
     from aws import Aws
     from faults import Proxy
     from fleet import Fleet, Host
@@ -63,6 +66,13 @@ class Reloaded:
         self._number += 1
         run_id = f"r{self._number}"
         self.fleet.send({"job": "shown", "run_id": run_id, "command": command, **fields})
+        return run_id
+
+    def send_signed(self, said: dict[str, Any], signer: KeyPair) -> str:
+        """Send a signed job; its run id, which nobody signs."""
+        self._number += 1
+        run_id = f"r{self._number}"
+        self.fleet.send(envelope(said, signer, run_id=run_id))
         return run_id
 
     def run(self, command: Any, **fields: Any) -> dict[str, Any]:
@@ -192,6 +202,49 @@ def _(host: Reloaded) -> None:
     for line in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(line.partition(":")[0]), signal.SIGKILL)
+
+
+@shows("signing.keys")
+def _(host: Reloaded) -> None:
+    file = host.fleet.directory / "ops.pem"
+    keys = f'[{{ file = "{file}", jobs = ["shown"] }}]'
+    for signer, other in ((pair("a"), pair("b", "p256")), (pair("b", "p256"), pair("a"))):
+        # Another key in the same file: no line of the configuration changes the second time.
+        file.write_text(signer.public.pem)
+        host.reload(signing__keys=keys)
+        run_id = host.send_signed(message(job="shown", group="test", command="echo signed"), signer)
+        [event] = host.fleet.events.wait_ended([run_id])
+        assert event["data"]["output"]["tail"] == "signed\n"
+        [started] = host.fleet.events.of(run_id, "started")
+        assert started["data"]["signed_by"] == signer.keyid
+        run_id = host.send_signed(message(job="shown", group="test"), other)
+        [event] = host.fleet.events.wait_ended([run_id])
+        assert event["data"]["reason"] == "bad_signature"
+        assert other.keyid in event["data"]["detail"]
+    assert '"signed_by": "' in host.host.command("status", "--json").stdout
+    assert "signed_by" not in host.fleet.events.wait(host.run("true")["run_id"], "started")["data"]
+    file.unlink()
+    refused = host.host.log().count('"reload_refused"')
+    host.host.signal(signal.SIGHUP)
+    wait_for(lambda: host.host.log().count('"reload_refused"') > refused, "keys that are gone are refused", 60)
+    assert host.run("true")["outcome"] == "succeeded"
+
+
+@shows("signing.require")
+def _(host: Reloaded) -> None:
+    host.reload(signing__require="true")
+    data = host.run("true")
+    assert (data["reason"], data["job"]) == ("not_signed", "shown")
+
+
+@shows("signing.fresh")
+def _(host: Reloaded) -> None:
+    file = host.fleet.directory / "fresh.pem"
+    file.write_text(pair("a").public.pem)
+    host.reload(signing__fresh="true", signing__keys=f'[{{ file = "{file}" }}]')
+    run_id = host.send_signed(message(job="shown", group="test"), pair("a"))
+    [event] = host.fleet.events.wait_ended([run_id])
+    assert event["data"]["reason"] == "not_allowed"
 
 
 @shows("output.max_bytes")

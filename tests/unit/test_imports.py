@@ -25,16 +25,20 @@ MAY_IMPORT = {
     "log_shipping": {"errors"},
     "aws": {"protocol", "errors", "config", "deferred", "__version__"},
     "sinks": {"protocol", "errors", "config", "aws", "__version__"},
-    "agent": {"protocol", "errors", "config", "aws", "sinks", "log", "log_shipping", "__version__"},
+    # A host's keys, and theirs who sign; what a standing order's schedule means is `control`'s to say.
+    "signing": {"protocol", "errors", "config", "control"},
+    "agent": {"protocol", "errors", "config", "aws", "sinks", "signing", "log", "log_shipping", "__version__"},
     # Runs in Lambda and on operators' machines: it knows no agent, and reads no host's configuration.
     "control": {"protocol", "errors", "aws", "__version__"},
     # Looks at what the agent would use, reads env files just as the supervisor will, and names the tz database.
-    "check": {"protocol", "errors", "config", "aws", "sinks", "agent", "supervisor", "control", "__version__"},
+    "check": {
+        *("protocol", "errors", "config", "aws", "sinks", "agent", "signing", "supervisor", "control", "__version__"),
+    },
     # Above the agent, which imports none of it: one message here and now, and a run's output read back.
-    "once": {"protocol", "errors", "config", "aws", "sinks", "agent", "log", "visible", "__version__"},
+    "once": {"protocol", "errors", "config", "aws", "sinks", "agent", "signing", "log", "visible", "__version__"},
     "reading": {"protocol", "errors", "config", "aws", "sinks", "agent", "__version__"},
     "cli": {
-        *("protocol", "errors", "config", "aws", "sinks", "agent", "once", "reading", "check", "control"),
+        *("protocol", "errors", "config", "aws", "sinks", "agent", "once", "reading", "check", "control", "signing"),
         *("log", "log_shipping", "visible", "__version__"),
     },
     "__main__": {"cli"},

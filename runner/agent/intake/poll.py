@@ -271,6 +271,7 @@ class Intake:
             message_id=message.message_id,
             defaults=config.defaults(),
             declarations=config.jobs,
+            trust=self._services.trust,
         )
 
     def _lease(self, message: Received, run_id: str) -> Lease:

@@ -18,7 +18,7 @@ DURATION_S = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200
 
 OUTCOMES = tuple(str(outcome) for outcome in Outcome)
 SKIPPED = ("overlap", "stale", "maintenance")
-REJECTED = ("invalid", "not_allowed", "does_not_fit")
+REJECTED = ("invalid", "not_allowed", "does_not_fit", "not_signed", "bad_signature")
 
 
 class Histogram:

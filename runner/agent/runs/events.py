@@ -35,6 +35,8 @@ def started_event(
         "timeout_s": execution.job.timeout,
         "log": log.as_data() if log else None,
     }
+    if execution.job.signed_by:
+        data["signed_by"] = execution.job.signed_by
     if started.warnings:
         data["warnings"] = list(started.warnings)
     if heartbeat_s:
