@@ -74,6 +74,9 @@ def execute(args: argparse.Namespace) -> int:
     several = len({run["group"] for run in runs}) > 1
     titles = ["STARTED", "TOOK", "OUTCOME", "EXIT", "HOST", "RUN", "REASON"]
     rows = [_row(run, args) for run in runs]
+    if any(run.get("signed_by") for run in runs):
+        titles.insert(-1, "SIGNED BY")
+        rows = [[*row[:-1], run.get("signed_by") or "-", row[-1]] for row, run in zip(rows, runs, strict=True)]
     if several:
         titles.insert(5, "GROUP")
         rows = [[*row[:5], run["group"], *row[5:]] for row, run in zip(rows, runs, strict=True)]
@@ -128,7 +131,8 @@ def _as_json(run: dict[str, Any]) -> dict[str, Any]:
     from runner.control.run_state import is_open  # noqa: PLC0415
 
     outcome = None if is_open(run["state"]) else run["state"]
-    return {**{name: run.get(name) for name in _SHOWN}, "outcome": outcome}
+    signed_by = {"signed_by": run["signed_by"]} if run.get("signed_by") else {}
+    return {**{name: run.get(name) for name in _SHOWN}, "outcome": outcome, **signed_by}
 
 
 def _row(run: dict[str, Any], args: argparse.Namespace) -> list[str]:

@@ -94,6 +94,8 @@ def _standing(run: dict[str, Any]) -> list[str]:
         return [*text, f"  is run by {run.get('owner', 'another process')} on this host"]
     stopping = ", stopping" if run["state"] == "stopping" else ""
     attempt = f", attempt {run['attempt']}" if run.get("attempt") else ""
+    if run.get("signed_by"):
+        text.append(f"  signed by  {run['signed_by']}")
     text.append(f"  phase      {run['phase']}{stopping}{attempt}")
     if run.get("outcome") and run["phase"] == "ended":
         text.append(f"  outcome    {run['outcome']}: {run['reason']}")

@@ -39,7 +39,9 @@ RETRY_WITHIN_S: Final = 6 * 3600.0
 _NO_TIMEOUT_S: Final = 7 * keys.DAY_S
 _RETENTION_S: Final = 90 * keys.DAY_S
 
-_OF_STARTED: Final = ("pid", "command", "user", "started_at", "queue_latency_s", "timeout_s", "heartbeat_s", "log")
+_OF_STARTED: Final = (
+    *("pid", "command", "user", "started_at", "queue_latency_s", "timeout_s", "heartbeat_s", "log", "signed_by"),
+)
 _OF_END: Final = (
     "outcome",
     "reason",
@@ -111,6 +113,8 @@ def run_of(attempts: Iterable[Item], old: Item | None, job: JobDefinition | None
         "at": min(attempt["began"] for attempt in all_attempts),
         "too_long_told": bool(old and old.get("too_long_told")),
     }
+    if signed_by := ran.get("signed_by"):
+        item["signed_by"] = signed_by
     if is_open(state):
         item["ended_at"] = None
     if now_on["job"]:

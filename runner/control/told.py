@@ -42,6 +42,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "will_retry": (bool, _NO),
     "output": (dict, _NO),
     "log": (dict, _NO),
+    "signed_by": (str, _NO),
 }
 _TIMES: Final = ("scheduled_at", "sent_at", "started_at", "finished_at")
 _LONGEST: Final = 900  # bytes; DynamoDB takes 1,024 of a sort key

@@ -217,11 +217,12 @@ def _(host: Reloaded) -> None:
         assert event["data"]["output"]["tail"] == "signed\n"
         [started] = host.fleet.events.of(run_id, "started")
         assert started["data"]["signed_by"] == signer.keyid
+        kept = run_id
         run_id = host.send_signed(message(job="shown", group="test"), other)
         [event] = host.fleet.events.wait_ended([run_id])
         assert event["data"]["reason"] == "bad_signature"
         assert other.keyid in event["data"]["detail"]
-    assert '"signed_by": "' in host.host.command("status", "--json").stdout
+    assert f"signed by  {pair('b', 'p256').keyid}\n" in host.host.command("status", "--run", kept).stdout
     assert "signed_by" not in host.fleet.events.wait(host.run("true")["run_id"], "started")["data"]
     file.unlink()
     refused = host.host.log().count('"reload_refused"')

@@ -74,6 +74,7 @@ def entry(past: Past, here: Here) -> dict[str, Any]:
         "labels": dict(job.labels) if job else {},
         "outcome": row.outcome if over else None,
         "usage": end.get("usage") if over else None,
+        **({"signed_by": job.signed_by} if job and job.signed_by else {}),
     }
 
 
@@ -138,6 +139,7 @@ def what_it_is(job: Job, here: Here, *, user: str = "", secrets: Sequence[str] =
         "scheduled_at": time_of(job.scheduled_at),
         "not_after": time_of(job.not_after),
         "labels": dict(job.labels),
+        "signed_by": job.signed_by,
     }
 
 
