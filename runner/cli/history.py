@@ -1,8 +1,9 @@
-"""``cron-runner history``: what ran, when, for how long and how it ended, over all hosts; of one job how it stands."""
+"""``cron-runner history``: what ran, when, for how long, how it ended, what it cost; of this host or of the fleet."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.cli import fleet, numbers, printing
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from runner.aws.table import Table
 
 EXAMPLE: Final = """\
-cron-runner history nightly
+cron-runner history
+cron-runner history nightly --outcome timed_out
 cron-runner history --failed --since 24h
 cron-runner history nightly --limit 100 --json
+cron-runner history --running --table cron
 """
 _SHOWN: Final = (
     "run_id",
@@ -37,23 +40,49 @@ _SHOWN: Final = (
     "seen_at",
     "log",
     "labels",
+    "usage",
+)
+# What `--outcome` knows: the outcomes of an attempt, and of a message that became none.
+OUTCOMES: Final = (
+    *("succeeded", "failed", "timed_out", "cancelled", "killed", "oom_killed", "start_failed", "lost", "interrupted"),
+    *("skipped", "rejected"),
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Whose history, and how much of it."""
     parser.add_argument("job", metavar="JOB", nargs="?", help="a job; without one, all runs that ended")
-    parser.add_argument("--failed", action="store_true", help="only those that ended badly")
-    parser.add_argument("--since", metavar="DURATION", help="from so long ago on (of all jobs: 24h where not given)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--failed", action="store_true", help="only those that ended badly")
+    which.add_argument(
+        "--outcome", action="append", choices=OUTCOMES, metavar="OUTCOME", help="only those that ended so; repeatable"
+    )
+    which.add_argument("--running", action="store_true", help="only those that are not over")
+    parser.add_argument(
+        "--since", metavar="DURATION", help="from so long ago on (of all jobs of a fleet: 24h where not given)"
+    )
     parser.add_argument(
         "--limit", type=numbers.whole(1, 10_000), metavar="N", default=20, help="how many runs at most (20)"
     )
     fleet.add_options(parser)
+    parser.add_argument(
+        "--socket", type=Path, metavar="PATH", help="the agent's control socket (default: [paths] runtime/agent.sock)"
+    )
+    parser.epilog = (
+        "Of this host, which remembers 15 days; where a table is known, of the fleet. COST is the CPU time and the\n"
+        "most memory of the last attempt.\n"
+        "Exit status: 0, also where nothing ran; 1 no such job in the fleet; 3 no agent, and no journal to read.\n\n"
+        f"{parser.epilog}"
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
     """Show the runs, the newest first."""
     since = _since(args.since)
+    if not fleet.table_name(args):
+        return _of_host(args, since)
+    if args.socket is not None:
+        raise WrongUsage("cannot use --socket with a table: the fleet is asked, and no agent; leave one of them out")
 
     async def work(_: Session, table: Table) -> tuple[list[dict[str, Any]], list[str]]:
         runs = await _runs(table, args, since)
@@ -63,25 +92,53 @@ def execute(args: argparse.Namespace) -> int:
 
     runs, head = fleet.run(args, work)
     if args.json:
-        printing.document([_as_json(run) for run in runs])
+        printing.document([as_json(run) for run in runs])
         return 0
     if head:
         printing.lines(*head)
     if not runs:
-        what = f"run of {args.job}" if args.job else "run that failed" if args.failed else "run"
-        printing.say(f"no {what} is known{f' since {args.since}' if args.since else ''}")
+        _say_none(args)
         return 0
     several = len({run["group"] for run in runs}) > 1
-    titles = ["STARTED", "TOOK", "OUTCOME", "EXIT", "HOST", "RUN", "REASON"]
+    titles = ["STARTED", "TOOK", "OUTCOME", "EXIT", "COST", "HOST", "RUN", "REASON"]
     rows = [_row(run, args) for run in runs]
     if any(run.get("signed_by") for run in runs):
         titles.insert(-1, "SIGNED BY")
         rows = [[*row[:-1], run.get("signed_by") or "-", row[-1]] for row, run in zip(rows, runs, strict=True)]
     if several:
-        titles.insert(5, "GROUP")
-        rows = [[*row[:5], run["group"], *row[5:]] for row, run in zip(rows, runs, strict=True)]
+        titles.insert(6, "GROUP")
+        rows = [[*row[:6], run["group"], *row[6:]] for row, run in zip(rows, runs, strict=True)]
     printing.lines(*([""] if head else []), *fleet.aligned(titles, rows, "RUN"))
     return 0
+
+
+def _of_host(args: argparse.Namespace, since: float | None) -> int:
+    from runner.cli.local_history import Asked, runs  # noqa: PLC0415 - `--help` needs none of it
+
+    state = "open" if args.running else "" if args.job and _outcomes(args) is None else "ended"
+    found = runs(args, Asked(args.job, _outcomes(args), since, state, args.limit))
+    found = [run for run in found if args.group in (None, run["group"])]
+    if args.json:
+        printing.document(found)
+        return 0
+    if not found:
+        _say_none(args)
+        return 0
+    rows = [_row(run, args) for run in found]
+    titles = ["STARTED", "TOOK", "OUTCOME", "EXIT", "COST", "RUN", "REASON"]
+    printing.lines(*fleet.aligned(titles, [[*row[:5], *row[6:]] for row in rows], "RUN"))
+    return 0
+
+
+def _outcomes(args: argparse.Namespace) -> list[str] | None:
+    from runner.control.run_state import FAILURES  # noqa: PLC0415 - as above
+
+    return sorted(FAILURES) if args.failed else args.outcome
+
+
+def _say_none(args: argparse.Namespace) -> None:
+    what = f"run of {args.job}" if args.job else "run that failed" if args.failed else "run"
+    printing.say(f"no {what} is known{f' since {args.since}' if args.since else ''}")
 
 
 async def _heading(table: Table, args: argparse.Namespace, runs: list[dict[str, Any]]) -> list[str]:
@@ -113,21 +170,39 @@ async def _need(table: Table, args: argparse.Namespace) -> None:
 
 async def _runs(table: Table, args: argparse.Namespace, since: float | None) -> list[dict[str, Any]]:
     from runner.control import store  # noqa: PLC0415 - `--help` needs none of it
+    from runner.control.run_state import FAILURES  # noqa: PLC0415
+    from runner.protocol.units import parse_time  # noqa: PLC0415
 
     now = time.time()
+    outcomes = _outcomes(args)
+    if args.running:
+        return [run for run in await _open(table, args) if since is None or parse_time(run["seen_at"]) >= since]
     if args.job:
         return await store.history(
-            table, args.job, limit=args.limit, in_group=args.group, failed=args.failed, since=since
+            table, args.job, limit=args.limit, in_group=args.group, outcomes=outcomes, since=since
         )
     start = since if since is not None else now - 86_400.0
-    runs = await store.ended_since(table, start, now, failed=True)
-    if not args.failed:
-        runs += await store.ended_since(table, start, now, failed=False)
-    runs = [run for run in runs if args.group in (None, run["group"])]
+    runs: list[dict[str, Any]] = []
+    for failed in (True, False):
+        if outcomes is None or any((outcome in FAILURES) is failed for outcome in outcomes):
+            runs += await store.ended_since(table, start, now, failed=failed)
+    runs = [
+        run for run in runs if args.group in (None, run["group"]) and (outcomes is None or run["state"] in outcomes)
+    ]
     return sorted(runs, key=lambda run: str(run["ended_at"]), reverse=True)[: args.limit]
 
 
-def _as_json(run: dict[str, Any]) -> dict[str, Any]:
+async def _open(table: Table, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Those that are not over, the newest first."""
+    from runner.control import store  # noqa: PLC0415 - as above
+
+    runs = [run for run in await store.open_runs(table) if args.job in (None, run["job"])]
+    runs = [run for run in runs if args.group in (None, run["group"])]
+    return sorted(runs, key=lambda run: str(run["at"]), reverse=True)[: args.limit]
+
+
+def as_json(run: dict[str, Any]) -> dict[str, Any]:
+    """A run of the table, for programs."""
     from runner.control.run_state import is_open  # noqa: PLC0415
 
     outcome = None if is_open(run["state"]) else run["state"]
@@ -136,17 +211,29 @@ def _as_json(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _row(run: dict[str, Any], args: argparse.Namespace) -> list[str]:
-    began = run["started_at"] or run["at"]
+    began = run["started_at"] or run.get("at") or run["seen_at"]
     exit_text = run["signal"] or ("-" if run["exit_code"] is None else str(run["exit_code"]))
     return [
         fleet.clock(began),
         fleet.span(run["duration_s"]) if run["duration_s"] is not None else "-",
         run["state"],
         exit_text,
+        _cost(run.get("usage")),
         run["host"] or "-",
         run["run_id"] if args.job else f"{run['job'] or '?'}: {run['run_id']}",
         run["reason"] or "",
     ]
+
+
+def _cost(usage: dict[str, Any] | None) -> str:
+    """CPU time and the most memory of the last attempt, as far as they are known."""
+    from runner.cli.status_text import short  # noqa: PLC0415 - as above
+    from runner.protocol.units import format_size  # noqa: PLC0415
+
+    if not usage or usage.get("cpu_user_s") is None:
+        return "-"
+    memory = usage.get("max_rss_bytes")
+    return short(usage["cpu_user_s"] + usage["cpu_system_s"]) + (f" {format_size(memory)}" if memory else "")
 
 
 def _since(text: str | None) -> float | None:

@@ -50,7 +50,7 @@ _EXITS: Final = (
         " `drain`: the wait is over. Every other: the run, job or group that was named is not there.",
     ),
     (f"{USAGE}", "The command line cannot be understood."),
-    (f"{NO_AGENT}", "`status`, `cancel`, `pause`, `drain` and `resume`: no agent answers on this host."),
+    (f"{NO_AGENT}", "What asks the agent: none answers on this host."),
     (f"{NO_MESSAGE}", "`run-once`: there was no message to run."),
     (f"{ConfigError.exit_status}", "The configuration is at fault: systemd does not start the daemon again."),
     (f"{TIMED_OUT}", "`run-once`: the job timed out."),

@@ -107,6 +107,7 @@ def run_of(attempts: Iterable[Item], old: Item | None, job: JobDefinition | None
         "signal": ended.get("signal"),
         "reason": _reason(ended) or ("its host sends nothing any more" if marked else None),
         "log": ran.get("log"),
+        "usage": ended.get("usage"),
         "labels": now_on["labels"],
         "attempts": len(all_attempts),
         "seen_at": max(attempt["seen_at"] for attempt in all_attempts),

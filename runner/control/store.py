@@ -103,6 +103,7 @@ async def history(
     limit: int,
     in_group: str | None = None,
     failed: bool = False,
+    outcomes: Iterable[str] | None = None,
     since: float | None = None,
 ) -> list[Item]:
     """A job's runs, the newest first: the first ``limit`` of those that are asked for, however many others there are.
@@ -114,11 +115,12 @@ async def history(
     if since is not None:
         text, values["begun"] = f"{text} AND #at >= :begun", format_time(max(0.0, since - LONGEST_S))
     edge = "" if since is None else format_time(since)
+    among = FAILURES if failed else None if outcomes is None else frozenset(outcomes)
 
     def wanted(run: Item) -> bool:
         return (
             in_group in (None, run["group"])
-            and (not failed or run["state"] in FAILURES)
+            and (among is None or run["state"] in among)
             and str(run["ended_at"] or run["seen_at"]) >= edge
         )
 
@@ -136,6 +138,11 @@ async def ended_since(table: Table, since: float, now: float, *, failed: bool) -
         if format_time(day)[:10] <= format_time(since)[:10]:
             return found
         day -= keys.DAY_S
+
+
+async def open_runs(table: Table) -> list[Item]:
+    """The runs of all groups that are not over."""
+    return await table.query("#state_key = :open", {"open": keys.OPEN}, index=keys.BY_STATE)
 
 
 async def run(table: Table, run_id: str, in_group: str | None = None) -> Item:

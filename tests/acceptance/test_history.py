@@ -75,7 +75,7 @@ async def test_a_job_that_is_well_then_fails_then_is_paused_then_gone(
     assert lines[3].startswith("Next      ")
     assert " 03:00 CE" in lines[3]
     assert lines[4:6] == [f"Last      succeeded at {second(now - 300)} (n-1)", ""]
-    assert lines[6].split() == ["STARTED", "TOOK", "OUTCOME", "EXIT", "HOST", "RUN", "REASON"]
+    assert lines[6].split() == ["STARTED", "TOOK", "OUTCOME", "EXIT", "COST", "HOST", "RUN", "REASON"]
     assert len(lines) == 8
 
     await ended(table, "n-2", "failed", now - 200)

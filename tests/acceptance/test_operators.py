@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.cli.agent_socket import RefusedByAgent, ask
+from runner.cli.main import main
 
 from aws import Aws
 from fleet import Fleet
@@ -18,7 +24,6 @@ from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from subprocess import CompletedProcess
 
     from fleet import Host
 
@@ -74,7 +79,19 @@ def told(host: Host, op: str, **fields: Any) -> dict[str, Any]:
     return ask(host.runtime / "agent.sock", op, **fields)
 
 
-def document(done: CompletedProcess[str]) -> Any:
+def typed(host: Host, *words: str) -> subprocess.CompletedProcess[str]:
+    """What `Host.command` does, in this process: without the start of an interpreter for each."""
+    out, error = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        try:
+            status = main(["--config", str(host.config), *words])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        sys.stdout.flush()
+    return subprocess.CompletedProcess(words, status, out.buffer.getvalue().decode(), error.getvalue())  # type: ignore[attr-defined]
+
+
+def document(done: subprocess.CompletedProcess[str]) -> Any:
     assert done.stdout, done.stderr
     return json.loads(done.stdout)
 
@@ -129,3 +146,82 @@ def test_output_goes_on_from_any_byte_and_shows_no_part_of_a_secret(host: Host) 
     assert told(host, "output", run_id="nowhere") == {"run_id": "nowhere", "state": "unknown"}
     with pytest.raises(RefusedByAgent, match="from"):
         told(host, "output", run_id="spoke", **{"from": -1})
+
+
+def test_show_says_all_that_is_known_of_a_run(host: Host) -> None:
+    spoke = document(typed(host, "show", "spoke", "--json"))
+    assert spoke["command"] == "printf 'one\\ntwo %s ü\\nthree\\n' \"$DB_PASSWORD\""
+    assert (spoke["env"], spoke["labels"]) == (["DB_PASSWORD", "PLAIN"], {"team": "a"})
+    assert SECRET not in json.dumps(spoke)
+    assert (spoke["state"], spoke["outcome"], spoke["phase"]) == ("succeeded", "succeeded", "ended")
+    [attempt] = spoke["attempts"]
+    assert (attempt["outcome"], attempt["exit_code"], attempt["output"]["bytes"]) == ("succeeded", 0, len(SPOKEN))
+    assert attempt["usage"]["max_rss_bytes"] > 0
+    assert (attempt["log"]["group"], attempt["log"]["stream"]) == ("/cron-runner/ops", "talk/spoke")
+    assert spoke["log"]["url"].startswith("https://")
+    assert (spoke["message"]["delivery"], spoke["message"]["state"]) == (1, "gone")
+    twice = document(typed(host, "show", "twice", "--json"))
+    assert [(one["attempt"], one["reason"], one["will_retry"]) for one in twice["attempts"]] == [
+        (1, "exit code 3", True),
+        (2, "exit code 3", False),
+    ]
+    runs, waits = document(typed(host, "show", "runs", "waits", "--json"))
+    assert (runs["state"], runs["phase"], runs["owes"]) == ("running", "running", ["message"])
+    assert runs["deadline"] > runs["started_at"]
+    assert [(one["attempt"], one["outcome"]) for one in runs["attempts"]] == [(1, None)]
+    assert (waits["state"], waits["held"]["kind"]) == ("held", "overlap")
+    assert waits["waits_for"] == waits["held"]["reason"] == "overlap: waits for run runs of hang"
+    assert waits["held"]["starts_when"] == "that run has ended; `cron-runner cancel` ends it"
+    text = typed(host, "show", "twice").stdout
+    assert text.startswith("run twice of bad\n  outcome    failed: exit code 3 at 20")
+    assert re.search(r"^ATTEMPT +STARTED +TOOK +OUTCOME +EXIT +CPU +MEM +OUTPUT +REASON\n1 .*\n2 ", text, re.MULTILINE)
+    assert "held         for " in typed(host, "show", "waits").stdout
+    wrong = document(typed(host, "show", "wrong", "--json"))
+    assert (wrong["state"], wrong["attempts"]) == ("rejected", [])
+
+
+def test_show_of_what_is_not_there(host: Host) -> None:
+    done = typed(host, "show", "nowhere", "spoke")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (1, "run spoke of talk")
+    assert done.stderr.startswith("cron-runner: cannot show run nowhere: this host knows no such run; `cron-runner hi")
+    done = typed(host, "show", "nowhere", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (1, {"run_id": "nowhere", "state": "unknown"})
+    assert typed(host, "show").returncode == 2
+    assert typed(host, "show", "").returncode == 2
+
+
+def test_history_of_a_host_without_any_table(host: Host) -> None:
+    seen = document(typed(host, "history", "--json"))
+    assert {run["run_id"] for run in seen} == {"spoke", "twice", "stale", "wrong"}
+    assert [run["run_id"] for run in document(typed(host, "history", "talk", "--json"))] == ["spoke"]
+    assert [run["run_id"] for run in document(typed(host, "history", "hang", "--json"))] == ["waits", "runs"]
+    assert [run["run_id"] for run in document(typed(host, "history", "--running", "--json"))] == ["waits", "runs"]
+    assert {run["run_id"] for run in document(typed(host, "history", "--failed", "--json"))} == {"twice", "wrong"}
+    skipped = document(typed(host, "history", "--outcome", "skipped", "--since", "1h", "--json"))
+    assert [(run["run_id"], run["outcome"]) for run in skipped] == [("stale", "skipped")]
+    assert len(document(typed(host, "history", "--limit", "2", "--json"))) == 2
+    lines = typed(host, "history").stdout.splitlines()
+    assert lines[0].split() == ["STARTED", "TOOK", "OUTCOME", "EXIT", "COST", "RUN", "REASON"]
+    assert re.search(r"succeeded +0 +\d\S* \d\S*[KM] +talk: spoke +exit code 0$", "\n".join(lines), re.MULTILINE)
+    none = typed(host, "history", "nobodys")
+    assert (none.returncode, none.stdout, none.stderr) == (0, "", "no run of nobodys is known\n")
+    for words in (("--since", "soon"), ("--failed", "--running"), ("--outcome", "odd")):
+        assert typed(host, "history", *words).returncode == 2
+
+
+# At the end: it ends the host's agent.
+def test_without_an_agent_its_journal_is_read(host: Host) -> None:
+    host.kill()
+    done = typed(host, "show", "twice", "--json")
+    assert done.stderr == "cron-runner: no agent answers; this is what its journal has\n"
+    assert [one["attempt"] for one in json.loads(done.stdout)["attempts"]] == [1, 2]
+    runs = document(typed(host, "history", "--json"))
+    assert {run["run_id"] for run in runs} == {"spoke", "twice", "stale", "wrong"}
+    assert [run["run_id"] for run in document(typed(host, "history", "--running", "--json"))] == ["runs"]
+    done = typed(host, "show", "nowhere")
+    assert (done.returncode, done.stdout) == (3, "")
+    shutil.rmtree(host.state)
+    for words in (("show", "spoke"), ("history",)):
+        done = typed(host, *words)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr.startswith("cron-runner: cannot reach the agent: nobody listens on ")
