@@ -36,20 +36,26 @@ HOT: Final = frozenset(
         "CreateLogStream",
         # Not for their speed: without them an agent would have clients, and 6 MB more.
         *("GetQueueAttributes", "GetQueueUrl", "CreateLogGroup", "PutRetentionPolicy"),
+        *("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "TransactWriteItems"),
+        *("BatchGetItem", "BatchWriteItem"),
     )
 )
 
 
+_CONDITIONS: Final = frozenset(("ConditionalCheckFailedException", "TransactionCanceledException"))
 # AWS answers these with nothing but the status; to all others an empty body is no answer.
 _SILENT: Final = frozenset(("CreateLogStream", "CreateLogGroup", "PutRetentionPolicy"))
 _MOST_VALUES: Final = 10_000  # of an answer: bodies are one each, and a value costs many times its bytes
+_MOST_OF_ITEMS: Final = 1_000_000  # of a page of a table, 1 MB of items: two for each attribute
+# What a refusal says beside code and text: why a transaction was cancelled, and what a condition found.
+_OF_REFUSALS: Final = ("CancellationReasons", "Item")
 
 
-def read_answer(body: bytes) -> dict[str, Any]:
+def read_answer(body: bytes, most: int = _MOST_VALUES) -> dict[str, Any]:
     """The JSON object that an answer is; raises ValueError or TypeError where it is none."""
     text = body.decode("utf-8")
-    if not few_values(text, _MOST_VALUES):
-        msg = f"it has more than {_MOST_VALUES} values"
+    if not few_values(text, most):
+        msg = f"it has more than {most} values"
         raise ValueError(msg)
     said = json.loads(text)
     if not isinstance(said, dict):
@@ -124,18 +130,43 @@ class Direct:
     def put_retention_policy(self, **asked: Any) -> Answered:
         return self._call("PutRetentionPolicy", json.dumps(asked).encode())
 
+    def get_item(self, **asked: Any) -> Answered:
+        return self._call("GetItem", json.dumps(asked).encode(), _MOST_OF_ITEMS)
+
+    def put_item(self, **asked: Any) -> Answered:
+        return self._call("PutItem", json.dumps(asked).encode())
+
+    def update_item(self, **asked: Any) -> Answered:
+        return self._call("UpdateItem", json.dumps(asked).encode(), _MOST_OF_ITEMS)
+
+    def delete_item(self, **asked: Any) -> Answered:
+        return self._call("DeleteItem", json.dumps(asked).encode())
+
+    def query(self, **asked: Any) -> Answered:
+        return self._call("Query", json.dumps(asked).encode(), _MOST_OF_ITEMS)
+
+    def transact_write_items(self, **asked: Any) -> Answered:
+        # Without the token of a client, by which one that is sent again is known: nothing here sends one again.
+        return self._call("TransactWriteItems", json.dumps(asked).encode(), _MOST_OF_ITEMS)
+
+    def batch_get_item(self, **asked: Any) -> Answered:
+        return self._call("BatchGetItem", json.dumps(asked).encode(), _MOST_OF_ITEMS)
+
+    def batch_write_item(self, **asked: Any) -> Answered:
+        return self._call("BatchWriteItem", json.dumps(asked).encode(), _MOST_OF_ITEMS)
+
     def close(self) -> None:
         """Close idle connections; those in use close when they are done with."""
         self._exchange.close()
 
-    async def _call(self, operation: str, body: bytes) -> dict[str, Any]:
+    async def _call(self, operation: str, body: bytes, most: int = _MOST_VALUES) -> dict[str, Any]:
         # Frozen: one set of credentials, whatever is renewed meanwhile. Those that end may be fetched for it.
         may_block, freeze = getattr(self._credentials, "refresh_needed", None), self._credentials.get_frozen_credentials
         frozen = await self._aside(freeze) if may_block is not None and may_block() else freeze()
         answer = await self._exchange(self._request(operation, body, frozen))
         if answer.status // 100 != 2:
             raise self._refusal(operation, answer)
-        said = read_answer(answer.body) if answer.body or operation not in _SILENT else {}
+        said = read_answer(answer.body, most) if answer.body or operation not in _SILENT else {}
         said["ResponseMetadata"] = {"HTTPStatusCode": answer.status, "HTTPHeaders": answer.headers}
         return said
 
@@ -180,7 +211,10 @@ class Direct:
         model = self.meta.service_model
         shape: Any = model.operation_model(operation).output_shape
         given = {"status_code": answer.status, "headers": _Headers(answer.headers), "body": answer.body}
-        return ClientError(create_parser(model.metadata["protocol"]).parse(given, shape), operation)
+        said = create_parser(model.metadata["protocol"]).parse(given, shape)
+        if said["Error"]["Code"] in _CONDITIONS:
+            said |= {name: value for name, value in read_answer(answer.body).items() if name in _OF_REFUSALS}
+        return ClientError(said, operation)
 
 
 def _in_base64(value: bytes) -> str:

@@ -40,6 +40,7 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
         "sqs", {"protocol": "json", "jsonVersion": "1.0", "targetPrefix": "AmazonSQS", "awsQueryCompatible": {}}
     ),
     "logs": Protocol("logs", {"protocol": "json", "jsonVersion": "1.1", "targetPrefix": "Logs_20140328"}),
+    "dynamodb": Protocol("dynamodb", {"protocol": "json", "jsonVersion": "1.0", "targetPrefix": "DynamoDB_20120810"}),
 }
 
 
@@ -65,6 +66,9 @@ def place_of(session: BotocoreSession, service: str, region: str, endpoint: str 
     # Descriptions of the operator's own may say anything, and the names of pseudo-regions (fips-us-east-1) are
     # translated by clients.
     if service not in PROTOCOLS or os.environ.get("AWS_DATA_PATH") or "fips" in region:
+        return None
+    # Where the account's own address is asked for, DynamoDB has it; the region's serves for all others.
+    if service == "dynamodb" and session.get_config_variable("account_id_endpoint_mode") == "required":
         return None
     from botocore.utils import is_valid_endpoint_url, validate_region_name  # noqa: PLC0415 - loaded with the session
 

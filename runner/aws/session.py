@@ -48,7 +48,7 @@ THREADS: Mapping[Purpose, int] = {
     "logs": 4,
     # The fleet's table, the scheduler's sends of a whole minute, EventBridge Scheduler's schedules: no agent without
     # a fleet uses them, and threads are started when there is work.
-    "table": 4,
+    "table": 16,
     "enqueue": 16,
     "schedules": 4,
     "topics": 2,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from runner.aws.attributes import Item, expression, plain_item, wire_item
+from runner.aws.direct import Direct
 from runner.errors import AwsUnavailable
 from runner.protocol.table import Key, definition
 
@@ -213,17 +214,15 @@ class Table:
     async def _conditional(
         self, action: str, do: Callable[[Any], Mapping[str, Any]], read: Callable[[Mapping[str, Any]], T]
     ) -> T | Refused:
-        def held(client: Any) -> Mapping[str, Any]:
+        def held(client: Any) -> Any:
+            if isinstance(client, Direct):
+                return _held(do(client))
             try:
                 return do(client)
             except client.exceptions.ConditionalCheckFailedException as error:
-                there = error.response.get("Item")
-                return {"_refused": Refused(plain_item(there) if there else None)}
+                return _refused(error)
             except client.exceptions.TransactionCanceledException as error:
-                codes = {reason.get("Code") for reason in error.response.get("CancellationReasons", ())}
-                if codes & {"ConditionalCheckFailed", "TransactionConflict"}:
-                    return {"_refused": Refused(None)}
-                raise
+                return _cancelled(error)
 
         def answer_of(answer: Mapping[str, Any]) -> T | Refused:
             refused: Refused | None = answer.get("_refused")
@@ -235,6 +234,35 @@ class Table:
         self, action: str, do: Callable[[Any], Mapping[str, Any]], read: Callable[[Mapping[str, Any]], T]
     ) -> T:
         return await self._session.call(self._purpose, action, do, read)
+
+
+async def _held(answer: Any) -> Mapping[str, Any]:
+    """An answer that is awaited, or that a condition did not hold."""
+    from botocore.exceptions import ClientError  # noqa: PLC0415 - loaded with the session
+
+    try:
+        said: Mapping[str, Any] = await answer
+    except ClientError as error:
+        match error.response["Error"]["Code"]:
+            case "ConditionalCheckFailedException":
+                return _refused(error)
+            case "TransactionCanceledException":
+                return _cancelled(error)
+        raise
+    return said
+
+
+def _refused(error: Any) -> Mapping[str, Any]:
+    there = error.response.get("Item")
+    return {"_refused": Refused(plain_item(there) if there else None)}
+
+
+def _cancelled(error: Any) -> Mapping[str, Any]:
+    """Raises the error where it was cancelled for more than a condition or another write."""
+    codes = {reason.get("Code") for reason in error.response.get("CancellationReasons", ())}
+    if not codes & {"ConditionalCheckFailed", "TransactionConflict"}:
+        raise error
+    return {"_refused": Refused(None)}
 
 
 def _add_condition(request: dict[str, Any], when: When | None) -> None:

@@ -12,6 +12,7 @@ from runner.aws import directives
 from runner.aws.schedules import Schedules
 from runner.aws.sqs import Queue
 from runner.aws.table import ABSENT, PRESENT, Refused, When
+from runner.control import definitions
 from runner.control.definition import GroupDefinition, JobDefinition, Unreadable, changed, job_of
 from runner.control.eventbridge import NoSchedule, digest, expression, request_for, schedule_name
 from runner.errors import CronRunnerError, JobFilesInvalid
@@ -62,6 +63,27 @@ async def apply(
     now_groups = dict(groups)
     for group in _refuse_what_cannot_be_fired(plan, now_jobs, now_groups):
         await _target(session, group)
+    try:
+        return await _apply(session, table, plan, now_jobs, now_groups, who)
+    finally:
+        # Behind the changes, and where some of them failed, too: the others are there.
+        await definitions.told(table, {_group_of(change) for change in plan.changes})
+
+
+def _group_of(change: Change) -> str:
+    one = change.new or change.old
+    assert one is not None
+    return one.group if isinstance(one, JobDefinition) else one.name
+
+
+async def _apply(
+    session: Session,
+    table: Table,
+    plan: Plan,
+    now_jobs: dict[keys.Key, JobDefinition],
+    now_groups: dict[str, GroupDefinition],
+    who: Who,
+) -> list[str]:
     for change in plan.changes:
         if isinstance(change.new, GroupDefinition):
             await table.put(change.new.item())
@@ -93,7 +115,15 @@ async def _delete(session: Session, table: Table, job: JobDefinition) -> None:
 
 
 async def save(table: Table, old: JobDefinition | None, new: JobDefinition, who: Who) -> JobDefinition:
-    """Write one job as the successor of what was read; raises Changed where that is not there any more."""
+    """Write one job as the successor of what was read, and tell the scheduler; raises Changed where that is not there
+    any more."""
+    try:
+        return await _write(table, old, new, who)
+    finally:
+        await definitions.told(table, [new.group])
+
+
+async def _write(table: Table, old: JobDefinition | None, new: JobDefinition, who: Who) -> JobDefinition:
     job = changed(old, new, by=who.by, now=who.now)
     if await table.put(job.item(), ABSENT if old is None else _unchanged(old)) is not None:
         raise Changed(
@@ -224,7 +254,7 @@ def _refuse_what_cannot_be_fired(
 async def _save(table: Table, change: Change, who: Who) -> JobDefinition:
     assert isinstance(change.new, JobDefinition)
     assert not isinstance(change.old, GroupDefinition)
-    return await save(table, change.old, change.new, who)
+    return await _write(table, change.old, change.new, who)
 
 
 async def _mark(table: Table, job: JobDefinition, scheduled: str) -> bool:

@@ -9,17 +9,21 @@ import asyncio
 import os
 import time
 from dataclasses import asdict
-from typing import Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from runner.aws.session import Session
 from runner.aws.table import Table
-from runner.control.delivery import Delivered, deliver
-from runner.control.recorder import Recorder
-from runner.control.scheduler import Report, minute
-from runner.control.senders import Senders
 from runner.errors import CronRunnerError
+
+if TYPE_CHECKING:
+    from runner.control.definitions import Definitions
+    from runner.control.delivery import Delivered
+    from runner.control.recorder import Recorder
+    from runner.control.scheduler import Report
+    from runner.control.senders import Senders
 
 TABLE: Final = "CRON_RUNNER_FLEET__TABLE"
 
@@ -43,8 +47,26 @@ class _Warm:
         )
         self.session = Session()
         self.table = Table(self.session, table_name())
-        self.recorder = Recorder(self.table)
-        self.senders = Senders(self.session)
+
+    # Each function loads its own half alone: every new environment of it waits for that.
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        from runner.control.recorder import Recorder  # noqa: PLC0415
+
+        return Recorder(self.table)
+
+    @cached_property
+    def definitions(self) -> Definitions:
+        from runner.control.definitions import Definitions  # noqa: PLC0415
+
+        return Definitions(self.table)
+
+    @cached_property
+    def senders(self) -> Senders:
+        from runner.control.senders import Senders  # noqa: PLC0415
+
+        return Senders(self.session)
 
 
 _warm: list[_Warm] = []
@@ -77,7 +99,10 @@ def recorder(event: Any, _context: Any) -> dict[str, Any]:
 
 
 async def _minute(warm: _Warm) -> tuple[Report, Delivered]:
-    report = await minute(warm.session, warm.table, now=time.time())
+    from runner.control.delivery import deliver  # noqa: PLC0415 - as in `_Warm`
+    from runner.control.scheduler import minute  # noqa: PLC0415
+
+    report = await minute(warm.session, warm.table, now=time.time(), definitions=warm.definitions)
     return report, await deliver(warm.table, warm.senders, now=time.time())
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from runner.control.ends import packed, unpacked
 from runner.control.run_state import FAILURES, is_open
 from runner.protocol import table as keys
 from runner.protocol.units import format_time, parse_time
@@ -55,7 +56,8 @@ def after_end(
         new["troubles"] = [one for one in told if one["run_id"] != run["run_id"]]
     ends = _ends(before, run)
     if ends:
-        new["ends"] = ends
+        new.pop("ends", None)
+        new["last"] = packed(ends, run["job"])
         new |= {name: ends[-1][name] for name in ("state", "run_id", "ended_at")}
     other = before is None or any(new[name] != before[name] for name in ("state", "run_id", "ended_at"))
     if new["state"] in FAILURES:
@@ -82,7 +84,7 @@ def _ends(before: Mapping[str, Any] | None, run: Mapping[str, Any]) -> list[Item
     A run is there once, as it was heard of last: one that was given up for lost has the end of the silence until it
     is heard of after all, and its own end then, which may lie before others'.
     """
-    ends = list((before or {}).get("ends", ()))
+    ends = list((before or {}).get("ends", ())) or unpacked((before or {}).get("last", ""), run["job"])
     if not ends and before is not None and before["state"] is not None:  # as an earlier version wrote it
         ends = [{name: before[name] for name in ("state", "run_id", "ended_at")} | {"scheduled_at": None}]
     if run["state"] == "interrupted":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from runner.aws.backoff import pause, retrying
+from runner.control.definitions import Definitions
 from runner.control.delivery import deliver
 from runner.control.recorder import Recorder
 from runner.control.scheduler import minute
@@ -17,8 +18,9 @@ from runner.control.senders import Senders
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from runner.aws.messages import Received
     from runner.aws.session import Session
     from runner.aws.sqs import Queue
     from runner.aws.table import Table
@@ -27,6 +29,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _VISIBILITY_S: Final = 60.0
 _POLL_S: Final = 5.0
+_IN_FLIGHT: Final = 16
+"""Batches that are being recorded at once; events of one job are recorded in the order in which they came."""
 
 
 async def serve(session: Session, table: Table, results: Queue, *, every: float, stop: asyncio.Event) -> None:
@@ -35,7 +39,8 @@ async def serve(session: Session, table: Table, results: Queue, *, every: float,
     Who is to be told is told beside the scheduler: a target that hangs holds up no minute.
     """
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_each("minute", lambda: _minute(session, table), every, stop))
+        definitions = Definitions(table)
+        tasks.create_task(_each("minute", lambda: _minute(session, table, definitions), every, stop))
         senders = Senders(session)
         tasks.create_task(_each("delivery", lambda: _deliver(table, senders), every, stop))
         tasks.create_task(_record(table, results, stop))
@@ -57,8 +62,8 @@ async def _each(name: str, work: Callable[[], Awaitable[None]], every: float, st
             return
 
 
-async def _minute(session: Session, table: Table) -> None:
-    report = await minute(session, table, now=time.time())
+async def _minute(session: Session, table: Table, definitions: Definitions) -> None:
+    report = await minute(session, table, now=time.time(), definitions=definitions)
     if report.enqueued or report.notices or report.lost or report.failed:
         log.info("minute", enqueued=report.enqueued, notices=report.notices, lost=report.lost, failed=report.failed)
 
@@ -69,25 +74,40 @@ async def _deliver(table: Table, senders: Senders) -> None:
 
 async def _record(table: Table, results: Queue, stop: asyncio.Event) -> None:
     recorder = Recorder(table)
-    while not stop.is_set():
+    places = asyncio.Semaphore(_IN_FLIGHT)
+
+    async def batch(received: Sequence[Received]) -> None:
         try:
-            async for attempt in retrying(stop=stop, on_failure=_say):
-                with attempt:
-                    received = await results.receive(10, _POLL_S, _VISIBILITY_S)
-        except AwsUnavailable:
-            return  # told to stop in an outage
-        if not received:
-            continue
-        bodies = [(one.message_id, one.body) for one in received]
-        try:
-            failed = set(await recorder.record(bodies, now=time.time()))
-        except Exception as error:  # the next batch is another one; this one comes again
-            log.error("not_done", what="recorder", error=f"{type(error).__name__}: {error}", exc_info=error)
-            continue
-        done = [one.receipt for one in received if one.message_id not in failed]
-        log.info("recorded", events=len(done), failed=len(failed))
-        with contextlib.suppress(AwsUnavailable):  # what is not deleted comes again, and changes nothing
-            await results.delete(done)
+            await _batch(recorder, results, received)
+        finally:
+            places.release()
+
+    async with asyncio.TaskGroup() as batches:  # what was received before the stop is recorded
+        while not stop.is_set():
+            await places.acquire()
+            try:
+                async for attempt in retrying(stop=stop, on_failure=_say):
+                    with attempt:
+                        received = await results.receive(10, _POLL_S, _VISIBILITY_S)
+            except AwsUnavailable:
+                return  # told to stop in an outage
+            if received:
+                batches.create_task(batch(received))
+            else:
+                places.release()
+
+
+async def _batch(recorder: Recorder, results: Queue, received: Sequence[Received]) -> None:
+    bodies = [(one.message_id, one.body) for one in received]
+    try:
+        failed = set(await recorder.record(bodies, now=time.time()))
+    except Exception as error:  # the next batch is another one; this one comes again
+        log.error("not_done", what="recorder", error=f"{type(error).__name__}: {error}", exc_info=error)
+        return
+    done = [one.receipt for one in received if one.message_id not in failed]
+    log.info("recorded", events=len(done), failed=len(failed))
+    with contextlib.suppress(AwsUnavailable):  # what is not deleted comes again, and changes nothing
+        await results.delete(done)
 
 
 def _say(error: AwsUnavailable, wait: float) -> None:

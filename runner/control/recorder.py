@@ -7,6 +7,7 @@ import random
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -15,6 +16,7 @@ from runner.control import store
 from runner.control.facts import notice_item
 from runner.control.job_status import after_end, holds, last_good, moment, others_in_trouble
 from runner.control.news import news_of
+from runner.control.remembered import Remembered
 from runner.control.run_state import attempt_told, expires, is_open, run_of
 from runner.control.told import NotAnEvent, Told, parse_event
 from runner.errors import AwsUnavailable, CronRunnerError
@@ -76,6 +78,9 @@ class Recorder:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._known = Known()
+        self._remembered = Remembered()
+        # Of jobs whose events are being recorded: several batches may be under way at once.
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def record(self, bodies: Sequence[tuple[str, str]], *, now: float) -> list[str]:
         """Record (message id, body) pairs; the ids of those that were not, and are to be delivered again.
@@ -100,17 +105,17 @@ class Recorder:
             log.error("events_not_recorded", error=str(error), events=len(every))
             return [message_id for message_id, _ in bodies]
         turns = asyncio.Semaphore(_AT_ONCE)
-        of_job: dict[tuple[str, str | None], list[tuple[str, str]]] = {}
+        of_job: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for key, entries in of_run.items():
             of_job.setdefault((key[0], entries[0][1].job or f"#{key[1]}"), []).append(key)
 
-        async def one(runs: list[tuple[str, str]]) -> None:
+        async def one(job: tuple[str, str], runs: list[tuple[str, str]]) -> None:
             # Runs of one job that end together change its status: one after another, or they would refuse each other.
-            async with turns:
+            async with self._turns.setdefault(job, asyncio.Lock()), turns:
                 for key in runs:
                     failed.extend(await self._carefully(*key, of_run[key], now=now))
 
-        await asyncio.gather(*(one(runs) for runs in of_job.values()))
+        await asyncio.gather(*(one(job, runs) for job, runs in of_job.items()))
         return failed
 
     async def _carefully(self, group: str, run_id: str, entries: list[tuple[str, Told]], *, now: float) -> list[str]:
@@ -138,7 +143,16 @@ class Recorder:
                     sk = keys.attempt(group, run_id, told.execution, told.attempt).sk
                     attempts[sk] = attempt_told(attempts.get(sk), told)
 
-            await change_run(self._table, self._known, group, run_id, fold, now=now)
+            await change_run(
+                self._table,
+                self._known,
+                group,
+                run_id,
+                fold,
+                now=now,
+                remembered=self._remembered,
+                first=_first(part),
+            )
 
 
 def pause_s(turn: int) -> float:
@@ -148,18 +162,40 @@ def pause_s(turn: int) -> float:
     return longest * random.uniform(0.3, 1.0)  # noqa: S311 - jitter
 
 
+def _first(events: Sequence[Told]) -> bool:
+    """Whether nothing is in the table yet of a run of which these are told, most likely."""
+    return any(
+        told.kind not in ("finished", "heartbeat") and (told.attempt, told.data.get("delivery")) == (1, 1)
+        for told in events
+    )
+
+
 async def change_run(
-    table: Table, known: Known, group: str, run_id: str, change: Callable[[dict[str, Item]], None], *, now: float
+    table: Table,
+    known: Known,
+    group: str,
+    run_id: str,
+    change: Callable[[dict[str, Item]], None],
+    *,
+    now: float,
+    remembered: Remembered | None = None,
+    first: bool = False,
 ) -> Item | None:
     """Change a run's attempts (by sort key), and with them, in one transaction, the run, its job's status and the
     notices of what that means. The run as it is then; None where nothing is known of it.
 
-    Two that change one run at once are told apart by its version: the second one looks again.
+    Two that change one run at once are told apart by its version: the second one looks again. At first nothing is read
+    of what is ``remembered``, nor where nothing is likely to be there (``first``): the write's conditions say whether
+    that is so.
     """
+    key = keys.run(group, run_id)
     for turn in range(_TRIES):
-        items = await table.query("#pk = :pk", {"pk": keys.run(group, run_id).pk}, consistent=True)
-        before = next((item for item in items if item["sk"] == keys.RUN), None)
-        old = {item["sk"]: item for item in items if item["sk"].startswith(keys.ATTEMPT)}
+        before: Item | None = None
+        old: dict[str, Item] = {}
+        if turn == 0 and remembered is not None and (seen := remembered.run(key)) is not None:
+            before, old = seen
+        elif turn or not first:
+            before, old = await _read_run(table, key)
         attempts = dict(old)
         change(attempts)
         if not attempts:
@@ -177,11 +213,37 @@ async def change_run(
             if item != old.get(sk)
         ]
         puts = [Put(item) for item in changed] + [Put(run, when)]
-        puts += await _consequences(table, known, before, run, attempts, job, now=now)
+        status = None
+        if name and _moved(before, run) and not is_open(run["state"]):
+            status = remembered.status(keys.status(group, name)) if remembered is not None and turn == 0 else None
+            status = status or await table.get(keys.status(group, name))
+        puts += await _consequences(table, known, before, run, attempts, job, status, now=now)
+        if remembered is not None:
+            remembered.forget(key, *([keys.status(group, name)] if name else []))
         if await table.transact(puts):
+            if remembered is not None:
+                _remember(remembered, key, run, attempts, puts)
             return run
         await asyncio.sleep(pause_s(turn))
     raise NotRecorded(f"cannot record run {run_id}: others changed it at each of {_TRIES} tries; it is tried again")
+
+
+async def _read_run(table: Table, key: keys.Key) -> tuple[Item | None, dict[str, Item]]:
+    items = await table.query("#pk = :pk", {"pk": key.pk}, consistent=True)
+    before = next((item for item in items if item["sk"] == keys.RUN), None)
+    return before, {item["sk"]: item for item in items if item["sk"].startswith(keys.ATTEMPT)}
+
+
+def _remember(remembered: Remembered, key: keys.Key, run: Item, attempts: dict[str, Item], puts: Sequence[Put]) -> None:
+    """What is in the table now."""
+    written = {put.item["sk"]: put.item for put in puts}
+    remembered.keep_run(key, run, {sk: written.get(sk, item) for sk, item in attempts.items()})
+    if (status := written.get(keys.STATUS)) is not None:
+        remembered.keep_status(keys.Key(status["pk"], status["sk"]), status)
+
+
+def _moved(before: Item | None, run: Item) -> bool:
+    return before is None or any(before[name] != run[name] for name in ("state", "execution", "attempt", "ended_at"))
 
 
 async def _consequences(
@@ -191,16 +253,15 @@ async def _consequences(
     run: Item,
     attempts: dict[str, Item],
     job: JobDefinition | None,
+    status: Item | None,
     *,
     now: float,
 ) -> list[Put]:
-    """The job's status and the notices that go with a run's step."""
-    moved = before is None or any(before[name] != run[name] for name in ("state", "execution", "attempt", "ended_at"))
-    if not moved or not run["job"]:
+    """The job's status and the notices that go with a run's step; ``status`` is that before it, of a run's end."""
+    if not run["job"] or not _moved(before, run):
         return []
-    status = new = None
+    new = None
     if not is_open(run["state"]):
-        status = await table.get(keys.status(run["group"], run["job"]))
         new = after_end(status, run, await _holding(table, status, run), now)
     puts = [put_status(status, new)] if new is not None else []
     speaks = attempts[keys.attempt(run["group"], run["run_id"], run["execution"], run["attempt"]).sk]
@@ -224,4 +285,8 @@ async def _holding(table: Table, status: Item | None, run: Item) -> set[str]:
 
 def put_status(before: Item | None, new: Item) -> Put:
     """Write a job's status, unless somebody else has written it meanwhile."""
-    return Put(new, ABSENT if before is None else When("#version = :v", {"v": before["version"]}))
+    if before is None:
+        return Put(new, ABSENT)
+    # The time beside it: one that was removed meanwhile, and made anew, has the same versions again.
+    text, values = "#version = :v AND #changed_at = :at", {"v": before["version"], "at": before.get("changed_at")}
+    return Put(new, When(text, values) if before.get("changed_at") else When("#version = :v", {"v": before["version"]}))

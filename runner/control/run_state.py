@@ -58,6 +58,9 @@ _OF_END: Final = (
 )
 
 
+_OF_BOTH: Final = frozenset(("started_at", "log"))
+
+
 def is_open(state: str) -> bool:
     return state in (RUNNING, RETRYING)
 
@@ -74,6 +77,14 @@ def attempt_told(old: Item | None, told: Told) -> Item:
         item["started"] = _some(data, _OF_STARTED)
     elif told.kind in ("finished", "skipped", "rejected"):
         item["ended"] = {"kind": told.kind, "at": at, **_some(data, _OF_END)}
+    if "started" in item and "ended" in item:
+        # What both say is kept once: an attempt costs by the kilobyte.
+        began = item["started"]
+        item["ended"] = {
+            name: value
+            for name, value in item["ended"].items()
+            if name not in _OF_BOTH or value is None or began.get(name) != value
+        }
     return item
 
 

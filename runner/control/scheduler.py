@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runner.aws.session import Session
     from runner.aws.table import Table
     from runner.control.definition import GroupDefinition, JobDefinition
+    from runner.control.definitions import Definitions
     from runner.control.due import Fire, Span
     from runner.control.turn import Turn
 
@@ -69,14 +70,18 @@ class Report:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-async def minute(session: Session, table: Table, *, now: float) -> Report:
+async def minute(session: Session, table: Table, *, now: float, definitions: Definitions | None = None) -> Report:
     """Do what is due at ``now`` (unix seconds) in every group, then catch up with what was missed.
 
     A group that fails, as for a queue that is gone, holds up no other; it is in the report, and is caught up with.
+    With ``definitions``, kept from minute to minute, jobs are read only when they have changed.
     """
     pace = Pace()
     report = Report()
-    groups, jobs = await asyncio.gather(store.groups(table), store.jobs(table))
+    if definitions is None:
+        groups, jobs = await asyncio.gather(store.groups(table), store.jobs(table))
+    else:
+        groups, jobs = await definitions.at(now)
     of_group: dict[str, list[JobDefinition]] = {name: [] for name in groups}
     for job in jobs:
         of_group.setdefault(job.group, []).append(job)

@@ -6,8 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
 from runner import __version__
 from runner.aws.topics import publish
 from runner.control import payloads
@@ -99,6 +97,14 @@ class Senders:
 
         A target that has no use for the news is told nothing.
         """
+        # Only who tells something waits for it.
+        from tenacity import (  # noqa: PLC0415
+            AsyncRetrying,
+            retry_if_exception_type,
+            stop_after_attempt,
+            wait_random_exponential,
+        )
+
         retrying = AsyncRetrying(
             stop=stop_after_attempt(TRIES_AT_ONCE),
             wait=wait_random_exponential(multiplier=0.5, max=4),

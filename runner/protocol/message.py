@@ -14,7 +14,7 @@ from runner.protocol.envelope import unwrap
 from runner.protocol.invalid import Faults, InvalidMessage, Reason
 from runner.protocol.job import Ack, Command, Defaults, Job, Limits, Overlap, Resources, Retries, Success
 from runner.protocol.masking import rejected_body
-from runner.protocol.resolve import incomplete, permit, resolve
+from runner.protocol.resolving import incomplete, permit, resolve
 from runner.protocol.specification import OF_DECLARATIONS, OF_MESSAGES, Declaration, Message
 from runner.protocol.suggest import kind
 

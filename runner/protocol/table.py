@@ -15,6 +15,7 @@ so that their order as text is their order in time.
 | `GROUP#DIRECTIVES` | `PAUSE`, `CANCEL#RUN_ID`, `MAINTENANCE#JOB` | what agents are told, by whom and why |
 | `GROUP#DIRECTIVES` | `CHANGED` | another number after each change of a directive |
 | `GROUP#AUDIT` | `TIME#WHAT` | every directive and change of a job there ever was |
+| `GROUP#AUDIT` | `CHANGED` | another number after each change of the group or of a job of it |
 | `GROUP#SCHEDULER` | `TICK` | how far the scheduler has come, and who is at it |
 | `GROUPS` | `GROUP` | a group: its queue and how its schedules fire |
 | `NOTICES` | `ID` | something that people are to be told, until they are, and a while longer |
@@ -39,6 +40,7 @@ OPEN: Final = "OPEN"
 GROUPS: Final = "GROUPS"
 NOTICES: Final = "NOTICES"
 RUN: Final = "RUN"
+STATUS: Final = "STATUS"
 ATTEMPT: Final = "ATTEMPT#"
 PAUSE: Final = "PAUSE"
 CANCEL: Final = "CANCEL#"
@@ -78,7 +80,7 @@ def lock(group: str, name: str) -> Key:
 
 
 def status(group: str, name: str) -> Key:
-    return Key(f"{group}#JOB#{name}", "STATUS")
+    return Key(f"{group}#JOB#{name}", STATUS)
 
 
 def run(group: str, run_id: str) -> Key:
@@ -117,6 +119,12 @@ def changed(group: str) -> Key:
 
 def audit(group: str, at: str, what: str) -> Key:
     return Key(f"{group}#AUDIT", f"{at}#{what}")
+
+
+def defined(group: str) -> Key:
+    """What the scheduler reads each minute in place of jobs that have not changed. In the audit trail's partition: who
+    may change a job, may write there."""
+    return Key(f"{group}#AUDIT", CHANGED)
 
 
 def tick(group: str) -> Key:

@@ -25,6 +25,7 @@ _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(_HERE), str(_HERE.parent / "support")]
 
 from runner.cli.stand_in import aws_environment  # noqa: E402
+from runner.control.definition import run_id_at  # noqa: E402
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event  # noqa: E402
 
 from against import installed  # noqa: E402 - found by the path above
@@ -53,11 +54,12 @@ FULL = Sizes(jobs=(1000, 10_000, 100_000))
 
 def events(run: int) -> tuple[str, str]:
     """What the agent reports of a run: its start and its end, as large as they are in practice."""
-    at = T0 + run
+    at = T0 + 60 * run + 0.25
     source = Source(
         "web", HostFacts("ip-10-0-1-17.eu-west-1.compute.internal", "i-0abcdef1234567890", "b" * 36, "linux", "1.0")
     )
-    facts = RunFacts(f"{run:032x}", f"nightly-{run % 100}", f"nightly-{run % 100}-2030-03-17T17-47-{run:04}Z", 1)
+    job, due = f"nightly-{run % 10}", T0 + 60 * run
+    facts = RunFacts(f"{run:032x}", job, run_id_at(job, due), 1, due, due)
     url = "https://console.aws.amazon.com/cloudwatch/home?region=eu-west-1#logsV2:log-groups/log-group/cron-runner-web"
     log = {"group": "/cron-runner/web", "stream": f"nightly/{facts.run_id}", "url": url}
     began = {"pid": 4242, "command": "/srv/app/bin/nightly --full", "user": "cron-runner-job", "started_at": at}

@@ -73,11 +73,21 @@ async def fleet() -> tuple[Session, Table]:
     return session, table
 
 
+async def applied(table: Table) -> None:
+    """The group and the jobs whose events are recorded."""
+    from runner.control.definition import GroupDefinition, JobDefinition
+
+    jobs = [JobDefinition("web", f"nightly-{n}", schedule="47 17 * * *", since=1.0) for n in range(10)]
+    group = GroupDefinition("web", "https://sqs.eu-west-1.amazonaws.com/123456789012/web")
+    await table.put_many([group.item(), *(job.item() for job in jobs)])
+
+
 async def record(facts: Facts) -> Facts:
     """The recorder on batches as Lambda gives them."""
     from runner.control.recorder import Recorder
 
     _, table = await fleet()
+    await applied(table)
     recorder = Recorder(table)
     warm, batches = facts["batches"][0], facts["batches"][1:]
     await recorder.record([(f"w{n}", body) for n, body in enumerate(warm)], now=NOW)
@@ -94,6 +104,7 @@ async def local(facts: Facts) -> Facts:
     from runner.control.local import serve
 
     session, table = await fleet()
+    await applied(table)
     stop = asyncio.Event()
     span = Span(facts["endpoint"])
     name, wanted = facts["queue"].rpartition("/")[2], facts["events"]
@@ -126,7 +137,7 @@ async def schedule(facts: Facts) -> Facts:
     await table.put_many([GroupDefinition("web", facts["queue"]).item(), *(job.item() for job in jobs)])
     del jobs
     await table.put_many([keys.tick("web").attributes() | {"until": format_time(NOW - 60), "number": 1}])
-    kept = _kept(minute, table)
+    kept = await _kept(minute, table)
     span = Span(facts["endpoint"])
     report = await minute(session, table, now=NOW, **kept)
     found = {"due": span.end()}
@@ -139,12 +150,13 @@ async def schedule(facts: Facts) -> Facts:
     return found | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def _kept(minute: Callable[..., Awaitable[object]], table: Table) -> Facts:
+async def _kept(minute: Callable[..., Awaitable[object]], table: Table) -> Facts:
     """What a function keeps between two minutes, in revisions that keep anything."""
     if "definitions" not in inspect.signature(minute).parameters:
         return {}
-    from runner.control.definitions import Definitions
+    from runner.control.definitions import Definitions, told
 
+    await told(table, ["web"])  # as `jobs apply` does
     return {"definitions": Definitions(table)}
 
 

@@ -23,7 +23,11 @@ REGIONS = (
     *("us-east-1", "us-west-2", "eu-central-1", "ap-southeast-4", "us-gov-west-1", "cn-north-1", "us-iso-east-1"),
     *("us-isob-east-1", "eu-isoe-west-1", "us-isof-south-1", "eusc-de-east-1", "xx-unknown-9"),
 )
-CALL = {"sqs": ("get_queue_url", {"QueueName": "q"}), "logs": ("create_log_group", {"logGroupName": "g"})}
+CALL = {
+    "sqs": ("get_queue_url", {"QueueName": "q"}),
+    "logs": ("create_log_group", {"logGroupName": "g"}),
+    "dynamodb": ("get_item", {"TableName": "t", "Key": {"pk": {"S": "p"}}}),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -126,11 +130,13 @@ def test_where_an_endpoint_is_set(
 
 def test_what_only_a_client_can_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     session = botocore.session.Session()
-    assert place_of(session, "dynamodb", "eu-west-1", None) is None
+    assert place_of(session, "sts", "eu-west-1", None) is None
     assert place_of(session, "sqs", "fips-us-east-1", None) is None
     assert place_of(session, "sqs", "eu-west-1", "no-scheme:4566") is None
     with pytest.raises(InvalidRegionError):
         place_of(session, "sqs", "evil.example/", None)
+    monkeypatch.setenv("AWS_ACCOUNT_ID_ENDPOINT_MODE", "required")
+    assert place_of(botocore.session.Session(), "dynamodb", "eu-west-1", None) is None
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
     assert place_of(session, "sqs", "eu-west-1", None) is None
 

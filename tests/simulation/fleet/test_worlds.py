@@ -19,6 +19,7 @@ STORIES = [
 ]
 # 300 in a run of the tests, in parts that workers share; more by hand. A world of control costs ten of claims.
 PARTS = [("claims", first, 50) for first in range(1, 200, 50)] + [("control", first, 25) for first in range(1, 100, 25)]
+PARTS += [("recorders", first, 10) for first in (1, 11)]
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
