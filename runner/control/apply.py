@@ -63,11 +63,13 @@ async def apply(
     now_groups = dict(groups)
     for group in _refuse_what_cannot_be_fired(plan, now_jobs, now_groups):
         await _target(session, group)
+    about = {_group_of(change) for change in plan.changes}
+    # Before, so that one who is cut off leaves no change that is seen late; and behind, whatever failed.
+    await definitions.told(table, about)
     try:
         return await _apply(session, table, plan, now_jobs, now_groups, who)
     finally:
-        # Behind the changes, and where some of them failed, too: the others are there.
-        await definitions.told(table, {_group_of(change) for change in plan.changes})
+        await definitions.told(table, about)
 
 
 def _group_of(change: Change) -> str:
@@ -117,6 +119,7 @@ async def _delete(session: Session, table: Table, job: JobDefinition) -> None:
 async def save(table: Table, old: JobDefinition | None, new: JobDefinition, who: Who) -> JobDefinition:
     """Write one job as the successor of what was read, and tell the scheduler; raises Changed where that is not there
     any more."""
+    await definitions.told(table, [new.group])  # as in `apply`
     try:
         return await _write(table, old, new, who)
     finally:

@@ -1,9 +1,9 @@
 """Groups and jobs for who looks each minute: read again only when they have changed.
 
-Who changes a job or a group gives its group another number behind the change (`told`); a minute in which every number
-is what it was costs one read for each group. The index that lists the jobs may be a moment behind, so what was read
-counts for certain only when the number was there a minute before; and a change by a command of an older version, or by
-one that died on its way, is found when everything is read again.
+Who changes a job or a group gives its group another number before and behind the change (`told`); a minute in which
+every number is what it was costs one read for each group. The index that lists the jobs may be a moment behind, so what
+was read counts for certain only when the number was there a minute before; and a change by a command of an older
+version, or by one that was at it for longer than that and died, is found when everything is read again.
 """
 
 from __future__ import annotations
@@ -55,5 +55,5 @@ class Definitions:
 
 
 async def told(table: Table, groups: Iterable[str]) -> None:
-    """Give groups another number, behind a change of them or of their jobs."""
+    """Give groups another number, for a change of them or of their jobs."""
     await table.put_many([{**keys.defined(group).attributes(), "number": uuid.uuid4().hex} for group in sorted(groups)])

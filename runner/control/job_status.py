@@ -55,19 +55,27 @@ def after_end(
     if run["state"] != "interrupted":  # then it is to run again
         new["troubles"] = [one for one in told if one["run_id"] != run["run_id"]]
     ends = _ends(before, run)
-    if ends:
+    if ends or (before is not None and before["state"] is not None):
+        # None is left where the only one was given up for lost, and had been cancelled.
+        last = ends[-1] if ends else {}
         new.pop("ends", None)
         new["last"] = packed(ends, run["job"])
-        new |= {name: ends[-1][name] for name in ("state", "run_id", "ended_at")}
+        new |= {name: last.get(name) for name in ("state", "run_id", "ended_at")}
     other = before is None or any(new[name] != before[name] for name in ("state", "run_id", "ended_at"))
+    over = len(new["troubles"]) < len(told)  # it took too long, say, and has been cancelled
     if new["state"] in FAILURES:
         new["failing_since"] = new["failing_since"] or new["ended_at"]
-    elif new["state"] is not None and (good or bad or other):
+    elif new["state"] is not None and (good or bad or other or over):
         new["troubles"] = [one for one in new["troubles"] if one["run_id"] in holding]
         if not new["troubles"]:
             new["failing_since"] = None
     # A bad end that is heard of late is told all the same, and in its turn.
     return _changed(before, new, run["group"], run["job"], run[keys.EXPIRES], now) if bad or new != before else None
+
+
+def last_end(status: Mapping[str, Any], job: str) -> Item:
+    """The run by which the job stands as it does: {state, run_id, ended_at, scheduled_at}."""
+    return unpacked(status["last"], job)[-1]
 
 
 def last_good(before: Mapping[str, Any] | None, run: Mapping[str, Any]) -> Mapping[str, Any] | None:

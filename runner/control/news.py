@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runner.control.facts import Fact
+from runner.control.job_status import last_end
 from runner.control.run_state import FAILURES, LOST, RUNNING, is_open
 from runner.protocol.units import format_duration, parse_time
 
@@ -45,6 +46,8 @@ def news_of(
         facts.append(fact("success", after, attempt, owner))
     if since := _well_since_then(after, *status):
         facts.append(fact("recovery", after, attempt, owner, previous=parse_time(since)))
+    elif _failing_again(after, *status):
+        facts.append(_fell_back(after, status[1] or {}, owner))
     return facts
 
 
@@ -116,6 +119,31 @@ def _well_since_then(
         return None
     # A bad end that is heard of after the good one that followed it: it is told, and so is that it is over.
     return run["ended_at"] if run["state"] in FAILURES else (before or {}).get("failing_since")
+
+
+def _failing_again(run: Mapping[str, Any], before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> bool:
+    """Whether the job was well by this run, which after all did not end so: it succeeded on one host, was given out
+    once more, and was cancelled there. Who was told that the job is well has to hear that it is not."""
+    if before is None or after is None or before["failing_since"] or run["state"] in FAILURES:
+        return False
+    return before["state"] == "succeeded" and after["state"] in FAILURES
+
+
+def _fell_back(run: Mapping[str, Any], status: Mapping[str, Any], owner: str | None) -> Fact:
+    """The failure that is the job's last end again."""
+    end = last_end(status, run["job"])
+    return Fact(
+        id=f"failure/{run['group']}/{run['run_id']}/{run['execution']}/{run['attempt']}/again",
+        news="failure",
+        group=run["group"],
+        job=run["job"],
+        at=parse_time(end["ended_at"]),
+        run_id=end["run_id"],
+        due_at=_time(end["scheduled_at"]),
+        outcome=end["state"],
+        reason=f"run {run['run_id']}, which had succeeded after it, was run once more and is {run['state']} now",
+        owner=owner,
+    )
 
 
 def _time(text: str | None) -> float | None:

@@ -213,11 +213,9 @@ async def change_run(
             if item != old.get(sk)
         ]
         puts = [Put(item) for item in changed] + [Put(run, when)]
-        status = None
-        if name and _moved(before, run) and not is_open(run["state"]):
-            status = remembered.status(keys.status(group, name)) if remembered is not None and turn == 0 else None
-            status = status or await table.get(keys.status(group, name))
-        puts += await _consequences(table, known, before, run, attempts, job, status, now=now)
+        puts += await _consequences(
+            table, known, before, run, attempts, job, now=now, remembered=remembered if turn == 0 else None
+        )
         if remembered is not None:
             remembered.forget(key, *([keys.status(group, name)] if name else []))
         if await table.transact(puts):
@@ -253,16 +251,16 @@ async def _consequences(
     run: Item,
     attempts: dict[str, Item],
     job: JobDefinition | None,
-    status: Item | None,
     *,
     now: float,
+    remembered: Remembered | None,
 ) -> list[Put]:
-    """The job's status and the notices that go with a run's step; ``status`` is that before it, of a run's end."""
+    """The job's status and the notices that go with a run's step."""
     if not run["job"] or not _moved(before, run):
         return []
-    new = None
+    status = new = None
     if not is_open(run["state"]):
-        new = after_end(status, run, await _holding(table, status, run), now)
+        status, new = await _status_step(table, run, now=now, remembered=remembered)
     puts = [put_status(status, new)] if new is not None else []
     speaks = attempts[keys.attempt(run["group"], run["run_id"], run["execution"], run["attempt"]).sk]
     facts = news_of(before, run, speaks, (status, new), job.owner if job is not None else None)
@@ -272,6 +270,20 @@ async def _consequences(
         for place, (fact, targets) in enumerate(for_whom)
         if targets
     ]
+
+
+async def _status_step(
+    table: Table, run: Item, *, now: float, remembered: Remembered | None
+) -> tuple[Item | None, Item | None]:
+    """The job's status before a run's end and, where that changes it, behind it."""
+    key = keys.status(run["group"], run["job"])
+    if remembered is not None and (status := remembered.status(key)) is not None:
+        new = after_end(status, run, await _holding(table, status, run), now)
+        if new is not None:
+            return status, new
+        # Nothing would be written under the condition that this is how the job stands: it has to be looked at.
+    status = await table.get(key)
+    return status, after_end(status, run, await _holding(table, status, run), now)
 
 
 async def _holding(table: Table, status: Item | None, run: Item) -> set[str]:

@@ -56,7 +56,7 @@ def _happened(fact: Fact) -> str:
     words: dict[News, str] = {
         "failure": f"{_verb(fact.outcome)}{why}",
         "lost": f"was lost{why or ': its host has gone silent'}",
-        "recovery": f"succeeded again{since}",
+        "recovery": f"{'is well' if fact.outcome == 'cancelled' else 'succeeded'} again{since}",
         "too-long": f"is taking too long{why}",
         "not-started": f"did not start{due or why}",
         "not-finished": f"did not finish in time{due}",

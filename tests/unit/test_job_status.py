@@ -125,6 +125,45 @@ def test_a_run_that_hung_and_was_cancelled_is_over_with_the_next_success(job: Jo
     assert job.goes("b", "succeeded", 300) == ["recovery"]
 
 
+def test_a_run_that_hung_and_was_cancelled_is_over_where_the_job_was_well_before(job: Job) -> None:
+    job.goes("a", "succeeded", 5)
+    job.goes("hangs", "running", 10)
+    job.watched("hangs", "too-long", 100)
+    assert job.goes("hangs", "cancelled", 200) == ["recovery"]
+    assert job.status is not None
+    assert (job.status["state"], job.status["failing_since"]) == ("succeeded", None)
+
+
+def test_a_cancelled_run_ends_no_trouble_of_others(job: Job) -> None:
+    job.goes("a", "failed", 5)
+    job.goes("hangs", "running", 10)
+    job.watched("hangs", "too-long", 100)
+    assert job.goes("hangs", "cancelled", 200) == []
+    assert job.goes("b", "succeeded", 300) == ["recovery"]
+
+
+@pytest.mark.parametrize("after", ["cancelled", "skipped", "rejected"])
+def test_a_success_that_does_not_count_any_more_is_told(job: Job, after: str) -> None:
+    job.goes("a", "failed", 10)
+    assert job.goes("b", "succeeded", 20) == ["recovery"]
+    # Another host was given it once more, and it ended otherwise there.
+    assert job.goes("b", after, 30) == ["failure"]
+    assert job.status is not None
+    assert job.status["failing_since"]
+    assert job.goes("c", "succeeded", 40) == ["recovery"]
+
+
+def test_a_run_given_up_that_had_been_cancelled_leaves_no_end(job: Job) -> None:
+    job.goes("a", "running", 10)
+    assert job.goes("a", "lost", 100) == ["lost"]
+    assert job.goes("a", "cancelled", 50) == []
+    assert job.status is not None
+    assert (job.status["state"], job.status["run_id"], job.status["last"]) == (None, None, "")
+    assert job.goes("b", "failed", 40) == ["failure"]
+    assert job.status["state"] == "failed"
+    assert job.goes("c", "succeeded", 200) == ["recovery"]
+
+
 def test_a_run_that_never_came_is_made_up_for_by_one_that_was_due_later(job: Job) -> None:
     job.watched("missing", "not-started", 160, due=100)
     job.watched("missing", "not-finished", 190, due=100)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from runner.control import delivery, turn
+from runner.control import delivery, turn, watch
 from runner.control.definition import GroupDefinition, JobDefinition
 from runner.control.due import due
 from runner.control.facts import Fact, notice_item
+from runner.control.recorder import Recorder
 from runner.control.scheduler import minute
 from runner.errors import AwsUnavailable
 from runner.protocol import table as keys
+from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 from runner.protocol.units import format_time, parse_time
 
 from .cloud import Outage, Session, Violation, World
@@ -197,3 +199,35 @@ def story_two_deliver_at_once() -> None:
                 raise Violation(f"{behind} s behind: {targets.told}")
 
         world.run(history())
+
+
+def story_a_run_that_the_watch_gave_up_had_been_cancelled() -> None:
+    """What a recorder remembers of a job is looked at again where it would write nothing on top of it."""
+    world = _world()
+
+    async def history() -> None:
+        await seed(world, [GroupDefinition("g", QUEUE + "g")], [JobDefinition("g", "j")])
+        first, second = Recorder(world.table()), Recorder(world.table())
+        source = Source("g", HostFacts("h", None, "boot", "linux", "1"))
+
+        async def say(recorder: Recorder, run_id: str, kind: Any, sequence: int, **data: Any) -> None:
+            facts = RunFacts(f"{run_id}x", "j", run_id, 1, now(), None)
+            said = run_event(source, facts, kind=kind, attempt=1, sequence=sequence, time=now(), data=data)
+            assert await recorder.record([(f"{run_id}{kind}", said.body)], now=now()) == []
+
+        def ended(outcome: str) -> dict[str, Any]:
+            times = {"started_at": now() - 5, "finished_at": now(), "duration_s": 5.0}
+            return {"outcome": outcome, "reason": outcome, "exit_code": 0, "will_retry": False, **times}
+
+        await say(first, "silent", "started", 1, started_at=now(), timeout_s=3600.0, heartbeat_s=10.0)
+        await say(second, "well", "finished", 2, **ended("succeeded"))
+        await asyncio.sleep(120)
+        assert await watch.open_runs(world.table(), now=now()) == (1, 0)
+        status = world.dynamo.items[keys.status("g", "j").pk, keys.STATUS]
+        assert status["state"] == "lost"
+        await say(second, "silent", "finished", 2, **ended("cancelled"))
+        status = world.dynamo.items[keys.status("g", "j").pk, keys.STATUS]
+        if (status["state"], status["failing_since"]) != ("succeeded", None):
+            raise Violation(f"the job is {status['state']} by {status['run_id']}, which was cancelled")
+
+    world.run(history())

@@ -18,8 +18,8 @@ STORIES = [
     for name in re.findall(r"^def story_(\w+)", module.read_text(), re.MULTILINE)
 ]
 # 300 in a run of the tests, in parts that workers share; more by hand. A world of control costs ten of claims.
-PARTS = [("claims", first, 50) for first in range(1, 200, 50)] + [("control", first, 25) for first in range(1, 100, 25)]
-PARTS += [("recorders", first, 10) for first in (1, 11)]
+PARTS = [("claims", first, 50) for first in range(1, 200, 50)] + [("control", first, 25) for first in (1, 26)]
+PARTS += [("news", first, 20) for first in (1, 85)] + [("recorders", 1, 10)]
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
