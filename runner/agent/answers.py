@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.journal.runs import RunRow, Unsent
-from runner.agent.run import HANDED_BACK
 from runner.agent.runs.events import rejected_event, skipped_event
 from runner.agent.runs.lease import Lease
 from runner.agent.runs.run import Execution, MessageState, State
+from runner.agent.runs.step import HANDED_BACK
 from runner.protocol.job import Job
 from runner.protocol.message import InvalidMessage, rejected_body
 

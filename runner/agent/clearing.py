@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from runner.agent.answers import Answers
     from runner.agent.fleet.member import Member
     from runner.agent.runs.admission.line import Waiting
+    from runner.agent.runs.ticket import Ticket
     from runner.agent.services import Services
-    from runner.agent.ticket import Ticket
 
 log = structlog.get_logger()
 

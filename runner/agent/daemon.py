@@ -16,12 +16,12 @@ import structlog
 from runner import __version__
 from runner.agent.answers import Answers
 from runner.agent.directories import make_own
+from runner.agent.held import Door
 from runner.agent.host.disk import Disk, Glance
 from runner.agent.host.instance_end import watch as watch_notices
 from runner.agent.host.memory import keep_small, settle
 from runner.agent.host.stopping import manner
 from runner.agent.host.systemd import Notifier
-from runner.agent.intake.poll import Intake
 from runner.agent.journal.reserve import Reserve
 from runner.agent.operator.actions import Operations
 from runner.agent.operator.health import judge
@@ -33,10 +33,11 @@ from runner.agent.operator.requests import Requests
 from runner.agent.operator.socket import Control
 from runner.agent.operator.standing import Standing
 from runner.agent.operator.status import Overview
+from runner.agent.output import spool_file
 from runner.agent.reconcile import Reconciler, take_over_dead
 from runner.agent.reload import reload
 from runner.agent.shutdown import Departure, waits_for
-from runner.agent.wiring import Parts, assemble
+from runner.agent.wiring import Parts, assemble, intake_of
 from runner.aws.backoff import pause, retrying
 from runner.config import not_acted_on
 from runner.errors import ConfigError, JournalError, explained
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.agent.fleet.member import Member
+    from runner.agent.intake.poll import Intake
     from runner.agent.services import Services
     from runner.config import Config
     from runner.errors import AwsUnavailable
@@ -121,21 +123,22 @@ class Agent:
             log.warning("supervisor_warning", warning=warning)
         for key in not_acted_on(self._config):
             log.warning("not_acted_on", key=key, detail="this version accepts the key and does not act on it yet")
-        intake = Intake(services, parts.queue, Answers(services, parts.dead_letters))
+        answers = Answers(services, parts.dead_letters)
+        door = Door(services, answers, fifo=parts.queue.fifo)
+        intake = intake_of(services, parts.queue, door, answers)
         disk = Disk(self._config.paths.state)
-        reserve = Reserve(services.journal.database, disk)
+        reserve = Reserve(services.journal.database, disk, spool_file.hold)
         await reserve.make()
         services.keep_free = disk.floor
         services.shipper.make_room(lambda: disk.lack(services.config.output.spool_max_bytes))
         full = Glance(lambda: _full(services, disk))
-        intake.blocked_by = lambda: _blocked(services, full)
+        door.blocked_by = lambda: _blocked(services, full)
         watch = HealthWatch(services, intake, self._notifier, parts.session.stats, reserve, queue=parts.queue.label)
-        overview = Overview(services, intake, parts.queue.label, lambda: judge(watch.facts()))
-        operations = Operations(services, intake.door)
-        standing = Standing(services, intake.door)
-        control.answer = Requests(services, intake.door, operations, overview, standing).answer
+        overview = Overview(services, intake, door, parts.queue.label, lambda: judge(watch.facts()))
+        operations = Operations(services, door)
+        control.answer = Requests(services, door, operations, overview, Standing(services, door)).answer
         with self._handled_signals(services, watch):
-            self._start_tasks(parts, intake, watch, control)
+            self._start_tasks(parts, door, watch, control)
             await Reconciler(services).run()
             self._background.append(self._tasks.create_task(self._take_over(services), name="take over"))
             await self._say("started", services, "started")
@@ -151,7 +154,8 @@ class Agent:
             if services.fleet is not None:
                 await self._join(services, services.fleet, operations)
             if self._config.fleet.notices:
-                self._background.append(self._tasks.create_task(watch_notices(services, operations), name="notices"))
+                notices = watch_notices(services.pausing, operations.hand_back_retries)
+                self._background.append(self._tasks.create_task(notices, name="notices"))
             self._notifier.ready(watch.status_line(), started=True)
             polling = self._tasks.create_task(intake.run(), name="intake")
             await self._signalled.wait()
@@ -166,21 +170,21 @@ class Agent:
 
     async def _join(self, services: Services, member: Member, operations: Operations) -> None:
         """Hear what the fleet says before anything is received, and from then on."""
-        await member.first_look(services)
-        self._background.append(self._tasks.create_task(member.obey(services, operations), name="fleet"))
+        await member.first_look(services.pausing)
+        self._background.append(self._tasks.create_task(member.obey(services.pausing, operations), name="fleet"))
 
     def _check_user(self, default_user: str | None, error: str | None) -> None:
         if not self._config.run.user and default_user is None and error:
             raise ConfigError([f"run.user: {error}"])
 
-    def _start_tasks(self, parts: Parts, intake: Intake, watch: HealthWatch, control: Control) -> None:
+    def _start_tasks(self, parts: Parts, door: Door, watch: HealthWatch, control: Control) -> None:
         services = parts.services
         if self._config.agent.listen:
             serve = Listener(pages_of(watch)).serve(self._config.agent.listen)
             self._background.append(self._tasks.create_task(serve, name="listen"))
         self._background += services.start_standing_tasks()
         for name, work in (
-            ("queue facts", self._learn_redrive(parts, intake)),
+            ("queue facts", self._learn_redrive(parts, door)),
             ("retention", self._prune(services, watch.reserve)),
             ("watchdog", watch.watch()),
             ("memory", settle()),
@@ -188,13 +192,13 @@ class Agent:
         ):
             self._background.append(self._tasks.create_task(work, name=name))
 
-    async def _learn_redrive(self, parts: Parts, intake: Intake) -> None:
+    async def _learn_redrive(self, parts: Parts, door: Door) -> None:
         """The redrive policy says how often a message may be received, and where dead letters go."""
         while True:
             async for attempt in retrying(on_failure=_facts_failed):
                 with attempt:
                     facts = await parts.queue.facts()
-                    intake.max_receive_count = facts.redrive.max_receive_count if facts.redrive else None
+                    door.learn(facts.redrive.max_receive_count if facts.redrive else None)
                     target = None
                     if facts.redrive is not None and not parts.dead_letters.configured:
                         target = await parts.queue.url_of_arn(facts.redrive.target_arn)

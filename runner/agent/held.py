@@ -1,6 +1,6 @@
 """The door: where received messages become runs, wait, or go back.
 
-The decisions are made in waiting.py; here is what follows from them, and what they are made on: the configuration
+The decisions are made in runs/admission/; here is what follows from them, and what they are made on: the configuration
 in use, the host's load, and what the redrive policy allows.
 """
 
@@ -32,7 +32,7 @@ from runner.agent.runs.admission.looking_away import Yields
 from runner.agent.runs.admission.policy import Decision, Skip, WaitsFor, decide, hand_back, room, stale
 from runner.agent.runs.burden import weight
 from runner.agent.runs.run import Execution, MessageState
-from runner.agent.ticket import Ticket
+from runner.agent.runs.ticket import Ticket
 from runner.aws.backoff import pause
 from runner.protocol.message import InvalidMessage
 
@@ -66,7 +66,7 @@ class Door:
         self._fifo = fifo
         self._answers = answers
         self._line: Line[Ticket] = Line(services.roster.ledger)
-        self.offer = Offer(services)
+        self.offer = Offer(lambda: services.config.admission, services.roster, services.link)
         self._looking = asyncio.Event()
         self._releasing: asyncio.Task[None] | None = None
         self.yields = Yields()
@@ -89,6 +89,15 @@ class Door:
         services.burden.also, services.burden.eased = self._also_held, services.roster.changed.set
         services.pausing.changed = self._pause_changed
         services.may_go_back = lambda delivery: self.redrive_known and hand_back(delivery, self.max_receive_count)
+
+    def shut(self) -> tuple[str | None, bool]:
+        """Why nothing may be received whatever room there is; whether that is a pause."""
+        paused = self._services.pausing.current
+        return (str(paused), True) if paused is not None else (self.blocked_by(), False)
+
+    def learn(self, max_receive_count: int | None) -> None:
+        """The redrive policy is known by now; None: there is none."""
+        self.max_receive_count, self.redrive_known = max_receive_count, True
 
     @property
     def held(self) -> list[Waiting[Ticket]]:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.clocks import boottime
-from runner.agent.run import HANDED_BACK, Run
+from runner.agent.run import Run
 from runner.agent.runs.adoption import adopted, spool_of
 from runner.agent.runs.lease import Lease
 from runner.agent.runs.run import Execution, MessageState, State
+from runner.agent.runs.step import HANDED_BACK
 from runner.protocol.job import Job
 from runner.protocol.outcome import Outcome, Verdict
 

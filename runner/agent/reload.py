@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from runner.agent.output.sinks_in_use import reloaded as reloaded_sinks
 from runner.config import load, reload_differences, reloadable
+from runner.config.changes import Reload
 from runner.errors import ConfigError
 from runner.log import set_level
 from runner.signing.load import trust_of
@@ -20,27 +20,6 @@ if TYPE_CHECKING:
     from runner.agent.services import Services
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Reload:
-    """What the last reload came to. `at` is unix seconds.
-
-    `refused` holds the faults for which the file was not taken; `changed` the keys that have new values; `restart` the
-    keys whose values in the file differ from those in use, until a restart.
-    """
-
-    at: float
-    refused: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    restart: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        """What of it is still to be seen to; empty where all is in force."""
-        if self.refused:
-            more = f" (and {len(self.refused) - 1} more)" if len(self.refused) > 1 else ""
-            return f"the changed configuration was refused: {self.refused[0]}{more}"
-        return f"restart to change {', '.join(self.restart)}" if self.restart else ""
 
 
 def reload(services: Services, environ: Mapping[str, str]) -> Reload:

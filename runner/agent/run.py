@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,9 +21,9 @@ from runner.agent.runs.output import OutputEnd, OutputReport, Rules, tag_of
 from runner.agent.runs.process import ExitRecord, Started
 from runner.agent.runs.run import MessageState, State
 from runner.agent.runs.secrets import secrets_in
+from runner.agent.runs.step import HANDED_BACK, RETRIED, Stop
 from runner.agent.supervision.link import Lost, NotStarted
 from runner.aws.backoff import pause
-from runner.protocol.outcome import Outcome
 
 if TYPE_CHECKING:
     from runner.agent.runs.run import Execution
@@ -37,20 +36,7 @@ log = structlog.get_logger()
 _AFTER_END = "its end is told once more when its message comes again; another host would run it again"
 SHIPPED_WITHIN_S = 5.0
 SPOOL_RETRY_S = 2.0
-# After these a further attempt makes sense; the others were decided by somebody, or would end the same way.
-RETRIED = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.KILLED, Outcome.OOM_KILLED, Outcome.START_FAILED})
-# These ended here, but the message says that the run is still wanted: it goes back to the queue.
-HANDED_BACK = frozenset({Outcome.INTERRUPTED, Outcome.LOST})
 NO_OUTPUT = OutputReport(0, 0, 0, truncated=False, tail="", failed_on=None, missing=None, lines=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why we stop a run: `cause` is the supervisor's word. `grace` in seconds, None: the job's own."""
-
-    cause: str
-    detail: str = ""
-    grace: float | None = None
 
 
 class Run:

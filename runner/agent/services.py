@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from runner.agent.journal.runs import Journal
     from runner.agent.journal.spools import Spools
     from runner.agent.journal.statements import Statement
-    from runner.agent.operator.pause_file import Pausing
     from runner.agent.output.shipper import Shipper
-    from runner.agent.reload import Reload
     from runner.agent.reporting.outbox import Outbox
     from runner.agent.runs.output import LogPlace
+    from runner.agent.runs.pause import Pausing
     from runner.agent.runs.run import Execution
     from runner.agent.runs.table import Roster
     from runner.agent.supervision.link import Link
     from runner.aws.sqs import Received
     from runner.config import Config
+    from runner.config.changes import Reload
     from runner.protocol.event import Event, Source
     from runner.protocol.message import Trust
     from runner.sinks import Tag

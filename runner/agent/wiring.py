@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.agent.arrivals import Arrivals
 from runner.agent.host.facts import host_facts
 from runner.agent.intake.dead_letters import DeadLetters
+from runner.agent.intake.poll import Intake
 from runner.agent.intake.renewals import LeaseKeeper
 from runner.agent.journal.database import Database
 from runner.agent.journal.runs import Journal
@@ -25,11 +28,12 @@ from runner.protocol.event import Source
 from runner.signing.load import trust_of
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from runner.agent.answers import Answers
     from runner.agent.fleet.member import Member
+    from runner.agent.held import Door
     from runner.agent.runs.lease import Lease
     from runner.agent.runs.process import ExitRecord
     from runner.config import Config
@@ -71,7 +75,7 @@ async def assemble(
     sinks = [*([] if offline else sinks_of(config, session)), *extra_sinks]
     condense = config.output.carriage_return == "condense"
     shipper = Shipper(spool_dir=state / "spool", sinks=sinks, offsets=spools, condense=condense)
-    roster = Roster()
+    roster = Roster(asyncio.Event(), asyncio.Event())
     services = Services(
         config=config,
         source=source,
@@ -92,6 +96,12 @@ async def assemble(
     )
     database.remembered = services.remembered
     return Parts(services, session, queue, DeadLetters(session, config.queue.dead_letter_url))
+
+
+def intake_of(services: Services, queue: Queue, door: Door, answers: Answers) -> Intake:
+    """The poll loop, with who decides on what it receives."""
+    arrivals = Arrivals(services, door, answers)
+    return Intake(queue, lambda: services.config.queue, services.roster, door, arrivals)
 
 
 def _queue(session: Session, url: str, name: str) -> Queue | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from runner.errors import AwsUnavailable
 
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tenacity import AsyncRetrying, RetryCallState
+
+    class Waited(Protocol):
+        """An asyncio.Event, or what is waited for like one."""
+
+        def is_set(self) -> bool: ...
+
+        async def wait(self) -> object: ...
+
 
 FLOOR = 1.0
 """Seconds; no call is repeated sooner, so a full outage costs at most one request per second and client."""
@@ -34,7 +42,7 @@ def delay(failures: int, draw: float, *, cap: float = CAP) -> float:
     return FLOOR + draw * max(0.0, ceiling - FLOOR)
 
 
-async def pause(seconds: float, stop: asyncio.Event | None = None) -> bool:
+async def pause(seconds: float, stop: Waited | None = None) -> bool:
     """Wait; True where ``stop`` was set before or during the wait, which then ends at once."""
     if stop is None:
         await asyncio.sleep(seconds)

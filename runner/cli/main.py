@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, cast
 
 import runner
 from runner.cli import printing
-from runner.cli.start import INTERRUPTED, entry  # noqa: F401 - what was installed before calls the program here
+from runner.cli.interrupted import INTERRUPTED
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
@@ -194,6 +194,12 @@ def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
         if isinstance(command, _CommandParser):
             command.fetch()
     return found
+
+
+def entry() -> NoReturn:
+    """The program, by the name that what was installed before calls it by; start.py imports this module."""
+    import_module("runner.cli.start").entry()
+    raise AssertionError  # it ends the process
 
 
 def main(argv: Sequence[str]) -> int:

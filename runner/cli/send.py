@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from runner.cli import printing
-from runner.cli.start import leave_at_once
+from runner.cli.interrupted import leave_at_once
 from runner.errors import AwsUnavailable, CronRunnerError, WrongUsage
 
 if TYPE_CHECKING:

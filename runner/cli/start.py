@@ -7,23 +7,18 @@ handler of its own (`demo`, `status --watch`, `run-once`, the daemons).
 
 from __future__ import annotations
 
-# Modules of the interpreter itself and no others, not even `signal` (it imports enum) or `typing`: until `entry` is
-# called an interrupt is still a traceback.
+# Modules of the interpreter itself, one of ours that needs no more, and no others, not even `signal` (it imports enum)
+# or `typing`: until `entry` is called an interrupt is still a traceback.
 import _signal  # type: ignore[import-not-found] # typeshed has the public module alone
 import atexit
 import os
 import sys
 
+from runner.cli.interrupted import leave_at_once
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final, NoReturn
-
-INTERRUPTED: Final = 130
-
-
-def leave_at_once(_number: int, _frame: object) -> NoReturn:
-    """End here and now, as an interrupt's status says: 128 + SIGINT."""
-    os._exit(INTERRUPTED)
+    from typing import NoReturn
 
 
 def entry() -> NoReturn:

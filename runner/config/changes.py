@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from runner.config.keys import KEYS, default_of, value_of
@@ -16,6 +16,27 @@ if TYPE_CHECKING:
 # Keys that are read and checked, and whose behaviour the agent does not have yet: the whole key (None),
 # or some of its values. An entry is taken out when its behaviour is built.
 NOT_YET_ACTED_ON: Mapping[str, frozenset[str] | None] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What the last reload came to. `at` is unix seconds.
+
+    `refused` holds the faults for which the file was not taken; `changed` the keys that have new values; `restart` the
+    keys whose values in the file differ from those in use, until a restart.
+    """
+
+    at: float
+    refused: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """What of it is still to be seen to; empty where all is in force."""
+        if self.refused:
+            more = f" (and {len(self.refused) - 1} more)" if len(self.refused) > 1 else ""
+            return f"the changed configuration was refused: {self.refused[0]}{more}"
+        return f"restart to change {', '.join(self.restart)}" if self.restart else ""
 
 
 def reload_differences(old: Config, new: Config) -> tuple[list[str], list[str]]:

@@ -235,7 +235,7 @@ class Once:
         """
         if services.fleet is None:
             return
-        await services.fleet.first_look(services)
+        await services.fleet.first_look(services.pausing)
         answer = await services.fleet.stakes.enter(execution.id, execution.job)
         if not isinstance(answer, Clear):
             await services.keeper.release([lease], 0)

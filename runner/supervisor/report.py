@@ -7,9 +7,42 @@ import signal
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
-    from runner.supervisor.run import Run
+    from runner.supervisor.capture import Capture
+    from runner.supervisor.marks import Marks
+    from runner.supervisor.place import Place
+
+    class Run(Protocol):
+        """The facts of a run that are told."""
+
+        key: str
+        job: str
+        run_id: str
+        note: str
+        pid: int
+        user: str
+        started_at: float
+        started_boottime: float
+        ended_at: float
+        secrets: list[str]
+        warnings: list[str]
+        announced: bool
+        asked_by: Any
+        wait_status: int | None
+        start_error: tuple[int, str] | None
+        usage: tuple[float, float, int]
+        cause: str | None
+        cause_detail: str
+        leftovers: int
+        faults: list[str]
+        record: dict[str, Any] | None
+        capture: Capture
+        marks: Marks
+        place: Place
+
+        @property
+        def start_ticks(self) -> int: ...
 
 
 def started(run: Run) -> dict[str, Any]:

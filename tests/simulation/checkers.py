@@ -202,7 +202,7 @@ def _nothing_left(host: Host) -> None:
         "outputs": len(life.shipper.open_),
         "held": len(life.intake.held),
         "groups": len(
-            [run for run in vars(vars(life.intake.door)["_line"])["_started"].values() if run in services.roster.ledger]
+            [run for run in vars(vars(life.door)["_line"])["_started"].values() if run in services.roster.ledger]
         ),
         "stakes": len(vars(services.fleet.stakes)["_stakes"]) if services.fleet else 0,
     }

@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from typing import TYPE_CHECKING
 
-from runner.agent.runs import run as execution
+from runner.agent import execution_ids
 from tests.simulation import course, histories, logs, virtual
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _one(
 ) -> World | None:
     """One world; None where something in it was not as it must be, which is printed with all that led to it."""
     virtual.begin(seed)
-    vars(execution)["_random"].clear()  # bytes that the world before had asked for, and not used
+    vars(execution_ids)["_random"].clear()  # bytes that the world before had asked for, and not used
     world = make()
     logs.listen(world, everything=trace)
     try:

@@ -167,7 +167,7 @@ def _strike(world: World, host: Host) -> None:
         return
     elif draw < 0.7:
         runs = [run.execution.run_id for run in life.services.roster.all()]
-        runs += [waiting.job.run_id for waiting in life.intake.held]
+        runs += [waiting.job.run_id for waiting in life.door.held]
         if runs:
             run = world.one_of(runs)
             world.note("cancel", run)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from runner.agent.answers import Answers
 from runner.agent.fleet.member import Member
+from runner.agent.held import Door
 from runner.agent.host.stopping import Manner
-from runner.agent.intake.poll import Intake
 from runner.agent.journal.runs import Journal
 from runner.agent.journal.spools import Spools
 from runner.agent.operator.actions import Operations
@@ -22,7 +22,7 @@ from runner.agent.runs.table import Roster
 from runner.agent.services import Services
 from runner.agent.shutdown import Departure
 from runner.agent.supervision.link import Link
-from runner.agent.wiring import _keeper
+from runner.agent.wiring import _keeper, intake_of
 from runner.config import load
 from runner.errors import SupervisorUnavailable
 from runner.protocol.event import HostFacts, Source
@@ -154,15 +154,17 @@ class Life:
         async with asyncio.TaskGroup() as tasks:
             services = self.services = self._assembled(tasks)
             await self._connected(services.link)
-            self.intake = Intake(services, self._queue, Answers(services, DeadLetters(self)))
-            self.intake.max_receive_count = self.world.kind.most_receives
-            self.intake.blocked_by = self._blocked
-            self.operations = Operations(services, self.intake.door)
+            answers = Answers(services, DeadLetters(self))
+            self.door = Door(services, answers, fifo=self._queue.fifo)
+            self.intake = intake_of(services, self._queue, self.door, answers)  # type: ignore[arg-type]
+            self.door.learn(self.world.kind.most_receives)
+            self.door.blocked_by = self._blocked
+            self.operations = Operations(services, self.door)
             self._standing = services.start_standing_tasks()
             await Reconciler(services).run()
             if services.fleet is not None:
-                await services.fleet.first_look(services)
-                self._standing.append(tasks.create_task(services.fleet.obey(services, self.operations)))
+                await services.fleet.first_look(services.pausing)
+                self._standing.append(tasks.create_task(services.fleet.obey(services.pausing, self.operations)))
             self._polling = tasks.create_task(self.intake.run())
             self.up = True
             await asyncio.Event().wait()
@@ -176,7 +178,7 @@ class Life:
     def _assembled(self, tasks: asyncio.TaskGroup) -> Services:
         config = configured(self.host, self.world.kind)
         journal = Journal(Database(self), "agent")
-        roster, self._queue, self.shipper = Roster(), JobQueue(self), Shipper(self)
+        roster, self._queue, self.shipper = Roster(asyncio.Event(), asyncio.Event()), JobQueue(self), Shipper(self)
         return Services(
             config=config,
             source=Source("g", HostFacts(self.host.name, None, self.host.boot, "os", "v")),

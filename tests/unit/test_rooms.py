@@ -1,7 +1,6 @@
 """Holds the plan of the house: the agent's rooms stand in layers, and no modules import each other in a circle.
 
-What is still against it is listed here, and the lists may only shrink: a new arrow fails, and so does one that is
-gone and still listed.
+Imports for types count as any other.
 """
 
 from __future__ import annotations
@@ -17,67 +16,13 @@ ROOT = Path(runner.__file__).parent
 
 # Imports go down only, and no room of the second layer knows another one of it. What stands in no room is the engine.
 LAYERS = {
-    **dict.fromkeys(("runs", "clocks", "outage"), 0),
+    **dict.fromkeys(("runs", "clocks", "execution_ids"), 0),
     "journal": 1,
     **dict.fromkeys(("intake", "supervision", "output", "reporting", "fleet", "host"), 2),
     "operator": 4,
     **dict.fromkeys(("daemon", "wiring", "shutdown", "reload", "directories"), 5),
 }
 ENGINE = 3
-
-AGAINST_THE_LAYERS: set[tuple[str, str]] = {
-    ("fleet.member", "operator.actions"),
-    ("fleet.member", "services"),
-    ("host.instance_end", "operator.actions"),
-    ("host.instance_end", "services"),
-    ("host.measuring", "services"),
-    ("intake.poll", "answers"),
-    ("intake.poll", "held"),
-    ("intake.poll", "run"),
-    ("intake.poll", "services"),
-    ("intake.poll", "ticket"),
-    ("journal.reserve", "host.disk"),
-    ("journal.reserve", "output.spool_file"),
-    ("journal.spools", "output.attempt_output"),
-    ("output.kept_files", "host.disk"),
-    ("output.shipper", "host.disk"),
-    ("runs.table", "run"),
-    ("services", "operator.pause_file"),
-    ("services", "reload"),
-}
-
-# Each entry is one circle of modules, those that import each other for types only too.
-CIRCLES: set[frozenset[str]] = {
-    frozenset(
-        {
-            "runner.cli.main",
-            "runner.cli.start",
-        }
-    ),
-    frozenset(
-        {
-            "runner.supervisor.report",
-            "runner.supervisor.run",
-        }
-    ),
-    frozenset(
-        {
-            "runner.agent.answers",
-            "runner.agent.clearing",
-            "runner.agent.fleet.member",
-            "runner.agent.held",
-            "runner.agent.host.measuring",
-            "runner.agent.operator.actions",
-            "runner.agent.reload",
-            "runner.agent.run",
-            "runner.agent.runs.table",
-            "runner.agent.services",
-        }
-    ),
-}
-
-# In the room of the values.
-IMPURE = {("run.py", "os"), ("run.py", "time"), ("table.py", "asyncio")}
 
 MOST_MODULES = 25
 MOST_IN_A_ROOM = 16
@@ -132,14 +77,11 @@ def test_the_agents_rooms_import_downwards_only() -> None:
                 above, below = LAYERS.get(here, ENGINE), LAYERS.get(there, ENGINE)
                 if below > above or (below == above == LAYERS["intake"] and here != there):
                     found.add((module.removeprefix("runner.agent."), other.removeprefix("runner.agent.")))
-    assert found - AGAINST_THE_LAYERS == set(), "an import up the layers, or from a room into the one beside it"
-    assert AGAINST_THE_LAYERS - found == set(), "no more there: take it off the list"
+    assert not found, "an import up the layers, or from a room into the one beside it"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    found = circles(imports())
-    assert found - CIRCLES == set(), "a circle"
-    assert CIRCLES - found == set(), "no more there, or smaller: mend the list"
+    assert not circles(imports())
 
 
 def test_a_circle_is_found() -> None:
@@ -163,4 +105,4 @@ def test_what_a_run_is_asks_no_clock_and_no_file() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             found |= {(path.relative_to(ROOT / "agent" / "runs").as_posix(), name) for name in names if name in asking}
-    assert found == IMPURE
+    assert not found

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -25,9 +25,22 @@ from runner.protocol.units import format_time
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from runner.agent.operator.actions import Operations
-    from runner.agent.services import Services
     from runner.aws.table import Table
+
+    class Pausing(Protocol):
+        """Takes what the fleet says of this host's pause."""
+
+        def tell(self, source: str, pause: Pause | None) -> None: ...
+
+    class Orders(Protocol):
+        """Carries out what is told of runs."""
+
+        def has(self, run_id: str) -> bool: ...
+
+        async def cancel(self, run_id: str, *, by: str, note: str = "") -> object: ...
+
+        def replace(self, run_id: str, *, by: str) -> None: ...
+
 
 log = structlog.get_logger()
 
@@ -50,7 +63,7 @@ class Member:
         self.told = Directives(None, {}, {})
         self.last_look: float | None = None  # CLOCK_MONOTONIC
         self._group = group
-        self._services: Services | None = None
+        self._pausing: Pausing | None = None
         self._obeyed: dict[str, str] = {}
         self._asked_to_go: set[str] = set()
         self._looking = asyncio.Lock()
@@ -114,13 +127,13 @@ class Member:
 
     # -- what is told
 
-    async def first_look(self, services: Services) -> None:
+    async def first_look(self, pausing: Pausing) -> None:
         """Before anything is received: a paused group stays paused over a restart. Without an answer nothing is
         claimed, so nothing starts."""
-        self._services = services
+        self._pausing = pausing
         try:
             async with asyncio.timeout(FIRST_LOOK_WITHIN_S):
-                await self._look(services)
+                await self._look(pausing)
         except TimeoutError:
             log.warning(
                 "fleet_table_unavailable",
@@ -128,19 +141,19 @@ class Member:
                 detail="nothing is started until it answers; see network, proxy and VPC endpoint of DynamoDB",
             )
 
-    async def obey(self, services: Services, operations: Operations) -> None:
+    async def obey(self, pausing: Pausing, orders: Orders) -> None:
         """Look every few seconds, and do what is told."""
-        self._services = services
+        self._pausing = pausing
         while True:
-            await self._carry_out(services, operations)
+            await self._carry_out(orders)
             low, high = LOOK_EVERY_S
             await asyncio.sleep(low + random.random() * (high - low))  # noqa: S311 - jitter
-            await self._look(services)
+            await self._look(pausing)
 
     async def _unready(self) -> str | None:
         """Why nothing may be claimed: what is told is not known as of now. Looks where it is not."""
-        if not self._fresh and self._services is not None:
-            await self._look(self._services)
+        if not self._fresh and self._pausing is not None:
+            await self._look(self._pausing)
         if self._fresh:
             return None
         return (
@@ -151,7 +164,7 @@ class Member:
     def _fresh(self) -> bool:
         return self.last_look is not None and time.monotonic() - self.last_look < FRESH_S
 
-    async def _look(self, services: Services) -> None:
+    async def _look(self, pausing: Pausing) -> None:
         """One look at a time, of which the last one's word holds; who waited for one that failed need not try again."""
         asked = time.monotonic()
         async with self._looking:
@@ -166,7 +179,7 @@ class Member:
                 self._tried = time.monotonic()
             self.stakes.answered()
         paused = self.told.paused
-        services.pausing.tell(
+        pausing.tell(
             "group", None if paused is None else Pause(f"{paused.by} for the whole group", paused.at, paused.why)
         )
 
@@ -178,17 +191,15 @@ class Member:
             self._number, self._read = number, began
         self.last_look = began
 
-    async def _carry_out(self, services: Services, operations: Operations) -> None:
+    async def _carry_out(self, orders: Orders) -> None:
         for run_id, directive in self.told.cancelled.items():
-            if self._obeyed.get(run_id) == directive.number or not operations.has(run_id):
+            if self._obeyed.get(run_id) == directive.number or not orders.has(run_id):
                 continue
             self._obeyed[run_id] = directive.number
             if directive.why == REPLACED:
-                run = services.roster.get(run_id)
-                if run is not None and run.stopped is None:
-                    services.spawn(run.stop("replace", f"by {directive.by}"), f"replace {run_id}")
+                orders.replace(run_id, by=directive.by)
             else:
-                await operations.cancel(run_id, by=directive.by, note=directive.why[:200])
+                await orders.cancel(run_id, by=directive.by, note=directive.why[:200])
         self._obeyed = {run_id: number for run_id, number in self._obeyed.items() if run_id in self.told.cancelled}
 
 

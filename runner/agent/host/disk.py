@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from runner.agent.runs.output import Lack
 from runner.protocol.units import format_size
 
 if TYPE_CHECKING:
@@ -51,17 +51,6 @@ class Space(NamedTuple):
     @property
     def low_files(self) -> int:
         return int(min(LOW_FILES, self.files * LOW_SHARE)) + 1 if self.files else 0
-
-
-@dataclass(slots=True)
-class Lack:
-    """What is missing until the work has its room, in bytes and in files."""
-
-    bytes: int
-    files: int
-
-    def __bool__(self) -> bool:
-        return self.bytes > 0 or self.files > 0
 
 
 class Disk:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -18,8 +18,13 @@ from runner.errors import AwsUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runner.agent.operator.actions import Operations
-    from runner.agent.services import Services
+    class Pausing(Protocol):
+        """What holds on this host, by who says so."""
+
+        def told(self, source: str) -> Pause | None: ...
+
+        def tell(self, source: str, pause: Pause | None) -> None: ...
+
 
 log = structlog.get_logger()
 
@@ -30,8 +35,10 @@ LOOK_EVERY_S = 5.0
 AWAY_EVERY_S = 60.0
 
 
-async def watch(services: Services, operations: Operations, *, look: Callable[[], str | None] = end_announced) -> None:
-    """Look every few seconds; a notice that is taken back ends the drain."""
+async def watch(
+    pausing: Pausing, drained: Callable[[], None], *, look: Callable[[], str | None] = end_announced
+) -> None:
+    """Look every few seconds; a notice that is taken back ends the drain. `drained` is called when one has begun."""
     away = False
     while True:
         try:
@@ -43,10 +50,10 @@ async def watch(services: Services, operations: Operations, *, look: Callable[[]
             await asyncio.sleep(AWAY_EVERY_S)
             continue
         away = False
-        told = services.pausing.told("notice")
+        told = pausing.told("notice")
         if notice is None:
-            services.pausing.tell("notice", None)
+            pausing.tell("notice", None)
         elif told is None or told.note != notice:
-            services.pausing.tell("notice", Pause("AWS", time.time(), notice, drain=True))
-            operations.hand_back_retries()
+            pausing.tell("notice", Pause("AWS", time.time(), notice, drain=True))
+            drained()
         await asyncio.sleep(LOOK_EVERY_S)

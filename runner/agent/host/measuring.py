@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from runner.agent.runs.admission.policy import HostLoad, Terms, terms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from runner.agent.host.load import HostGauge
-    from runner.agent.services import Services
+    from runner.agent.runs.process import Hello, Usage
+    from runner.agent.runs.table import Roster
     from runner.config import Admission
+
+    class Supervisor(Protocol):
+        """Who has the processes of the runs."""
+
+        hello: Hello | None
+
+        async def usage(self) -> Mapping[str, Usage]: ...
+
 
 log = structlog.get_logger()
 
 
 class Offer:
-    """`load` is None while the policy asks for no measurement."""
+    """`admission` is the configuration in use. `load` is None while the policy asks for no measurement."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, admission: Callable[[], Admission], roster: Roster, supervisor: Supervisor) -> None:
+        self._configured = admission
+        self._roster = roster
+        self._supervisor = supervisor
         self._admission: Admission | None = None
         self._on = Terms("one-at-a-time", {}, {}, 0.0)
         self._gauge: HostGauge | None = None
@@ -31,7 +44,7 @@ class Offer:
 
     def on(self) -> Terms:
         """The terms of the configuration in use."""
-        admission = self._services.config.admission
+        admission = self._configured()
         if admission is not self._admission:
             self._admission = admission
             if admission.policy == "resources":
@@ -45,14 +58,14 @@ class Offer:
     def _settle_terms(self) -> None:
         assert self._admission is not None
         self._on = terms(self._admission, self.load)
-        ledger = self._services.roster.ledger
+        ledger = self._roster.ledger
         ledger.price = self._on.asked
         ledger.reprice()
 
     def _begin_measuring(self) -> None:
         from runner.agent.host.load import HostGauge  # noqa: PLC0415 - only for this policy
 
-        hello = self._services.link.hello
+        hello = self._supervisor.hello
         self._gauge = HostGauge(hello.pid if hello else None)
         self.load = self._gauge.read()
         self._measured.set()
@@ -66,9 +79,9 @@ class Offer:
             await self._measured.wait()
             await pace.wait()
             began = time.monotonic()
-            roster = self._services.roster
+            roster = self._roster
             if roster.taking_room:
-                usage = await self._services.link.usage()
+                usage = await self._supervisor.usage()
                 keys = {run.execution.key: run.execution.run_id for run in roster.active()}
                 roster.ledger.measure(runs.read(usage, keys))
             if self._gauge is None:

@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from runner.agent.output import spool_file
 from runner.protocol.units import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from runner.agent.host.disk import Disk
     from runner.agent.journal.database import Database
 
 log = structlog.get_logger()
@@ -31,12 +30,24 @@ WITHIN_S = 5.0
 _MISSING = "on a full disk it may be that no end can be told before there is room; make room, it is then made by itself"
 
 
-class Reserve:
-    """`missing` says in words that it could not be made; "" where it is there."""
+class Disk(Protocol):
+    """The file system that the journal is on, in bytes."""
 
-    def __init__(self, database: Database, disk: Disk) -> None:
+    unreserved: int
+
+    def reserve(self) -> int: ...
+
+    def has_room_for(self, size: int) -> bool: ...
+
+
+class Reserve:
+    """`hold` takes so many first bytes of a file from the disk, and says whether it could. `missing` says in words that
+    the reserve could not be made; "" where it is there."""
+
+    def __init__(self, database: Database, disk: Disk, hold: Callable[[int, int], bool]) -> None:
         self._database = database
         self._disk = disk
+        self._hold = hold
         self.missing = ""
 
     async def make(self) -> None:
@@ -73,7 +84,7 @@ class Reserve:
             has = os.fstat(descriptor)
             if has.st_blocks * 512 >= wanted:
                 return True
-            return self._disk.has_room_for(wanted - has.st_blocks * 512) and spool_file.hold(descriptor, wanted)
+            return self._disk.has_room_for(wanted - has.st_blocks * 512) and self._hold(descriptor, wanted)
         finally:
             os.close(descriptor)
 

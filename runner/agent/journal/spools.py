@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.agent.journal.statements import delete, insert, update
 from runner.agent.runs.output import Committed, OutputEnd, Rules, SpoolRow
@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 
     from runner.agent.journal.database import Database
     from runner.agent.journal.statements import Statement
-    from runner.agent.output.attempt_output import Followed
+
+    class Output(Protocol):
+        """The output of one attempt that goes to its sinks."""
+
+        tag: Tag
+        secrets: set[str]
+        rules: Rules
+        ended: OutputEnd | None
+
+        @property
+        def key(self) -> str: ...
+
+        def places(self) -> Iterable[Committed]: ...
 
 
 _OPENED = insert("spools", "key tag", key="key", conflict="ON CONFLICT (key) DO NOTHING")
@@ -80,7 +92,7 @@ class Spools:
     def removed(self, keys: Sequence[str]) -> asyncio.Future[None]:
         return self._database.write(*((_REMOVED, (key,)) for key in keys))
 
-    def whole(self, outputs: Iterable[Followed]) -> list[Statement]:
+    def whole(self, outputs: Iterable[Output]) -> list[Statement]:
         """All that is to be known of these, for a journal that begins anew."""
         statements: list[Statement] = []
         for output in outputs:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from runner.agent.run import HANDED_BACK
 from runner.agent.runs.admission.policy import Hold, NeverFits, Skip
 from runner.agent.runs.run import State
+from runner.agent.runs.step import HANDED_BACK
 from runner.errors import Refused
 from runner.protocol.units import format_time
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from runner.agent.held import Door
     from runner.agent.journal.runs import RunRow
-    from runner.agent.run import Run
     from runner.agent.runs.pause import Pause
+    from runner.agent.runs.table import Run
     from runner.agent.services import Services
     from runner.protocol.job import Job
 
@@ -144,6 +144,12 @@ class Operations:
         if cancelled and grace is not None:
             before["grace_s"] = grace
         return {**before, "cancelled": cancelled}
+
+    def replace(self, run_id: str, *, by: str) -> None:
+        """End a run for a newer one of its job, unless it is being ended."""
+        run = self._services.roster.get(run_id)
+        if run is not None and run.stopped is None:
+            self._services.spawn(run.stop("replace", f"by {by}"), f"replace {run_id}")
 
     def wanted(self, *, job: str | None = None) -> Sequence[str]:
         """The run ids of all that runs, or waits to, on this host; of one job, or of any."""

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from runner.agent.held import Door
     from runner.agent.journal.history import Past, Place, Wanted
     from runner.agent.operator.standing import Standing
-    from runner.agent.run import Run
     from runner.agent.runs.admission.line import Waiting
+    from runner.agent.runs.table import Run
+    from runner.agent.runs.ticket import Ticket
     from runner.agent.services import Services
-    from runner.agent.ticket import Ticket
 
 MOST_RUNS: Final = 1000
 _LIVE: Final = ("pid", "running_s", "deadline", "next_attempt", "cpu_s", "memory_bytes", "processes", "lease_lost")

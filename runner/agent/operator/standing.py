@@ -11,8 +11,8 @@ from runner.protocol.units import format_time
 
 if TYPE_CHECKING:
     from runner.agent.held import Door
-    from runner.agent.run import Run
     from runner.agent.runs.run import Execution
+    from runner.agent.runs.table import Run
     from runner.agent.services import Services
     from runner.protocol.job import Job
 

@@ -20,16 +20,17 @@ from runner.protocol.units import format_time
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from runner.agent.held import Door
     from runner.agent.intake.poll import Intake
     from runner.agent.journal.runs import RunRow
     from runner.agent.operator.health import Health
-    from runner.agent.run import Run
     from runner.agent.runs.admission.amounts import Amounts
     from runner.agent.runs.admission.line import Waiting
     from runner.agent.runs.pause import Pause
     from runner.agent.runs.process import Usage
+    from runner.agent.runs.table import Run
+    from runner.agent.runs.ticket import Ticket
     from runner.agent.services import Services
-    from runner.agent.ticket import Ticket
 
 T = TypeVar("T")
 
@@ -43,9 +44,12 @@ PART_WITHIN_S = 2.0
 class Overview:
     """Gathers it from the agent's parts. `health` judges the agent as `/healthz` does."""
 
-    def __init__(self, services: Services, intake: Intake, queue: str, health: Callable[[], Health]) -> None:
+    def __init__(
+        self, services: Services, intake: Intake, door: Door, queue: str, health: Callable[[], Health]
+    ) -> None:
         self._services = services
         self._intake = intake
+        self._door = door
         self._queue = queue
         self._health = health
         self._started_at = services.now()
@@ -90,7 +94,7 @@ class Overview:
             "pause": pause_entry(services.pausing.current),
             "admission": self._admission(),
             "runs": [run_entry(run, usage.get(run.execution.key), wall, clock) for run in runs if run.active],
-            "held": [held_entry(waiting, wall, clock) for waiting in self._intake.held],
+            "held": [held_entry(waiting, wall, clock) for waiting in self._door.held],
             "recent": None if rows is None else [recent_entry(row) for row in rows],
             "backlog": {
                 "output_bytes": services.shipper.backlog(),
@@ -109,10 +113,10 @@ class Overview:
             return "draining" if pause.drain else "paused"
         if intake.failing_since is not None:
             return "away"
-        if intake.blocked_by() is not None:
+        if self._door.blocked_by() is not None:
             return "blocked"
         if intake.waiting_for:
-            return "yielding" if intake.door.room()[0] else "full"
+            return "yielding" if self._door.room()[0] else "full"
         return "polling"
 
     def _aws(self, wall: float, clock: float) -> dict[str, Any]:
@@ -134,7 +138,7 @@ class Overview:
         }
 
     def _admission(self) -> dict[str, Any]:
-        door, ledger = self._intake.door, self._services.roster.ledger
+        door, ledger = self._door, self._services.roster.ledger
         on = door.offer.on()
         load = door.offer.load
         return {

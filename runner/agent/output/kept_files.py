@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.host.disk import Lack
 from runner.agent.output import spool_file
+from runner.agent.runs.output import Lack
 
 if TYPE_CHECKING:
     from collections.abc import Callable

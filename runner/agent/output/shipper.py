@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from runner.agent.host.disk import Lack
     from runner.agent.output.offsets import OffsetStore
+    from runner.agent.runs.output import Lack
     from runner.sinks import Sink, Tag
 
 log = structlog.get_logger()

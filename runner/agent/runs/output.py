@@ -139,3 +139,14 @@ class LogPlace:
 
     def as_data(self) -> dict[str, str]:
         return {"group": self.group, "stream": self.stream, "url": self.url}
+
+
+@dataclass(slots=True)
+class Lack:
+    """What is missing until the work has its room, in bytes and in files."""
+
+    bytes: int
+    files: int
+
+    def __bool__(self) -> bool:
+        return self.bytes > 0 or self.files > 0

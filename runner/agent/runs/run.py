@@ -6,12 +6,11 @@ Only the coroutine in run.py and the lease keeper change it; the journal stores 
 from __future__ import annotations
 
 import json
-import os
-import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from runner.agent.execution_ids import new_execution_id
 from runner.protocol.event import RunFacts
 from runner.protocol.job import Job
 
@@ -50,22 +49,6 @@ class MessageState(StrEnum):
     LEASED = "leased"
     TAKEN_OVER = "taken_over"  # deleted before the end (12 hours, ack on-start): this host answers for the run alone
     GONE = "gone"  # deleted or handed back: nothing is owed to the queue
-
-
-_RANDOM_BYTES = 6
-_random = bytearray()
-
-
-def new_execution_id() -> str:
-    """Random, so that no two acceptances anywhere share it, behind its millisecond.
-
-    What is new then stands together in the journal's indexes, and a million old rows cost a new one nothing.
-    """
-    if not _random:
-        _random.extend(os.urandom(64 * _RANDOM_BYTES))  # the kernel is asked for many at a time
-    taken = _random[-_RANDOM_BYTES:].hex()
-    del _random[-_RANDOM_BYTES:]
-    return f"{time.time_ns() // 1_000_000 & 0xFFFFFFFFFFFF:012x}{taken}"
 
 
 @dataclass(slots=True)

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from runner.agent.runs.admission.occupancy import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from runner.agent.run import Run
+    from runner.agent.runs.run import Execution
+    from runner.agent.runs.step import Stop
+
+
+class Signal(Protocol):
+    """Wakes those who wait for it: an asyncio.Event where there is a loop."""
+
+    def set(self) -> None: ...
+
+    def is_set(self) -> bool: ...
+
+    def clear(self) -> None: ...
+
+    async def wait(self) -> object: ...
+
+
+class Run(Protocol):
+    """A run as those see it who did not start it."""
+
+    execution: Execution
+    stopped: Stop | None
+    running_since: float | None
+    user: str
+
+    @property
+    def active(self) -> bool: ...
+
+    @property
+    def leaving_fleet(self) -> bool: ...
+
+    async def stop(self, cause: str, detail: str = "", grace: float | None = None) -> None: ...
+
+    def leave(self) -> None: ...
+
+    def lease_lost(self, why: str) -> None: ...
+
+    def reach_limit(self) -> None: ...
 
 
 class Roster:
@@ -20,11 +55,11 @@ class Roster:
     `changed` (for the poll loop) and `freed` (for those who wait) are set whenever room may have become free.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Signal, freed: Signal) -> None:
         self._runs: dict[str, Run] = {}
         self._room: dict[str, Run] = {}
-        self.changed = asyncio.Event()
-        self.freed = asyncio.Event()
+        self.changed = changed
+        self.freed = freed
         self.ledger = Ledger()
         self.total = 0
         self.weight = 0  # bytes of memory of all their messages

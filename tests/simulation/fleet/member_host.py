@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runner.agent.clearing import Clearing
 from runner.agent.fleet.member import Member
 from runner.agent.runs.admission.line import Waiting
-from runner.agent.ticket import Ticket
+from runner.agent.runs.ticket import Ticket
 
 from .claims_host import Job
 from .virtual import Clock
@@ -63,13 +63,13 @@ class MemberHost:
             hand_back=lambda effect: self._said(effect.waiting, "handed back"),
             welcome=lambda waiting: not self.pauses.get("group") and waiting.job.job not in self.member.maintenance,
         )
-        self._operations: Any = SimpleNamespace(has=self._has, cancel=self._cancel)
+        self._operations: Any = SimpleNamespace(has=self._has, cancel=self._cancel, replace=self._replace)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def join(self) -> None:
         """What the agent does at its start."""
-        await self.member.first_look(self.services)
-        self._spawn(self.member.obey(self.services, self._operations), "obey")
+        await self.member.first_look(self.services.pausing)
+        self._spawn(self.member.obey(self.services.pausing, self._operations), "obey")
         self._spawn(self.member.stakes.renew_forever(), "stakes")
 
     def message(self, job: Job, *, ending: Any = None, waiting: Waiting[Ticket] | None = None) -> Waiting[Ticket]:
@@ -122,6 +122,11 @@ class MemberHost:
             asked.ticket.cancelled = f"by {by}: {note}"
         elif run_id in self.runs:
             await self.runs[run_id].stop("cancel")
+
+    def _replace(self, run_id: str, *, by: str) -> None:
+        run = self.runs.get(run_id)
+        if run is not None and run.stopped is None:
+            self._spawn(run.stop("replace", f"by {by}"), f"replace {run_id}")
 
     async def _skip(self, job: Job, _received: Any, skip: Any, _lease: Any) -> None:
         self.said.append((job.run_id, f"skipped: {skip.reason}"))

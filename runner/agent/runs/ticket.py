@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runner.agent.runs.run import new_execution_id
+from runner.agent.execution_ids import new_execution_id
 
 if TYPE_CHECKING:
     from runner.agent.runs.admission.policy import Skip
