@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from runner.agent.runs.run import Execution
     from runner.agent.runs.step import Stop
+    from runner.sinks import Tag
 
 
 class Signal(Protocol):
@@ -38,6 +39,10 @@ class Run(Protocol):
 
     @property
     def leaving_fleet(self) -> bool: ...
+
+    def tag(self) -> Tag: ...
+
+    def secrets(self) -> tuple[str, ...]: ...
 
     async def stop(self, cause: str, detail: str = "", grace: float | None = None) -> None: ...
 
