@@ -44,3 +44,14 @@ def execute(args: argparse.Namespace) -> int:
     args.table = fleet.table_name(args)
     settings = config.load(args.config, os.environ, offline=bool(args.table))
     return main(settings, args)
+
+
+def shown(args: argparse.Namespace, run_id: str) -> None:
+    """Print the output of a run that has ended, for another command whose arguments these are."""
+    import argparse  # noqa: PLC0415 - loaded already by whoever parses
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    asked = parser.parse_args([run_id])
+    asked.config, asked.group, asked.table = args.config, args.group, args.table
+    execute(asked)

@@ -60,6 +60,7 @@ COMMANDS: Final = (
     Command("show", "runner.cli.show", "all that is known of a run, and what it waits for"),
     Command("logs", "runner.cli.logs", "a run's output, from this host or from CloudWatch"),
     Command("check", "runner.cli.check", "the configuration, what AWS allows, and this host, line by line"),
+    Command("wait", "runner.cli.wait", "wait until runs have ended; the exit status is the job's"),
     Command("cancel", "runner.cli.cancel", "end a run of this host"),
     Command("pause", "runner.cli.pause", "receive nothing more on this host; what runs goes on"),
     Command("drain", "runner.cli.drain", "make this host empty: a pause that leaves retries to other hosts"),
@@ -88,6 +89,8 @@ class Parser(argparse.ArgumentParser):
 
     usage_status = USAGE
     """Of wrong usage; a command whose exit status is a job's sets another one."""
+    usage_status_with: tuple[str, int] | None = None
+    """An option with which the exit status is a job's, and what wrong usage then is."""
 
     def error(self, message: str) -> NoReturn:
         one_line = " ".join(message.split()) + self._meant(message)
@@ -133,6 +136,8 @@ class _CommandParser(Parser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self.fetch()
+        if self.usage_status_with is not None and self.usage_status_with[0] in (args or ()):
+            self.usage_status = self.usage_status_with[1]
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             # Refused here and not by the parser above, which would name its own help.

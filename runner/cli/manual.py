@@ -42,28 +42,30 @@ the supervisor, which outlives the agent: jobs do not notice that the agent is r
 Errors are one line on standard error, which says what cannot be done, why, and what to do.
 """
 
+_JOBS: Final = "`run-once`, `wait`, `send --wait`:"
+
 _EXITS: Final = (
     ("0", "Success; of `run`: a clean stop."),
     (
         f"{RULE_FAILED}",
-        "`run-once`: the job exited with 0, but a rule of the message failed it. `check`: something has failed."
+        f"{_JOBS} the job exited with 0, but a rule of the message failed it. `check`: something has failed."
         " `drain`: the wait is over. Every other: the run, job or group that was named is not there.",
     ),
     (f"{USAGE}", "The command line cannot be understood."),
     (f"{NO_AGENT}", "What asks the agent: none answers on this host."),
     (f"{NO_MESSAGE}", "`run-once`: there was no message to run."),
     (f"{ConfigError.exit_status}", "The configuration is at fault: systemd does not start the daemon again."),
-    (f"{TIMED_OUT}", "`run-once`: the job timed out."),
+    (f"{TIMED_OUT}", f"{_JOBS} the job timed out."),
     (
         f"{FAILED}",
         "cron-runner itself failed: AWS, the supervisor or the message; or its output cannot be"
-        " written. `run-once`: wrong usage and the configuration too.",
+        f" written. {_JOBS} wrong usage, the configuration and what is not there too.",
     ),
-    (f"{NOT_EXECUTABLE}, {NOT_FOUND}", "`run-once`: the command is not executable, or was not found."),
+    (f"{NOT_EXECUTABLE}, {NOT_FOUND}", f"{_JOBS} the command is not executable, or was not found."),
     (f"{INTERRUPTED}", "Interrupted at the terminal."),
     (f"{READER_LEFT}", "Who read the output has left, as of `cron-runner … | head`."),
-    (f"{SIGNAL_BASE}+n", "`run-once`: the job was ended by signal n."),
-    ("any other", "`run-once`: the job's own."),
+    (f"{SIGNAL_BASE}+n", f"{_JOBS} the job was ended by signal n."),
+    ("any other", f"{_JOBS} the job's own."),
 )
 
 _SIGNALS: Final = (

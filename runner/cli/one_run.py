@@ -30,7 +30,7 @@ class Finder:
     out, and said where nobody else knows the run."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self._args = args
+        self.args = self._args = args
         self._socket = None if args.table else agent_socket.socket_of(args, os.environ)
         self._silent: CronRunnerError | None = None  # why the agent was not asked
         self._table: str | None = None
@@ -48,6 +48,11 @@ class Finder:
         if found is None and self._silent is not None:
             raise self._silent
         return found or {"run_id": run_id, "state": UNKNOWN}
+
+    def output(self, run_id: str, start: int) -> dict[str, Any]:
+        """A part of the output of a run that the agent knows, from this byte on."""
+        assert self._socket is not None
+        return agent_socket.ask(self._socket, "output", run_id=run_id, **{"from": start})
 
     @property
     def table(self) -> str:

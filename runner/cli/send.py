@@ -3,107 +3,60 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import secrets
-import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from runner.cli import printing
-from runner.cli.interrupted import leave_at_once
-from runner.errors import AwsUnavailable, CronRunnerError, WrongUsage
+from runner.cli.send_options import add_arguments  # noqa: F401 - what main asks a command for
+from runner.cli.wait import after_sending, of_a_job
+from runner.errors import CronRunnerError, WrongUsage
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Coroutine, Mapping, Sequence
-
-    from runner.config.model import Config
+    from collections.abc import Mapping
 
 EXAMPLE: Final = """\
 cron-runner send cleanup --timeout 10m -- find /tmp -mtime +7 -delete
 cron-runner send report --shell 'make report | mail -s report ops' --env STAGE=live
 cron-runner send backup --print > backup.json
+cron-runner send migrate --wait --follow -- /srv/app/bin/migrate && echo done
 """
 
-# A queue that is away for a moment is asked again; a person or a script that waits longer wants to be told.
-_TRIES: Final = 3
-_LATE_S: Final = 8.0  # more than the tries take where AWS says at once that it will not
-# Where AWS may have taken it all the same: the failure is of the answer, or nobody knows.
-_PERHAPS_SENT: Final = frozenset({"timeout", "unreachable", "server", "bad_answer", "throttled", "other"})
 _BESIDE_MESSAGE: Final = frozenset(
-    {"message", "print", "json", "config", "execute", "refuse", "run_id", "takes_command"}
+    {
+        *("message", "print", "json", "config", "execute", "refuse", "run_id", "takes_command"),
+        *("delay", "at", "group_id", "wait", "follow"),  # these are not in the message
+    }
 )
-_DURATIONS: Final = {
-    "--timeout": "stopped after this time: seconds, or 90s, 15m, 1h30m",
-    "--grace": "from the stop signal to SIGKILL",
-    "--no-output-timeout": "stopped when it is silent for longer",
-    "--min-duration": "has failed when it succeeds sooner",
+_SPELT: Final = {
+    "job": "JOB",
+    "args": "--arg",
+    "labels": "--label",
+    "after_dashes": "-- COMMAND",
+    "resources": "--resource",
+    "limits": "--limit",
 }
-_SPELT: Final = {"job": "JOB", "args": "--arg", "labels": "--label", "after_dashes": "-- COMMAND"}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The message's fields that a person types, and where the message goes."""
-    parser.set_defaults(takes_command=True)
-    parser.usage = "cron-runner send JOB [options] [-- COMMAND ...]"
-    parser.add_argument("job", nargs="?", metavar="JOB", help="the job's name (not needed with --message)")
-    what = parser.add_argument_group("what runs")
-    what.add_argument("--shell", metavar="TEXT", help="a command for the host's shell, instead of -- COMMAND ...")
-    what.add_argument(
-        "--arg",
-        action="append",
-        dest="args",
-        metavar="TEXT",
-        help="an argument of a declared job; repeatable; --arg=-v for one with a dash",
-    )
-    what.add_argument(
-        "--env", action="append", type=_pair, metavar="NAME=VALUE", help="a variable of its environment; repeatable"
-    )
-    what.add_argument("--stdin", metavar="FILE", help="a file for the job's standard input; - is this one")
-    what.add_argument("--cwd", metavar="DIRECTORY", help="the directory that it starts in")
-    what.add_argument("--user", metavar="NAME", help="must be allowed by the host")
-    what.add_argument("--cpu", type=float, metavar="CORES", help="what it needs to be admitted")
-    what.add_argument("--memory", metavar="SIZE", help="what it needs to be admitted, such as 512M")
-    limits = parser.add_argument_group("how it runs and when it has failed")
-    for name, text in _DURATIONS.items():
-        limits.add_argument(name, metavar="DURATION", help=text)
-    limits.add_argument("--retries", type=int, metavar="N", help="tries after a failed one")
-    limits.add_argument(
-        "--overlap", choices=("allow", "skip", "wait", "replace"), help="while a run of the same job is active"
-    )
-    limits.add_argument(
-        "--stop-signal", choices=("TERM", "INT", "HUP", "QUIT", "USR1", "USR2"), help="what asks it to end"
-    )
-    limits.add_argument(
-        "--ack", choices=("on-finish", "on-start"), help="on-finish: at least once; on-start: at most once"
-    )
-    limits.add_argument("--fail-on", action="append", metavar="REGEX", help="fails if a line matches; repeatable")
-    limits.add_argument("--require", action="append", metavar="REGEX", help="fails if no line matches; repeatable")
-    limits.add_argument("--scheduled-at", metavar="TIME", help="RFC 3339, such as 2030-01-31T04:00:00Z")
-    limits.add_argument("--not-after", metavar="TIME", help="skipped as stale after this time")
-    message = parser.add_argument_group("the message")
-    message.add_argument("--run-id", metavar="ID", help="two messages with one run id are one run")
-    message.add_argument(
-        "--label",
-        action="append",
-        type=_pair,
-        metavar="NAME=VALUE",
-        dest="labels",
-        help="copied to its events; repeatable",
-    )
-    message.add_argument(
-        "--message",
-        metavar="FILE",
-        help="send this message (- is standard input), without JOB, command or any option of a job but --run-id",
-    )
-    message.add_argument("--print", action="store_true", help="show the message and send nothing")
-    message.add_argument("--json", action="store_true", help="print what was sent as JSON")
+_UMASK: Final = re.compile(r"[0-7]{1,4}")
+_LONGEST_DELAY_S: Final = 900  # SQS's own
 
 
 def execute(args: argparse.Namespace) -> int:
     """Build or read the message, check it as a host would, and send it."""
+    if args.wait:
+        return of_a_job(_execute, args)
+    return _execute(args)
+
+
+def _execute(args: argparse.Namespace) -> int:
+    if args.follow and not args.wait:
+        raise WrongUsage("cannot use --follow without --wait: add --wait")
+    if args.print and args.wait:
+        raise WrongUsage("cannot wait for what --print does not send: leave one of them out")
+    delay_s = _delay(args, time.time())
     from runner.protocol.envelope import unwrap  # noqa: PLC0415
     from runner.protocol.message import (  # noqa: PLC0415 - `--help` needs none of it
         InvalidMessage,
@@ -125,7 +78,12 @@ def execute(args: argparse.Namespace) -> int:
         # Named here and not by SQS, so that a message sent twice after a timeout is still one run.
         run_id = args.run_id or new_run_id(time.time())
         body = json.dumps(cast("dict[str, Any]", unwrap(body)) | {"run_id": run_id})
-    sent = _send(args.config, body, message.job, run_id)
+    from runner.cli.send_delivery import send  # noqa: PLC0415 - as above
+
+    waiting = after_sending(args) if args.wait else None
+    sent = send(args.config, body, message.job, run_id, delay_s=delay_s, group_id=args.group_id)
+    if waiting is not None:
+        return waiting(sent)
     if args.json:
         printing.document(sent, indent=None)
     else:
@@ -136,15 +94,6 @@ def execute(args: argparse.Namespace) -> int:
 def new_run_id(now: float) -> str:
     """A run id that sorts by time: ``20300131T040000-`` and eight random hex digits."""
     return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}"
-
-
-def _pair(text: str) -> tuple[str, str]:
-    import argparse  # noqa: PLC0415 - loaded already by whoever parses
-
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
 
 
 def _read(name: str) -> str:
@@ -184,13 +133,17 @@ def _build(args: argparse.Namespace) -> str:
         "env": dict(args.env) if args.env else None,
         "cwd": args.cwd,
         "user": args.user,
+        "unix_group": args.unix_group,
+        "umask": _umask(args.umask),
+        "nice": args.nice,
         "stdin": None if args.stdin is None else _read(args.stdin),
         "timeout": _duration(args.timeout),
         "grace": _duration(args.grace),
         "no_output_timeout": _duration(args.no_output_timeout),
         "min_duration": _duration(args.min_duration),
-        "resources": _given({"cpu": args.cpu, "memory": args.memory}) or None,
-        "retries": args.retries,
+        "resources": _given({"cpu": args.cpu, "memory": args.memory, **_amounts(args.resources)}) or None,
+        "limits": _amounts(args.limits) or None,
+        "retries": _retries(args),
         "overlap": args.overlap,
         "stop_signal": args.stop_signal,
         "ack": args.ack,
@@ -214,67 +167,52 @@ def _duration(text: str | None) -> str | float | None:
         return text
 
 
-def _send(config_path: Path | None, body: str, job: str, run_id: str) -> dict[str, str]:
-    import asyncio  # noqa: PLC0415 - `--help` and `--print` need none of it
-
-    from runner import config  # noqa: PLC0415
-    from runner.cli import unit_environment  # noqa: PLC0415
-
-    unit_environment.take(config_path)
-    settings = config.load(config_path, os.environ)
-    return asyncio.run(_deliver(settings, body, job, run_id))
+def _amounts(pairs: list[tuple[str, str]] | None) -> dict[str, str | float]:
+    """Amounts by name: numbers where they are some, else sizes as they were typed."""
+    return {name: amount for name, text in pairs or () if (amount := _number(text)) is not None}
 
 
-async def _deliver(settings: Config, body: str, job: str, run_id: str) -> dict[str, str]:
-    """Send it; on a FIFO queue in the order of its job, and once per run id within SQS's five minutes."""
-    from runner.aws.session import Session  # noqa: PLC0415
-    from runner.aws.sqs import Outgoing, Queue  # noqa: PLC0415
-
-    again = f"send it again with --run-id {run_id}, and it is one run even if the queue has it already"
-    signal.signal(signal.SIGINT, lambda *_: _given_up(again))
-    session = Session(queue_url=settings.queue.url)
-    queue = Queue(session, url=settings.queue.url, name=settings.queue.name)
-    fifo = queue.fifo
-    outgoing = Outgoing("0", body, job if fifo else None, run_id if fifo else None)
+def _number(text: str) -> str | float:
     try:
-        refused = await _told_when_late(_insist(queue, [outgoing]), f"{queue.label} has not answered yet; {again}")
-    except AwsUnavailable as error:
-        may_be_there = f"; {again}" if error.kind in _PERHAPS_SENT else ""
-        raise CronRunnerError(f"cannot send to {queue.label}: {error.code}: {error.detail}{may_be_there}") from error
-    finally:
-        session.close()
-    if refused:
-        raise CronRunnerError(
-            f"cannot send to {queue.label}: {refused[0].code}: {refused[0].detail}; mend that, or send it again"
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _umask(text: str | None) -> str | None:
+    if text is not None and not _UMASK.fullmatch(text):
+        raise WrongUsage(f"cannot use --umask {text}: give octal digits, such as 027")
+    return text
+
+
+def _retries(args: argparse.Namespace) -> int | dict[str, Any] | None:
+    if args.backoff is None:
+        return args.retries if args.retries is None else int(args.retries)
+    if args.retries is None:
+        raise WrongUsage("cannot use --backoff without --retries: say how many there are to be")
+    return {"max": args.retries, "backoff": _duration(args.backoff)}
+
+
+def _delay(args: argparse.Namespace, now: float) -> int | None:
+    """For how many whole seconds SQS keeps it back."""
+    delay: float | None = args.delay
+    if delay is not None:
+        return round(delay)
+    if args.at is None:
+        return None
+    from runner.protocol.units import parse_time  # noqa: PLC0415 - `--help` needs none of it
+
+    try:
+        ahead: float = parse_time(args.at) - now
+    except ValueError as error:
+        raise WrongUsage(f"cannot send at {args.at}: {error}") from error
+    if not -1 <= ahead <= _LONGEST_DELAY_S:
+        raise WrongUsage(
+            f"cannot send at {args.at}: SQS keeps a message back for 15m at most, and this is "
+            f"{'over' if ahead < 0 else 'later'}; a job with a schedule runs at any time (`cron-runner jobs apply`)"
         )
-    return {"job": job, "run_id": run_id, "queue": queue.label}
-
-
-def _given_up(again: str) -> NoReturn:
-    """Ctrl-C: the message may be on its way."""
-    try:
-        printing.note(f"given up; {again}")
-    finally:
-        leave_at_once(signal.SIGINT, None)
-
-
-async def _told_when_late(work: Coroutine[Any, Any, Sequence[Any]], late: str) -> Sequence[Any]:
-    """Do the work, and say this where it takes longer than a person waits without a word."""
-    import asyncio  # noqa: PLC0415 - as above
-
-    task = asyncio.create_task(work)
-    done, _ = await asyncio.wait({task}, timeout=_LATE_S)
-    if not done:
-        printing.note(late)
-    return await task
-
-
-async def _insist(queue: Any, outgoing: Sequence[Any]) -> Sequence[Any]:
-    from runner.aws.backoff import pause  # noqa: PLC0415
-
-    for _ in range(_TRIES - 1):
-        try:
-            return tuple(await queue.send(outgoing))
-        except AwsUnavailable:
-            await pause(1.0)
-    return tuple(await queue.send(outgoing))
+    return max(0, round(float(ahead)))

@@ -19,7 +19,7 @@ from runner.cli.agent_socket import RefusedByAgent, ask
 from runner.cli.main import main
 
 from aws import Aws
-from fleet import Fleet
+from fleet import COMMAND, Fleet
 from waiting import wait_for
 
 if TYPE_CHECKING:
@@ -209,6 +209,40 @@ def test_history_of_a_host_without_any_table(host: Host) -> None:
         assert typed(host, "history", *words).returncode == 2
 
 
+def test_wait_ends_with_the_jobs_exit_status(host: Host) -> None:
+    done = typed(host, "wait", "spoke")
+    assert (done.returncode, done.stdout) == (0, "run spoke of talk ended succeeded: exit code 0\n")
+    assert typed(host, "wait", "spoke", "twice", "stale").returncode == 3
+    assert typed(host, "wait", "stale").returncode == 125
+    done = typed(host, "wait", "--follow", "twice")
+    assert (done.returncode, done.stdout) == (3, "no\nno\n")
+    assert done.stderr == "cron-runner: run twice of bad ended failed: exit code 3\n"
+    assert [run["outcome"] for run in document(typed(host, "wait", "--json", "spoke", "twice"))] == [
+        "succeeded",
+        "failed",
+    ]
+    done = typed(host, "wait", "--timeout", "0s", "runs")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith("cron-runner: cannot wait longer for run runs: it is running; see")
+    for wrong in ((), ("--follow", "spoke", "twice"), ("--timeout", "soon", "spoke"), ("--timeout", "0s", "nowhere")):
+        assert typed(host, "wait", *wrong).returncode == 125
+
+
+def test_send_and_wait_shows_the_output_as_it_comes(host: Host) -> None:
+    script = "echo begun; sleep 1; echo done >&2; exit 7"
+    words = [COMMAND, "--config", str(host.config), "send", "now", "--wait", "--follow", "--shell", script]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env=host.environment, stdout=pipe, stderr=pipe, text=True) as sending:
+        assert sending.stdout is not None
+        assert sending.stdout.readline() == "begun\n"
+        assert sending.poll() is None, "it is shown while the job runs"
+        out, error = sending.communicate(timeout=60)
+    assert (sending.returncode, out) == (7, "done\n")
+    assert re.fullmatch(r"cron-runner: sent run \S+\ncron-runner: run \S+ of now ended failed: exit code 7\n", error)
+    done = host.command("send", "now", "--wait", "--json", "--run-id", "quick", "--shell", "kill -USR1 $$")
+    assert (done.returncode, json.loads(done.stdout)["signal"]) == (128 + 10, "SIGUSR1")
+
+
 # At the end: it ends the host's agent.
 def test_without_an_agent_its_journal_is_read(host: Host) -> None:
     host.kill()
@@ -216,7 +250,7 @@ def test_without_an_agent_its_journal_is_read(host: Host) -> None:
     assert done.stderr == "cron-runner: no agent answers; this is what its journal has\n"
     assert [one["attempt"] for one in json.loads(done.stdout)["attempts"]] == [1, 2]
     runs = document(typed(host, "history", "--json"))
-    assert {run["run_id"] for run in runs} == {"spoke", "twice", "stale", "wrong"}
+    assert {run["run_id"] for run in runs} >= {"spoke", "twice", "stale", "wrong"}
     assert [run["run_id"] for run in document(typed(host, "history", "--running", "--json"))] == ["runs"]
     done = typed(host, "show", "nowhere")
     assert (done.returncode, done.stdout) == (3, "")

@@ -63,6 +63,8 @@ def test_every_option_is_a_field(tmp_path: Path) -> None:
         *("--overlap", "skip", "--stop-signal", "INT", "--ack", "on-start", "--fail-on", "E", "--fail-on", "F"),
         *("--require", "ok", "--scheduled-at", "2030-01-31T04:00:00Z", "--not-after", "2030-01-31T05:00:00Z"),
         *("--label", "team=ops", "--cpu", "0.5", "--memory", "512M", "--stdin", str(tmp_path / "in")),
+        *("--unix-group", "www", "--umask", "027", "--nice", "5", "--resource", "db_slots=2", "--backoff", "1m"),
+        *("--limit", "memory=1G", "--limit", "cpu=1.5", "--limit", "pids=500"),
     )
     assert shown(*words) == {
         "job": "send-me",
@@ -73,7 +75,11 @@ def test_every_option_is_a_field(tmp_path: Path) -> None:
         "grace": 5.0,
         "no_output_timeout": "1h30m",
         "min_duration": "2s",
-        "retries": 3,
+        "unix_group": "www",
+        "umask": "027",
+        "nice": 5,
+        "limits": {"memory": "1G", "cpu": 1.5, "pids": 500},
+        "retries": {"max": 3, "backoff": "1m"},
         "overlap": "skip",
         "stop_signal": "INT",
         "ack": "on-start",
@@ -81,7 +87,7 @@ def test_every_option_is_a_field(tmp_path: Path) -> None:
         "scheduled_at": "2030-01-31T04:00:00Z",
         "not_after": "2030-01-31T05:00:00Z",
         "labels": {"team": "ops"},
-        "resources": {"cpu": 0.5, "memory": "512M"},
+        "resources": {"cpu": 0.5, "memory": "512M", "db_slots": 2},
         "stdin": "hello\n",
     }
     assert shown("backup", "--arg", "/srv", "--arg=-v") == {"job": "backup", "args": ["/srv", "-v"]}
@@ -124,6 +130,14 @@ def test_a_fifo_queue_keeps_the_order_of_a_job(fleet: Fleet, host: Host) -> None
         (("--message", "/no/such/file"), "/no/such/file", 125),
         (("--message", ""), "cannot read", 125),
         (("other", "--message", "f", "--timeout", "5m", "--", "ls"), "with JOB, --timeout, -- COMMAND: ", 2),
+        (("a", "--shell", "true", "--at", "2020-01-01T00:00:00Z"), "SQS keeps a message back for 15m at most", 2),
+        (("a", "--shell", "true", "--umask", "9"), "give octal digits", 2),
+        (("a", "--shell", "true", "--backoff", "1m"), "without --retries", 2),
+        (("a", "--shell", "true", "--limit", "pids=many"), "limits.pids", 125),
+        (("a", "--shell", "true", "--follow"), "add --wait", 2),
+        # With --wait the status is the job's, and what is not has one of its own.
+        (("a", "--shell", "true", "--wait"), "cannot reach the agent", 125),
+        (("a", "--shell", "true", "--wait", "--print"), "leave one of them out", 125),
         (("--message", "f", "--arg", "x", "--label", "a=b", "--retries", "0"), "with --arg, --retries, --label: ", 2),
     ],
 )
@@ -138,9 +152,23 @@ def test_what_a_host_would_reject_is_not_sent(
     assert fleet.aws.depth(fleet.queue) == 0
 
 
+def test_a_delay_and_a_message_group(fleet: Fleet, host: Host) -> None:
+    done = host.command("send", "a", "--shell", "true", "--delay", "10m", "--group-id", "g", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = fleet.aws.sqs.get_queue_attributes(
+        QueueUrl=fleet.queue, AttributeNames=["ApproximateNumberOfMessagesDelayed"]
+    )
+    assert answer["Attributes"] == {"ApproximateNumberOfMessagesDelayed": "1"}
+    queue = fleet.aws.queue("delayed.fifo")
+    done = host.command("send", "a", "--shell", "true", "--delay", "1m", CRON_RUNNER_QUEUE__URL=queue)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a FIFO queue delays all of its messages or none" in done.stderr
+
+
 def test_wrong_usage_is_status_2(host: Host) -> None:
     assert host.command("send", "a", "--env", "novalue").returncode == 2
     assert host.command("send", "a", "--overlap", "maybe").returncode == 2
+    assert host.command("send", "a", "--overlap", "maybe", "--wait").returncode == 125
 
 
 def test_aws_that_never_answers_is_told_with_what_to_type(host: Host) -> None:
