@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.journal.runs import RunRow, Unsent
+from runner.agent.journal.runs import RunRow, Unsent, unsent
 from runner.agent.runs.events import rejected_event, skipped_event
 from runner.agent.runs.lease import Lease
 from runner.agent.runs.run import Execution, MessageState, State
@@ -195,7 +195,7 @@ class Answers:
     async def _tell(self, execution: Execution, event: Event, lease: Lease, *, bury: Received | None = None) -> None:
         services = self._services
         lease.execution = execution.id
-        accepted = services.outbox.accepted(event.id)
+        accepted = services.outbox.accepted(event.id, unsent(execution, event))
         await services.journal.accept(execution, event, terminal=True)
         services.outbox.committed()
         if bury is None or await self._buried(bury, lease):

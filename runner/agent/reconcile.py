@@ -153,13 +153,18 @@ class Reconciler:
         )
         run = Run(services, execution)
         spool = spool_of(there, execution, run.tag(), run.secrets())
+        beats = 0
+        if every := services.config.results.heartbeat:
+            beats = 1 + int(max(0.0, services.now() - there.started_at) / every)  # as many as can have been sent
         if row is None:
-            await services.journal.accept(execution)
+            # Its start may have been told too: no word of whoever finds this row, and no more, has the number of that.
+            execution.sequence += 1 + beats
+            accepted = services.journal.accept(execution)
+            execution.sequence -= 1 + beats
+            await accepted
         await services.spools.opened(spool.tag, spool.secrets, spool.rules)
         await self._resume(run, spool)
-        if every := services.config.results.heartbeat:
-            # As many as can have been sent.
-            execution.sequence += 1 + int(max(0.0, services.now() - there.started_at) / every)
+        execution.sequence += beats
 
     async def adopt(self, owner: str) -> None:
         """Answer for a process that is gone. Its job was tied to it, so it has ended, and nobody knows how."""

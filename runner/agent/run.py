@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from runner.agent.journal.runs import unsent
 from runner.agent.runs.attempt import judge, spec_of
 from runner.agent.runs.environment import environment_of
 from runner.agent.runs.events import finished_event, heartbeat_event, started_event
@@ -283,7 +284,7 @@ class Run:
             will_retry=will_retry,
             log=services.log_place(self.tag()),
         )
-        accepted = services.outbox.accepted(event.id)
+        accepted = services.outbox.accepted(event.id, unsent(execution, event))
         services.counts.ended(
             verdict.outcome,
             record.duration_s if record is not None and record.start_error is None and record.pid else None,

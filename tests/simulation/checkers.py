@@ -40,11 +40,18 @@ def may_start(host: Host, spec: StartSpec) -> None:
 
 def _admitted_by_this_life(host: Host, key: str) -> bool:
     sql = "SELECT accepted_at FROM runs WHERE execution = ?"
-    return host.life is not None and host.rows(sql, key.partition("/")[0])[0][0] >= host.life.began
+    accepted = host.rows(sql, key.partition("/")[0])
+    return host.life is not None and bool(accepted) and accepted[0][0] >= host.life.began
 
 
 def _group(world: World, run: str) -> str:
     return next((message.group or message.id for message in world.sent if message.run == run), run)
+
+
+def may_come_again(world: World, life: Life, message: Message) -> None:
+    """A message is received: not by the very agent that holds it, where no call about it has failed."""
+    if message.keeper == life.name and not world.kind.long:
+        raise world.violated(f"{message.id} of {message.run} comes again to {life.name}, which holds it")
 
 
 def may_forget(host: Host, key: str) -> None:
@@ -52,7 +59,7 @@ def may_forget(host: Host, key: str) -> None:
     world = host.world
     told = f"{key}/cron-runner.run.finished"
     there = host.safe_rows("SELECT 1 FROM events WHERE id = ?", told)
-    if not there and not any(event["id"] == told for event in world.delivered):
+    if not there and told not in host.told_aside and not any(event["id"] == told for event in world.delivered):
         raise world.violated(f"{key} is acknowledged and not told")
 
 
@@ -61,6 +68,8 @@ def may_delete(world: World, life: Life, message: Message) -> None:
     if any(other is not message and other.same_run(message) for other in world.messages.values()):
         return
     if any(answers(event, message) for event in world.terminal(message.run)) or rejected(world, message):
+        return
+    if forgotten(world, message):
         return
     sql = "SELECT 1 FROM runs WHERE run_id = ? AND message = 'taken_over'"
     if life.host.safe_rows(sql, message.run):
@@ -71,6 +80,11 @@ def may_delete(world: World, life: Life, message: Message) -> None:
     if world.kind.table and any(host.safe_rows(told, message.run) for host in world.hosts if host is not life.host):
         return  # the fleet's table says that it is over; the host that has its end will deliver it
     raise world.violated(f"{message.id} of {message.run} is deleted, and nothing was delivered")
+
+
+def forgotten(world: World, message: Message) -> bool:
+    """Whether what became of it was known to a journal alone that is no more."""
+    return message.run in world.forgotten or message.id in world.forgotten
 
 
 def answers(event: dict[str, Any], message: Message) -> bool:
@@ -136,13 +150,15 @@ def _nothing_owed(host: Host) -> None:
 
 def _answered_once(world: World, message: Message) -> None:
     if rejections := rejected(world, message):
-        if len(rejections) > 1 and world.kind.hosts == 1:
+        if len(rejections) > 1 and world.kind.hosts == 1 and not forgotten(world, message):
             raise world.violated(f"{message.id} was rejected as {rejections}")
         if message.id not in world.buried:
             raise world.violated(f"{message.id} was rejected and not sent to the dead-letter queue")
         return
     ends = {event["id"]: event for event in world.terminal(message.run) if answers(event, message)}
     stands = {name: end["data"].get("outcome", "skipped") for name, end in ends.items() if _stands(world, end)}
+    if forgotten(world, message):
+        return
     if not ends:
         raise world.violated(f"nothing was ever said of {message.run}")
     if not stands:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner.agent.host.stopping import Manner
-from tests.simulation import checkers
+from tests.simulation import aside, checkers
 from tests.simulation.life import Life
 from tests.simulation.world import Kind, World
 
@@ -39,6 +39,7 @@ def drawn(r: random.Random) -> Kind:
         kind = replace(
             kind, long=True, visibility=600.0, wait=20.0, lasts=(1.0, HOURS_12 + 600.0, HOURS_12 - 900.0), codes=(0,)
         )
+    kind.damage = not kind.long and r.random() < 0.25
     return kind
 
 
@@ -142,6 +143,8 @@ async def _course(world: World, host: Host) -> None:
             life.fuse = world.one_of(range(1, 60))
             await asyncio.sleep(0.5)
             life.kill()
+        if world.kind.damage and world.chance(0.3):
+            aside.put_aside(host)
         await asyncio.sleep(world.one_of((0.1, 2.0, 35.0)))
 
 
@@ -163,6 +166,8 @@ def _strike(world: World, host: Host) -> None:
     elif draw < 0.4:
         world.note(host.name, "the connection is lost")
         host.drop_links()
+    elif draw > 0.95 and world.kind.damage and life is not None:
+        aside.put_aside(host)
     elif life is None or not life.up:
         return
     elif draw < 0.7:

@@ -7,10 +7,10 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation import checkers, course
+from tests.simulation import aside, checkers, course
 from tests.simulation.life import Life
 from tests.simulation.virtual import CLOCK
-from tests.simulation.world import Kind, World
+from tests.simulation.world import Kind, Message, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -278,4 +278,89 @@ def a_run_that_is_cancelled_while_the_disk_is_full_shuts_nobody_out(world: World
     world.send(job("next"))
     away(world, 30.0)
     expect(world, f"the next run's ends are {ends(world, 'next')}", holds=ends(world, "next") == ["succeeded"])
+    course.heal(world)
+
+
+@history(lasts=(0.05,))
+def an_end_of_which_the_lost_journal_alone_had_the_event_is_told(world: World) -> None:
+    """The results queue is away with the first run's events, and the second run's are in the journal only."""
+    world.results_away = True
+    world.send(job("first"))
+    life = begin(world)
+    world.go_on(lambda: row(world, "first")[0] == "ended", 60.0)
+    world.send(job("second"))
+    world.go_on(lambda: row(world, "second")[0] == "ended", 60.0)
+    aside.put_aside(world.hosts[0])
+    away(world, 5.0)
+    world.results_away = False
+    away(world, 30.0)
+    for run in ("first", "second"):
+        expect(world, f"the ends of the {run} run are {ends(world, run)}", holds=ends(world, run) == ["succeeded"])
+    expect(world, "a message is still held", holds=not life.services.keeper.holding)
+    course.heal(world)
+
+
+@history(lasts=(30.0,))
+def what_the_lost_journal_alone_knew_is_adopted_from_the_supervisor(world: World) -> None:
+    """One run has ended meanwhile, one goes on, and their messages come again."""
+    world.send(job("first"))
+    life = begin(world)
+    world.go_on(lambda: row(world, "first")[0] == "running", 60.0)
+    away(world, 20.0)
+    world.send(job("second"))
+    killed_when(world, life, lambda: row(world, "second")[0] == "running")
+    away(world, 15.0)
+    aside.put_aside(world.hosts[0])
+    course.heal(world)
+    for run in ("first", "second"):
+        expect(world, f"the ends of the {run} run are {ends(world, run)}", holds=ends(world, run) == ["succeeded"])
+    expect(world, "a run was started again", holds=sum(world.hosts[0].starts.values()) == 2)
+
+
+def _comes_again(world: World, message: Message) -> None:
+    """A copy of it, to whoever holds it; SQS may do so at any time."""
+    world.copies.append(message)
+    count = message.count
+    world.go_on(lambda: message.count > count, 30.0)
+
+
+@history(lasts=(150.0,))
+def a_message_that_comes_again_while_its_run_is_active_is_held_by_its_newest_receipt(world: World) -> None:
+    """And the next agent goes on with that one too."""
+    message = world.send(job())
+    life = begin(world)
+    world.go_on(lambda: row(world)[0] == "running", 60.0)
+    _comes_again(world, message)
+    away(world, 50.0)
+    life.kill()
+    begin(world)
+    away(world, 50.0)
+    expect(world, f"it was received {message.count} times", holds=message.count == 2)
+    course.heal(world)
+
+
+@history(lasts=(150.0,), hold=300.0)
+def a_message_that_comes_again_while_it_waits_is_held_by_its_newest_receipt(world: World) -> None:
+    """Its run waits for one of its job."""
+    world.send(job("first", overlap="wait"))
+    begin(world)
+    world.go_on(lambda: row(world, "first")[0] == "running", 60.0)
+    message = world.send(job("second", overlap="wait"))
+    world.go_on(lambda: message.count, 30.0)
+    _comes_again(world, message)
+    away(world, 100.0)
+    expect(world, f"it was received {message.count} times", holds=message.count == 2)
+    course.heal(world)
+
+
+@history()
+def a_message_that_comes_again_while_it_is_answered_is_held_by_its_newest_receipt(world: World) -> None:
+    """It is rejected, and that cannot be told yet."""
+    world.results_away = True
+    message = world.send({"job": "j", "run_id": "r", "comand": "x"})
+    begin(world)
+    world.go_on(lambda: row(world)[0] == "ended", 60.0)
+    _comes_again(world, message)
+    away(world, 50.0)
+    expect(world, f"it was received {message.count} times", holds=message.count == 2)
     course.heal(world)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runner.agent.journal.schema import migrate
 from runner.agent.journal.statements import execute
 from runner.agent.runs.process import ExitRecord, Known, Started, StartSpec
-from tests.simulation import checkers
+from tests.simulation import aside, checkers
 from tests.simulation.virtual import CLOCK
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ class Host:
         self.booted = CLOCK.mono - 5000.0
         self.alive: dict[str, Process] = {}
         self.records: dict[str, ExitRecord] = {}
+        self.notes: dict[str, tuple[str, str, str]] = {}  # of each start: run, job, and what is to be given back
+        self.aside = 0  # journals
+        self.told_aside: set[str] = set()  # events of journals that were put aside
         self.starts: dict[str, int] = {}
         self.links: list[Supervision] = []
         self.life: Life | None = None
@@ -87,12 +90,19 @@ class Host:
         """From what a power cut would leave."""
         return (self.safe if self.world.kind.power else self.disk).execute(sql, values).fetchall()
 
+    def begin_journal(self) -> None:
+        """In the place of one that is put aside; nothing of that is flushed any more."""
+        self.disk, self.safe = _empty(), _empty()
+        self._unflushed.clear()
+        self._flushed = self._committed
+        self.aside += 1
+
     # -- processes
 
     def start(self, spec: StartSpec, lasts: float, code: int) -> Process:
         """A new process for this key."""
         checkers.may_start(self, spec)
-        self.starts[spec.key] = self.starts.get(spec.key, 0) + 1
+        self._begun(spec)
         self.world.note("starts", spec.key, spec.run_id, f"for {lasts} s")
         end = self.world.loop.later(lasts, self._ends, spec.key, code)
         boottime = CLOCK.mono - self.booted
@@ -103,11 +113,15 @@ class Host:
     def never_started(self, spec: StartSpec) -> ExitRecord:
         """The command cannot be executed: that is an end, and kept as one."""
         checkers.may_start(self, spec)
-        self.starts[spec.key] = self.starts.get(spec.key, 0) + 1
+        self._begun(spec)
         now = self.world.wall
         record = ExitRecord(spec.key, start_error=(2, "no such file"), started_at=now, finished_at=now)
         self.records[spec.key] = record
         return record
+
+    def _begun(self, spec: StartSpec) -> None:
+        self.starts[spec.key] = self.starts.get(spec.key, 0) + 1
+        self.notes[spec.key] = spec.run_id, spec.job, spec.note
 
     def _ends(self, key: str, code: int) -> None:
         self.ends(key, exit_code=code)
@@ -126,11 +140,12 @@ class Host:
         return Started(process.key, pid=PID, started_at=process.at, started_boottime=process.boottime, user="u")
 
     def known(self) -> list[Known]:
-        alive = [
-            Known(key, pid=PID, started_at=process.at, started_boottime=process.boottime, user="u", run_id=process.run)
-            for key, process in self.alive.items()
-        ]
-        return alive + [Known(key, pid=PID, exit=record) for key, record in self.records.items()]
+        alive = [self._known(key, process.at, process.boottime) for key, process in self.alive.items()]
+        return alive + [self._known(key, record.started_at, exit=record) for key, record in self.records.items()]
+
+    def _known(self, key: str, at: float, boottime: float = 0.0, exit: ExitRecord | None = None) -> Known:  # noqa: A002 - the field
+        run, job, note = self.notes[key]
+        return Known(key, PID, 0, at, boottime, "u", job=job, run_id=run, note=note, exit=exit)
 
     # -- what can happen to it
 
@@ -144,6 +159,8 @@ class Host:
         self.world.note(self.name, "the supervisor dies")
         self.world.crashes += 1
         self.instances += 1
+        if self.aside:
+            aside.forget_unadopted(self)
         for process in self.alive.values():
             process.end.cancel()
         self.alive.clear()

@@ -177,9 +177,10 @@ class Life:
 
     def _assembled(self, tasks: asyncio.TaskGroup) -> Services:
         config = configured(self.host, self.world.kind)
-        journal = Journal(Database(self), "agent")
+        database = Database(self)
+        journal = Journal(database, "agent")
         roster, self._queue, self.shipper = Roster(asyncio.Event(), asyncio.Event()), JobQueue(self), Shipper(self)
-        return Services(
+        services = Services(
             config=config,
             source=Source("g", HostFacts(self.host.name, None, self.host.boot, "os", "v")),
             journal=journal,
@@ -194,6 +195,8 @@ class Life:
             log_place=lambda _tag: None,
             fleet=self._member(roster) if self.world.kind.table else None,
         )
+        database.remembered = services.remembered
+        return services
 
     def _member(self, roster: Roster) -> Member:
         def lost(execution: str, why: str) -> None:

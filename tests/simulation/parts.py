@@ -20,13 +20,15 @@ A_MOMENT = 1e-9
 class Database:
     """Stands in for journal/database.py's Database: the same classes, each in its own order, on the host's disk."""
 
-    begun = 0
     blocked_since = None
     blocked_by = ""
 
     def __init__(self, life: Life) -> None:
         self._world, self._host = life.world, life.host
         self._loop = life.world.loop
+        self.begun = 0
+        self.remembered: Callable[[], list[Any]] = list
+        self._unflushed: list[tuple[list[Any], asyncio.TimerHandle]] = []
         self._gathered: dict[str, list[Any]] = {"durable": [], "now": [], "lazy": [], "told": []}
         self._last = dict.fromkeys(self._gathered, 0.0)
         self._flushed = 0.0
@@ -58,17 +60,31 @@ class Database:
 
     def _commit(self, items: list[Any], when: str) -> None:
         results, number = self._host.commit([work for work, _ in items])
+        self._settle_or_flush(items, results, number, when)
+
+    def _settle_or_flush(self, items: list[Any], results: list[Any], number: int, when: str) -> None:
         if when == "durable" or (when == "told" and self._flushes):
             self._flushes += 1
             self._flushed = max(self._flushed, CLOCK.mono + self._world.one_of((0.001, 0.04))) + A_MOMENT
-            self._loop.call_at(self._flushed, self._flush, number, items, results)
+            flush = self._loop.call_at(self._flushed, self._flush, number, items, results)
+            self._unflushed.append((items, flush))
         else:
             self._loop.call_soon(_settle, items, results)
 
     def _flush(self, number: int, items: list[Any], results: list[Any]) -> None:
         self._host.flush(number)
         self._flushes -= 1
+        del self._unflushed[0]
         _settle(items, results)
+
+    def begin_anew(self) -> None:
+        """The journal was put aside. The new one has what the agent knows, and what nobody has been told of yet."""
+        self.begun += 1
+        again, self._unflushed, self._flushes = self._unflushed, [], 0
+        self._commit([(tuple(self.remembered()), self._loop.create_future())], "durable")
+        for items, flush in again:
+            flush.cancel()
+            self._commit(items, "durable")
 
     async def close(self) -> None:
         """What was handed in is committed, and flushed."""
@@ -91,6 +107,7 @@ class Shipper:
     def __init__(self, life: Life) -> None:
         self._world = life.world
         self.open_: dict[str, bool] = {}
+        self.followed = ()  # no output has a place that it is shipped up to
 
     def open(self, tag: Any, **_: object) -> int:
         if self._world.disk_full or self._world.goes_wrong(0.04):

@@ -46,12 +46,18 @@ class JobQueue:
         asked = time.clock_gettime(time.CLOCK_BOOTTIME)
         await self._ask("ReceiveMessage")
         until = CLOCK.mono + wait
-        while not (ready := self._visible(count)) and CLOCK.mono < until:
+        while not (ready := self._visible(count)) and not self._world.copies and CLOCK.mono < until:
             await asyncio.sleep(min(0.1, until - CLOCK.mono) if self._next_due() < until else until - CLOCK.mono)
+        for message in ready:
+            checkers.may_come_again(self._world, self._life, message)
+        if len(ready) < count:
+            ready += self._copies()
         received = [self._hold(message, visibility, asked) for message in ready]
         if received:
             self._world.note("received", *(one.receipt for one in received))
         await self._answer("ReceiveMessage")
+        for message in ready:
+            message.keeper = self._life.name
         return received
 
     def _next_due(self) -> float:
@@ -67,19 +73,43 @@ class JobQueue:
         ]
         return found[:count]
 
+    def _copies(self) -> list[Message]:
+        """A standard queue delivers at least once: now and then one that somebody holds comes again all the same."""
+        copies, self._world.copies = self._world.copies, []
+        if copies or self.fifo or not self._world.goes_wrong(0.03):
+            return copies
+        held = [message for message in self._world.messages.values() if message.due > CLOCK.mono and message.count]
+        return [self._world.one_of(held)] if held else []
+
     def _hold(self, message: Message, visibility: float, asked: float) -> Received:
         message.count += 1
         message.receipt += 1
+        message.keeper = None
         message.held, message.due = CLOCK.mono, CLOCK.mono + visibility
         sent = EPOCH + 1000.0
         receipt, arrived = f"{message.id}:{message.receipt}", time.clock_gettime(time.CLOCK_BOOTTIME)
         return Received(message.id, receipt, message.body, message.count, sent, message.group, asked, arrived)
 
     async def extend(self, entries: Sequence[tuple[str, int]]) -> list[Failed]:
+        try:
+            return await self._extend(entries)
+        except AwsUnavailable:
+            for receipt, _ in entries:
+                self._let_go(self._world.messages.get(receipt.partition(":")[0]))
+            raise
+
+    def _let_go(self, message: Message | None) -> None:
+        """It may come again to whom it is held by."""
+        if message is not None:
+            message.keeper = None
+
+    async def _extend(self, entries: Sequence[tuple[str, int]]) -> list[Failed]:
         await self._ask("ChangeMessageVisibilityBatch")
         failed = []
         for index, (receipt, seconds) in enumerate(entries):
             _, message = self._world.held_by(receipt)
+            if seconds != int(self._world.kind.visibility):  # it is handed back, or will come after the agent has gone
+                self._let_go(message)
             if message is None or message.due <= CLOCK.mono:
                 failed.append(Failed(index, "ReceiptHandleIsInvalid", sender_fault=True, gone=True))
             elif CLOCK.mono + seconds > message.held + LIMIT_S:

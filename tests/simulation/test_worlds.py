@@ -26,6 +26,11 @@ HISTORIES = (
     "a_run_of_more_than_twelve_hours_is_taken_over",
     "what_was_told_survives_a_power_cut",
     "a_run_that_is_cancelled_while_the_disk_is_full_shuts_nobody_out",
+    "an_end_of_which_the_lost_journal_alone_had_the_event_is_told",
+    "what_the_lost_journal_alone_knew_is_adopted_from_the_supervisor",
+    "a_message_that_comes_again_while_its_run_is_active_is_held_by_its_newest_receipt",
+    "a_message_that_comes_again_while_it_waits_is_held_by_its_newest_receipt",
+    "a_message_that_comes_again_while_it_is_answered_is_held_by_its_newest_receipt",
 )
 
 

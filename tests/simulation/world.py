@@ -36,6 +36,7 @@ class Message:
     held: float = 0.0
     receipt: int = 0
     count: int = 0
+    keeper: str | None = None  # the life that has heard of its receive, while no call about it has failed since
     said: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -61,6 +62,7 @@ class Kind:
     hosts: int = 1
     table: bool = False
     power: bool = False  # it can fail: what was not flushed is lost then
+    damage: bool = False  # a journal can be damaged: it is put aside, and a new one begun
     most_receives: int | None = None
     long: bool = False  # longer than SQS holds any message
     lasts: tuple[float, ...] = (0.0, 0.05, 1.0, 5.0, 40.0)
@@ -76,6 +78,7 @@ class World:
         self.log_level = "error"
         self.results_away = False
         self.deletions_unanswered = False
+        self.copies: list[Message] = []  # to come again with the next receive, whoever holds them
         self.disk_full = False
         self.loop = Loop()
         self.loop.set_exception_handler(self._unhandled)
@@ -89,6 +92,8 @@ class World:
         self.told: dict[str, list[dict[str, Any]]] = {}  # what was delivered, by run
         self.table: Items = {}
         self.lapsed: set[str] = set()  # runs whose claim another host has taken when its time was over
+        # Runs and messages of which a journal that was put aside knew alone: they may be run, or told, once more.
+        self.forgotten: set[str] = set()
         self.history: list[str] = []
         self.decisions = self.crashes = 0
         self.error: BaseException | None = None

@@ -105,6 +105,11 @@ class Unsent:
     body: str
 
 
+def unsent(execution: Execution, event: Event) -> Unsent:
+    """An event of an execution as long as the journal has no place for it."""
+    return Unsent(0, event.id, execution.id, event.subject or execution.run_id, event.body)
+
+
 def _row(execution: Execution) -> tuple[Any, ...]:
     """All of its row."""
     lease, verdict = execution.lease, execution.verdict

@@ -60,6 +60,7 @@ class Outbox:
         self._fresh = 0  # committed since the journal was last read
         self._enough = asyncio.Event()
         self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._awaited: dict[str, Unsent] = {}  # those of them that were just made: a journal may be lost
         self._marking: set[str] = set()  # accepted, and not marked so in the journal yet
         self._refused: dict[str, int] = {}
         self._overtaken: set[str] = set()
@@ -76,11 +77,12 @@ class Outbox:
         if self._fresh + len(self._window) >= BATCH_ENTRIES:
             self._enough.set()
 
-    def accepted(self, event_id: str) -> asyncio.Future[None]:
+    def accepted(self, event_id: str, event: Unsent | None = None) -> asyncio.Future[None]:
         """Resolves when the results queue has accepted this event, or is not waited for any more.
 
         It is not when the queue has been away for `patience` seconds, or the agent is stopping: then the journal is
-        enough to delete a message. Ask before the event's commit.
+        enough to delete a message. Ask before the event's commit, and give it: it is kept until then, beside the
+        journal.
         """
         future = self._waiting.get(event_id)
         if future is None:
@@ -89,6 +91,8 @@ class Outbox:
                 future.set_result(None)
             else:
                 self._waiting[event_id] = future
+                if event is not None:
+                    self._awaited[event_id] = event
         return future
 
     async def delivered(self, execution: str) -> None:
@@ -117,6 +121,7 @@ class Outbox:
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, {}
+        self._awaited.clear()
         for future in waiting.values():
             if not future.done():
                 future.set_result(None)
@@ -160,8 +165,10 @@ class Outbox:
 
     @property
     def undelivered(self) -> Iterable[Unsent]:
-        """What is on its way."""
-        return (*self._flying, *self._window)
+        """What is on its way, and what is waited for before it is."""
+        there = (*self._flying, *self._window)
+        known = {event.id for event in there}
+        return (*there, *(event for event in self._awaited.values() if event.id not in known))
 
     def rescan(self) -> None:
         """Older events than those already read have become ours."""
@@ -282,6 +289,7 @@ class Outbox:
             self._taken(id_)
 
     def _taken(self, event_id: str) -> None:
+        self._awaited.pop(event_id, None)
         future = self._waiting.pop(event_id, None)
         if future is not None and not future.done():
             future.set_result(None)
