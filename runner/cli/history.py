@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Show the runs, the newest first."""
-    since = _since(args.since)
+    since = since_of(args.since)
     if not fleet.table_name(args):
         return _of_host(args, since)
     if args.socket is not None:
@@ -236,7 +236,19 @@ def _cost(usage: dict[str, Any] | None) -> str:
     return short(usage["cpu_user_s"] + usage["cpu_system_s"]) + (f" {format_size(memory)}" if memory else "")
 
 
-def _since(text: str | None) -> float | None:
+def latest(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The last runs of a job, as the fleet's table has them."""
+    from runner.control import store  # noqa: PLC0415 - `--help` needs none of it
+
+    async def work(_: Session, table: Table) -> list[dict[str, Any]]:
+        return await store.history(table, args.job, limit=10, in_group=args.group)
+
+    found: list[dict[str, Any]] = fleet.run(args, work)
+    return found
+
+
+def since_of(text: str | None, what: str = "history") -> float | None:
+    """Unix seconds of what `--since` says: so long ago, or a time."""
     from runner.protocol.units import parse_duration, parse_time  # noqa: PLC0415
 
     if text is None:
@@ -248,4 +260,4 @@ def _since(text: str | None) -> float | None:
     try:
         return parse_time(text)
     except ValueError as error:
-        raise WrongUsage(f"cannot show history since {text}: {error}; or a duration such as 24h") from error
+        raise WrongUsage(f"cannot show {what} since {text}: {error}; or a duration such as 24h") from error

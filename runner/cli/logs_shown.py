@@ -15,10 +15,13 @@ from runner.reading.streams import Reading, Seen
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
 
+    from runner.agent.runs.output import SpoolRow
     from runner.config import Config
     from runner.reading.cloudwatch import CloudOutput
+    from runner.reading.spool import AttemptOutput
 
 _LOOK_HERE_S: Final = 0.2
 _LOOK_THERE_S: Final = 1.0
@@ -39,18 +42,25 @@ class Logs:
         self._table: str = args.table
         self._of_group: str | None = args.group
         self._follow: bool = args.follow
-        self._printer = Printer(args.run_id, as_json=args.json)
+        self._attempt: int | None = args.attempt
+        self._socket: Path | None = args.socket
+        self._printer = Printer(args.run_id, args.wanted)
         self._kept: KeptOutput = KeptOutput(config.paths.state)
         self._unreadable = ""
         self._said = False
 
     async def run(self) -> int:
+        await self._run()
+        self._printer.caught_up()
+        return 0
+
+    async def _run(self) -> None:
         if self._stream is None:
             known = self._look_here()
             if known is None and self._table and await self._from_table():
-                return 0
+                return
             if known is not None and await self._is_shown_from_here(known):
-                return 0
+                return
             if known is None and not self._has_cloudwatch and not self._follow:
                 raise NotThere(
                     f"cannot find run {self._run_id} on this host{self._unreadable}, and its output goes to "
@@ -63,7 +73,6 @@ class Logs:
                 f"cannot find the output of run {self._run_id}: this host has none{self._unreadable}, and log group "
                 f"{self._group} has none; check the run id, or name its --job or its --stream"
             )
-        return 0
 
     @property
     def _has_cloudwatch(self) -> bool:
@@ -95,33 +104,50 @@ class Logs:
         shown = 0
         output = None
         while True:
-            rows = known.attempts
-            if output is None and shown < len(rows):
-                output = self._kept.output(rows[shown])
-            if output is not None:
-                row = rows[shown]
-                output.update(row)
-                # A further attempt, or the end of the run, ends this one.
-                over = known.ended or row.end is not None or shown + 1 < len(rows)
-                if over or not self._follow:
-                    output.end()
-                try:
-                    self._printer.pieces(output.pieces(raw=not self._printer.as_json))
-                except OSError as error:
-                    raise CronRunnerError(
-                        f"cannot read the spool file of run {self._run_id}: {error.strerror}; the users root and "
-                        "cron-runner may, and CloudWatch has it too (--stream)"
-                    ) from error
-                if over or not self._follow:
-                    shown, output = shown + 1, None
-                    if shown < len(rows):
-                        continue
-            if not self._follow or (known.ended and shown >= len(rows)):
+            rows = [row for row in known.attempts if self._attempt in (None, row.tag.attempt)]
+            while shown < len(rows):
+                output = output or self._kept.output(rows[shown])
+                if not self._show_row(known, rows[shown], output):
+                    break
+                shown, output = shown + 1, None
+            over = known.ended or (self._attempt is not None and shown > 0)
+            if not self._follow or (over and shown >= len(rows)):
                 if known.never_ran:
                     self._has_none(known.outcome, known.reason)
                 return
+            self._printer.caught_up()
             await asyncio.sleep(_LOOK_HERE_S)
             known = self._kept.known(self._run_id) or known
+
+    def _show_row(self, known: Known, row: SpoolRow, output: AttemptOutput) -> bool:
+        """Show what has come of an attempt; whether that was all that is to be shown of it."""
+        output.update(row)
+        if row.end is None and not self._printer.raw:
+            output.grew(self._marks())
+        # A further attempt, or the end of the run, ends this one.
+        over = known.ended or row.end is not None or row.tag.attempt < known.attempts[-1].tag.attempt
+        if over or not self._follow:
+            output.end()
+        try:
+            self._printer.pieces(output.pieces(raw=self._printer.raw))
+        except OSError as error:
+            raise CronRunnerError(
+                f"cannot read the spool file of run {self._run_id}: {error.strerror}; the users root and "
+                "cron-runner may, and CloudWatch has it too (--stream)"
+            ) from error
+        return over or not self._follow
+
+    def _marks(self) -> Sequence[int]:
+        """When the output of the attempt that runs now was written, which only its agent knows."""
+        from runner.cli import agent_socket  # noqa: PLC0415 - only where times are wanted
+
+        if self._socket is None:
+            return ()
+        try:
+            asked = {"from": 1 << 53, "marks": True}
+            return list(agent_socket.ask(self._socket, "output", run_id=self._run_id, **asked).get("marks") or ())
+        except CronRunnerError:  # no agent, or none of ours: no times then
+            return ()
 
     # -- CloudWatch, by what the fleet's table says
 
@@ -217,6 +243,7 @@ class Logs:
                 await self._from_here(come)
                 return True
             if here or found:
+                self._printer.caught_up()
                 await asyncio.sleep(_SEARCH_S)
             seen = await look()
         await self._show(cloud, seen, look)
@@ -242,6 +269,7 @@ class Logs:
             elif not self._follow or seen.over:
                 return
             else:
+                self._printer.caught_up()
                 await asyncio.sleep(_LOOK_THERE_S)
                 now = await look()
                 # Named by the user, or found before: a stream does not go.

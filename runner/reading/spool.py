@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from runner.agent.journal.spools import row_of
 from runner.agent.output import spool_file
 from runner.agent.output.attempt_output import Followed, Reader
+from runner.agent.output.marks import Marks
 from runner.agent.output.packing import Packer
 from runner.agent.runs.output import Rules, SpoolRow
 from runner.errors import CronRunnerError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _LIMITS = Limits(batch_bytes=1 << 20, batch_events=10_000, event_bytes=256 << 10)
 _SINK = "logs"
+NEVER_MS = 1 << 53
+"""The time of a line of which it is not known, beside 0: no line is as old, or as new."""
 
 
 class NotReadable(CronRunnerError):
@@ -86,13 +89,23 @@ class AttemptOutput:
     def __init__(self, path: Path, row: SpoolRow) -> None:
         self._followed = Followed(row.tag, path, sinks=(), secrets=row.secrets, rules=Rules())
         self._reader = Reader(_SINK)
+        self._marks: Sequence[int] = ()
         self.update(row)
+
+    @property
+    def size(self) -> int:
+        return self._followed.size
+
+    def grew(self, marks: Sequence[int]) -> None:
+        """When the file grew, as its agent knows it; `Marks.flat`."""
+        self._marks = marks
 
     def update(self, row: SpoolRow) -> None:
         """Look again how far the file has grown, and what the journal knows of it by now."""
         self._followed.learn(row.secrets)
         self._followed.grow(spool_file.size_of(self._followed.path), time.monotonic())
         if row.end is not None:
+            self._marks = row.end.marks or self._marks
             self._followed.end(row.end)
 
     def end(self) -> None:
@@ -103,8 +116,11 @@ class AttemptOutput:
     def pieces(self, *, raw: bool) -> Iterator[Piece]:
         """What has come since the last call, as bytes (`raw`) or as lines; all of it after the end. Raises OSError."""
         followed, reader = self._followed, self._reader
+        # Not the file's own time: that may be when its disk was given back.
+        followed.marks = Marks()
+        followed.marks.fill(self._marks)
         while True:
-            packer = Packer(_LIMITS, "", int(time.time() * 1000))
+            packer = Packer(_LIMITS, "", NEVER_MS)
             if raw:
                 packer.take_raw(followed, reader)
             else:

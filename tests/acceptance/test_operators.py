@@ -17,6 +17,7 @@ import pytest
 
 from runner.cli.agent_socket import RefusedByAgent, ask
 from runner.cli.main import main
+from runner.protocol.units import parse_time
 
 from aws import Aws
 from fleet import COMMAND, Fleet
@@ -228,17 +229,51 @@ def test_wait_ends_with_the_jobs_exit_status(host: Host) -> None:
         assert typed(host, "wait", *wrong).returncode == 125
 
 
+def test_logs_of_a_part_and_when_it_was_written(host: Host) -> None:
+    masked = SPOKEN.decode().replace(SECRET, "***")
+    assert typed(host, "logs", "spoke").stdout == masked
+    assert typed(host, "logs", "--job", "talk").stdout == masked
+    assert typed(host, "logs", "spoke", "--tail", "1").stdout == "three\n"
+    assert typed(host, "logs", "spoke", "--tail", "0").stdout == ""
+    assert typed(host, "logs", "-f", "spoke", "--tail", "2").stdout == masked.partition("\n")[2]
+    [run] = document(typed(host, "history", "talk", "--json"))
+    stamped = typed(host, "logs", "spoke", "--timestamps").stdout.splitlines()
+    assert [line.partition(" ")[2] for line in stamped] == masked.splitlines()
+    begun, ended = parse_time(run["started_at"]), parse_time(run["ended_at"])
+    assert all(begun - 1 <= parse_time(line.partition(" ")[0]) <= ended + 1 for line in stamped), stamped
+    assert typed(host, "logs", "spoke", "--since", "1h").stdout == masked
+    assert typed(host, "logs", "spoke", "--since", "2031-01-01T00:00:00Z").stdout == ""
+    [second] = typed(host, "logs", "twice", "--attempt", "2", "--json").stdout.splitlines()
+    assert (json.loads(second)["attempt"], json.loads(second)["message"]) == (2, "no")
+    assert json.loads(second)["time"] is not None
+    for words, status, why in (
+        (("twice", "--attempt", "3"), 1, "cannot show attempt 3 of run twice: there are 2"),
+        (("--job", "nobodys"), 1, "cannot find a run of nobodys that was started: this host knows none"),
+        ((), 2, "give its RUN_ID, or --job NAME"),
+        (("spoke", "--tail", "-1"), 2, "is not a whole number"),
+        (("spoke", "--since", "soon"), 2, "cannot show output since soon"),
+    ):
+        done = typed(host, "logs", *words)
+        assert (done.returncode, done.stdout) == (status, "")
+        assert why in done.stderr
+
+
 def test_send_and_wait_shows_the_output_as_it_comes(host: Host) -> None:
     script = "echo begun; sleep 1; echo done >&2; exit 7"
-    words = [COMMAND, "--config", str(host.config), "send", "now", "--wait", "--follow", "--shell", script]
+    words = [COMMAND, "--config", str(host.config), "send", "now", "--run-id", "slow"]
+    words += ["--wait", "--follow", "--shell", script]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, env=host.environment, stdout=pipe, stderr=pipe, text=True) as sending:
         assert sending.stdout is not None
         assert sending.stdout.readline() == "begun\n"
         assert sending.poll() is None, "it is shown while the job runs"
+        stamped = wait_for(
+            lambda: re.match(r"20\S+Z begun\n", typed(host, "logs", "slow", "--timestamps").stdout), "so"
+        )
+        assert stamped
         out, error = sending.communicate(timeout=60)
     assert (sending.returncode, out) == (7, "done\n")
-    assert re.fullmatch(r"cron-runner: sent run \S+\ncron-runner: run \S+ of now ended failed: exit code 7\n", error)
+    assert re.fullmatch(r"cron-runner: sent run slow\ncron-runner: run slow of now ended failed: exit code 7\n", error)
     done = host.command("send", "now", "--wait", "--json", "--run-id", "quick", "--shell", "kill -USR1 $$")
     assert (done.returncode, json.loads(done.stdout)["signal"]) == (128 + 10, "SIGUSR1")
 

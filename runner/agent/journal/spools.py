@@ -62,8 +62,7 @@ class Spools:
     def ended(self, key: str, end: OutputEnd, *, settled: bool = False) -> asyncio.Future[None]:
         """The output grows no more; `settled`: every sink has it already."""
         self.sizes.pop(key, None)
-        # When it was written matters to what is still to be sent only.
-        record = json.dumps({**end.to_json(), "marks": (), "settled": True} if settled else end.to_json())
+        record = json.dumps({**end.to_json(), "settled": True} if settled else end.to_json())
         statements: list[Statement] = [(_ENDED, (key, record))]
         if settled:
             statements.append((_NO_OFFSETS, (key,)))
@@ -77,7 +76,7 @@ class Spools:
             connection.execute("DELETE FROM offsets WHERE key = ?", (key,))
             found = connection.execute("SELECT record FROM spools WHERE key = ?", (key,)).fetchone()
             if found is not None:
-                record = json.dumps({**json.loads(found[0] or "{}"), "marks": (), "settled": True})
+                record = json.dumps({**json.loads(found[0] or "{}"), "settled": True})
                 connection.execute("UPDATE spools SET record = ? WHERE key = ?", (record, key))
 
         return self._database.call(work, when="lazy")

@@ -36,7 +36,8 @@ def output_part(state: Path, run_id: str, start: int, most: int) -> dict[str, An
     kept = [_followed(state, row, over=over or at + 1 < len(rows)) for at, row in enumerate(rows)]
     # What is not in a file at all has a place too: it is told as dropped.
     sizes = [one.ended.bytes_total if one.ended is not None else one.size for one in kept]
-    found = {"run_id": run_id, "state": past.row.state, "here": bool(kept) or not over, "size": sum(sizes)}
+    found: dict[str, Any] = {"run_id": run_id, "execution": past.row.execution, "state": past.row.state}
+    found |= {"here": bool(kept) or not over, "size": sum(sizes)}
     begin = 0
     at = max(0, min(start, sum(sizes)))
     most = max(LEAST_BYTES, min(most, MOST_BYTES)) if most else MOST_BYTES

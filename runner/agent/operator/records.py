@@ -178,10 +178,15 @@ class Records:
 
     # -- its output
 
-    async def output(self, run_id: str, start: int, most: int) -> dict[str, Any]:
-        """A part of its output, from this byte on of what all its attempts wrote, one after the other."""
-        state = self._services.journal.database.path.parent
-        return await asyncio.to_thread(output_part, state, run_id, start, most)
+    async def output(self, run_id: str, start: int, most: int, *, marks: bool = False) -> dict[str, Any]:
+        """A part of its output, from this byte on of what all its attempts wrote, one after the other. `marks`: with
+        when the attempt's file grew, as far as it is known, as `Marks.flat` has it."""
+        state, known = self._services.journal.database.path.parent, list(self._services.shipper.followed)
+        part = await asyncio.to_thread(output_part, state, run_id, start, most)
+        if marks:
+            key = f"{part.get('execution')}/{part.get('attempt')}"
+            part["marks"] = next((one.marks.flat() for one in known if one.key == key), [])
+        return part
 
 
 def _place(cursor: str) -> Place:

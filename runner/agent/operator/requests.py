@@ -94,7 +94,8 @@ class Requests:
     async def _output(self, request: Request, _: Peer) -> dict[str, Any]:
         """From the byte `from` on, at most `limit` bytes."""
         start, most = (int(_number(request, key, 0, LONGEST_OUTPUT) or 0) for key in ("from", "limit"))
-        return await self._records.output(_text(request, "run_id"), start, most)
+        marks = request.get("marks") is True
+        return await self._records.output(_text(request, "run_id"), start, most, marks=marks)
 
     async def _admission(self, request: Request, _: Peer) -> dict[str, Any]:
         """What would become of a job that came now. `job`: one as the journal keeps it."""

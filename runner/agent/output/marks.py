@@ -22,11 +22,12 @@ MOST = 16_384
 class Marks:
     """By `_times[n]` (unix milliseconds) `_sizes[n]` bytes had been written, both rising."""
 
-    __slots__ = ("_sizes", "_spacing", "_times")
+    __slots__ = ("_sizes", "_spacing", "_times", "known_from")
 
     def __init__(self) -> None:
         self._times, self._sizes = array("q"), array("q")
         self._spacing = SPACING_MS
+        self.known_from = 0  # of what is before this offset it is forgotten
 
     @property
     def size(self) -> int:
@@ -54,10 +55,22 @@ class Marks:
         for ms, size in zip(accumulate(flat[::2]), accumulate(flat[1::2]), strict=False):
             self.add(ms, size)
 
+    def flat(self) -> list[int]:
+        """What `fill` takes; what is forgotten was written at 0."""
+        told, at, size = [], 0, 0
+        times, sizes = self._times, self._sizes
+        if self.known_from:
+            told, size = [0, self.known_from], self.known_from
+        for ms, upto in zip(times, sizes, strict=True):
+            told += (ms - at, upto - size)
+            at, size = ms, upto
+        return told
+
     def forget(self, offset: int) -> None:
         """Nobody will ask for what is before this offset."""
         gone = bisect_right(self._sizes, offset)
         if gone > 64 and gone * 2 > len(self._sizes):
+            self.known_from = self._sizes[gone - 1]
             del self._times[:gone], self._sizes[:gone]
         if not self._times:
             self._spacing = SPACING_MS
