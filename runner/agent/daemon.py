@@ -24,6 +24,7 @@ from runner.agent.host.stopping import manner
 from runner.agent.host.systemd import Notifier
 from runner.agent.journal.reserve import Reserve
 from runner.agent.operator.actions import Operations
+from runner.agent.operator.again import Again
 from runner.agent.operator.health import judge
 from runner.agent.operator.health_watch import HealthWatch
 from runner.agent.operator.http_listener import Listener
@@ -136,7 +137,9 @@ class Agent:
         watch = HealthWatch(services, intake, self._notifier, parts.session.stats, reserve, queue=parts.queue.label)
         overview = Overview(services, intake, door, parts.queue.label, lambda: judge(watch.facts()))
         operations = Operations(services, door)
-        control.answer = Requests(services, door, operations, overview, Standing(services, door)).answer
+        control.answer = Requests(
+            services, door, operations, overview, Standing(services, door), Again(services, parts.queue)
+        ).answer
         with self._handled_signals(services, watch):
             self._start_tasks(parts, door, watch, control)
             await Reconciler(services).run()

@@ -69,6 +69,7 @@ COMMANDS: Final = (
     Command("history", "runner.cli.history", "what ran, how it ended and what it cost, on this host or in the fleet"),
     Command("maintenance", "runner.cli.maintenance", "let the runs of a job be skipped on every host, or run again"),
     Command("control", "runner.cli.control", "the fleet's scheduler and recorder, as one process"),
+    Command("web", "runner.cli.web", "the page and the HTTP API, of this host or of the fleet"),
     Command("demo", "runner.cli.demo", "the whole loop on an embedded AWS stand-in"),
     Command("completion", "runner.cli.completion", "a shell's completion of this command line"),
 )

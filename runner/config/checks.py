@@ -20,6 +20,7 @@ from runner.config.names import (
     retention,
     syslog_address,
 )
+from runner.config.web import host_names, listen_place
 from runner.protocol.suggest import unknown
 from runner.protocol.units import format_duration, format_size
 
@@ -191,6 +192,8 @@ CHECKS: dict[str, Check] = {
     "output.cloudwatch.retention_days": retention,
     "output.syslog.address": syslog_address,
     "agent.listen": listen_address,
+    "web.listen": listen_place,
+    "web.names": host_names,
     "agent.cloudwatch_log_group": plain_log_group,
     "paths.runtime": _runtime,
 }

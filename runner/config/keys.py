@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
+from keyword import iskeyword
 from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -33,11 +34,17 @@ class Key:
         return f"{PREFIX}{section}__{self.name}".upper() if section else f"{PREFIX}_{self.name}".upper()
 
 
+def key_name(attribute: str) -> str:
+    """The key that a field stands for: one that is a word of Python has an underscore behind it."""
+    return attribute.removesuffix("_")
+
+
 def _walk(section_class: Any, section: str) -> Iterator[Key]:
     for entry in fields(section_class):
         known = entry.metadata.get("setting")
         if known is not None:
-            yield Key(f"{section}.{entry.name}" if section else entry.name, section, entry.name, known)
+            name = key_name(entry.name)
+            yield Key(f"{section}.{name}" if section else name, section, name, known)
     # Tables after the plain keys, as TOML has it: a key below a table's header belongs to that table.
     for entry in fields(section_class):
         factory: Any = entry.default_factory
@@ -52,7 +59,7 @@ VARIABLES: MappingProxyType[str, Key] = MappingProxyType({key.variable: key for 
 
 def value_of(config: Config, path: str) -> Any:
     """The value of the key with this dotted path."""
-    return attrgetter(path)(config)
+    return attrgetter(".".join(f"{part}_" if iskeyword(part) else part for part in path.split(".")))(config)
 
 
 def default_of(key: Key) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runner.config.access import Signing
 from runner.config.kinds import TEXT, setting
 from runner.config.sections import Admission, Agent, Fleet, Output, Paths, Queue, Results, Run
+from runner.config.web import Web
 from runner.protocol.message import Declaration, Defaults
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Config:
     agent: Agent = field(default_factory=Agent)
     signing: Signing = field(default_factory=Signing)
     paths: Paths = field(default_factory=Paths)
+    web: Web = field(default_factory=Web)
     jobs: Mapping[str, Declaration] = field(default_factory=dict)
     source: Path | None = None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.config.checks import CHECKS, across
 from runner.config.declared import FOLDER, DeclaredJobs
-from runner.config.keys import KEYS, PREFIX, SECTIONS, VARIABLES, Key
+from runner.config.keys import KEYS, PREFIX, SECTIONS, VARIABLES, Key, key_name
 from runner.config.kinds import expected
 from runner.config.model import OFFLINE_GROUP, Config
 from runner.config.toml import Unreadable, read_toml
@@ -141,7 +141,7 @@ class _Reading:
     def _build(self, section_class: Any, section: str) -> Any:
         values: dict[str, Any] = {}
         for entry in fields(section_class):
-            path = f"{section}.{entry.name}" if section else entry.name
+            path = f"{section}.{key_name(entry.name)}" if section else entry.name
             if path in SECTIONS:
                 values[entry.name] = self._build(entry.default_factory, path)
             elif path in self.values:

@@ -37,8 +37,11 @@ MAY_IMPORT = {
     # Above the agent, which imports none of it: one message here and now, and a run's output read back.
     "once": {"protocol", "errors", "config", "aws", "sinks", "agent", "signing", "log", "visible", "__version__"},
     "reading": {"protocol", "errors", "config", "aws", "sinks", "agent", "__version__"},
+    # A process of its own, which asks the agent by its socket: it imports none of it.
+    "web": {"protocol", "errors", "config", "aws", "sinks", "control", "reading", "visible", "__version__"},
     "cli": {
         *("protocol", "errors", "config", "aws", "sinks", "agent", "once", "reading", "check", "control", "signing"),
+        "web",
         *("log", "log_shipping", "visible", "__version__"),
     },
     "__main__": {"cli"},

@@ -125,6 +125,20 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE INDEX runs_large ON runs (ended_at, length(spec)) WHERE state = 'ended' AND length(spec) > 8192;
     """,
+    # Who changed what by hand on this host, and why.
+    """
+    CREATE TABLE audit (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,
+        who TEXT NOT NULL,
+        role TEXT NOT NULL,
+        op TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        note TEXT NOT NULL,
+        result TEXT NOT NULL,
+        way TEXT NOT NULL               -- a command, the page, the API; and from where
+    );
+    """,
 )
 
 

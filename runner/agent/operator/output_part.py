@@ -37,18 +37,19 @@ def output_part(state: Path, run_id: str, start: int, most: int) -> dict[str, An
     # What is not in a file at all has a place too: it is told as dropped.
     sizes = [one.ended.bytes_total if one.ended is not None else one.size for one in kept]
     found: dict[str, Any] = {"run_id": run_id, "execution": past.row.execution, "state": past.row.state}
-    found |= {"here": bool(kept) or not over, "size": sum(sizes)}
+    found |= {"here": bool(kept) or not over, "size": sum(sizes), "outcome": past.row.outcome if over else None}
     begin = 0
     at = max(0, min(start, sum(sizes)))
     most = max(LEAST_BYTES, min(most, MOST_BYTES)) if most else MOST_BYTES
     for place, (followed, size) in enumerate(zip(kept, sizes, strict=True)):
         if at < begin + size or place + 1 == len(kept):
-            text, first, end = _part(followed, at - begin, most)
+            text, first, end, anchors = _part(followed, at - begin, most)
             attempt = followed.tag.attempt
             done = over and place + 1 == len(kept) and begin + end >= begin + size
-            return {**found, "attempt": attempt, "from": begin + first, "next": begin + end, "text": text, "end": done}
+            part = {"from": begin + first, "next": begin + end, "text": text, "end": done}
+            return {**found, "attempt": attempt, **part, "anchors": [(of, begin + stands) for of, stands in anchors]}
         begin += size
-    return {**found, "attempt": None, "from": at, "next": at, "text": "", "end": over}
+    return {**found, "attempt": None, "from": at, "next": at, "text": "", "end": over, "anchors": []}
 
 
 def _followed(state: Path, row: SpoolRow, *, over: bool) -> Followed:
@@ -60,10 +61,12 @@ def _followed(state: Path, row: SpoolRow, *, over: bool) -> Followed:
     return followed
 
 
-def _part(followed: Followed, start: int, most: int) -> tuple[str, int, int]:
-    """The text, where it begins and where it ends; bytes that are no UTF-8 as Python's surrogateescape has them."""
+def _part(followed: Followed, start: int, most: int) -> tuple[str, int, int, list[tuple[int, int]]]:
+    """The text, where it begins and where it ends; bytes that are no UTF-8 as Python's surrogateescape has them.
+
+    A mask is of another length than what it hides: (place in the text's bytes, place in the output) behind each."""
     if dropped := followed.at_gap(start):
-        return f"\n[cron-runner: {dropped} bytes dropped here]\n", start, start + dropped
+        return f"\n[cron-runner: {dropped} bytes dropped here]\n", start, start + dropped, []
     if start < followed.size:
         # What was given back to the disk would read as zeros: CloudWatch has it.
         start = max(start, min(spool_file.first_data(followed.path, start), followed.limit(start)[0]))
@@ -77,10 +80,14 @@ def _part(followed: Followed, start: int, most: int) -> tuple[str, int, int]:
     # One that is longer than the part is told to its end.
     cut = max(cut, *(end for begin, end in spans if begin <= back < end), cut)
     if cut <= back:
-        return "", start, start
+        return "", start, start, []
     shown = [(max(begin, back) - back, end - back) for begin, end in spans if end > back and begin < cut]
+    anchors, shorter = [], 0
+    for begin, end in shown:
+        shorter += end - begin - len(masks.mask(data[back + begin : back + end], [(0, end - begin)]))
+        anchors.append((end - shorter, start + end))
     text = masks.mask(data[back:cut], shown).decode("utf-8", "surrogateescape")
-    return text, start, start + cut - back
+    return text, start, start + cut - back, anchors
 
 
 def _at_a_character(data: bytes, cut: int, least: int) -> int:

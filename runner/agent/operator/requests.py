@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from runner.agent.operator.audit import Audit, asker
 from runner.agent.operator.status import RECENT, pause_entry
 from runner.errors import Refused
 from runner.protocol.job import Job
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from runner.agent.held import Door
     from runner.agent.operator.actions import Operations
+    from runner.agent.operator.again import Again
     from runner.agent.operator.peers import Peer
     from runner.agent.operator.records import Records
     from runner.agent.operator.standing import Standing
@@ -30,9 +32,17 @@ class Requests:
     """Operations by name; docs/status.md has what each takes and answers."""
 
     def __init__(
-        self, services: Services, door: Door, operations: Operations, overview: Overview, standing: Standing
+        self,
+        services: Services,
+        door: Door,
+        operations: Operations,
+        overview: Overview,
+        standing: Standing,
+        again: Again,
     ) -> None:
         self._services = services
+        self._again = again
+        self._trail = Audit(services)
         self._door = door
         self._made: Records | None = None
         self._operations = operations
@@ -49,6 +59,11 @@ class Requests:
             "pause": self._pause,
             "drain": self._drain,
             "resume": self._resume,
+            "audit": self._audit,
+            "refused": self._refused,
+            "jobs": self._jobs,
+            "rerun": self._rerun,
+            "start": self._start,
         }
 
     async def answer(self, op: str, request: Request, peer: Peer) -> dict[str, Any]:
@@ -115,25 +130,59 @@ class Requests:
             run_ids = self._operations.wanted(job=_text(request, "job"))
         else:
             run_ids = [_text(request, "run_id")]
-        return {
-            "runs": [await self._operations.cancel(one, by=peer.name, note=note, grace=grace) for one in run_ids],
-        }
+        by = asker(request, peer)
+        told = [await self._operations.cancel(one, by=by.name, note=note, grace=grace) for one in run_ids]
+        for one in told:
+            await self._trail.note(by, "cancel", one["run_id"], note, "done" if one["cancelled"] else "not running")
+        return {"runs": told}
 
     async def _pause(self, request: Request, peer: Peer) -> dict[str, Any]:
         lasts = _number(request, "for_s", None)
         if lasts is not None and lasts < 1:
             raise Refused("invalid", 'cannot pause for less than a second: give "for_s" from 1, or leave it out')
         until = None if lasts is None else self._services.now() + lasts
-        made = self._operations.pause(by=peer.name, note=_text(request, "note", ""), until=until)
+        by, note = asker(request, peer), _text(request, "note", "")
+        made = self._operations.pause(by=by.name, note=note, until=until)
+        await self._trail.note(by, "pause", "", note)
         return self._paused(pause_entry(made))
 
     async def _drain(self, request: Request, peer: Peer) -> dict[str, Any]:
-        made = self._operations.drain(by=peer.name, note=_text(request, "note", ""))
+        by, note = asker(request, peer), _text(request, "note", "")
+        made = self._operations.drain(by=by.name, note=note)
+        await self._trail.note(by, "drain", "", note)
         return self._paused(pause_entry(made))
 
-    async def _resume(self, _: Request, peer: Peer) -> dict[str, Any]:
-        was = self._operations.resume(by=peer.name)
+    async def _resume(self, request: Request, peer: Peer) -> dict[str, Any]:
+        by = asker(request, peer)
+        was = self._operations.resume(by=by.name)
+        await self._trail.note(by, "resume", "", _text(request, "note", ""))
         return {**self._paused(pause_entry(self._services.pausing.current)), "was": pause_entry(was)}
+
+    # -- runs that people ask for, and who changed what
+
+    async def _audit(self, request: Request, _: Peer) -> dict[str, Any]:
+        return await self._trail.lines(_number(request, "before", None), _number(request, "limit", PAGE))
+
+    async def _refused(self, request: Request, peer: Peer) -> dict[str, Any]:
+        """The page has refused somebody something."""
+        what, subject = _text(request, "what"), _text(request, "subject", "")
+        await self._trail.note(asker(request, peer), what, subject, _text(request, "note", ""), "refused")
+        return {}
+
+    async def _jobs(self, _: Request, __: Peer) -> dict[str, Any]:
+        return {"jobs": self._again.declared()}
+
+    async def _rerun(self, request: Request, peer: Peer) -> dict[str, Any]:
+        by, note, run_id = asker(request, peer), _text(request, "note", ""), _text(request, "run_id")
+        made = await self._again.rerun(run_id, by=by.name)
+        await self._trail.note(by, "rerun", run_id, note, f"done: {made['run_id']}")
+        return made
+
+    async def _start(self, request: Request, peer: Peer) -> dict[str, Any]:
+        by, note, job = asker(request, peer), _text(request, "note", ""), _text(request, "job")
+        made = await self._again.start(job, args=request.get("args"), env=request.get("env"), by=by.name)
+        await self._trail.note(by, "run", job, note, f"done: {made['run_id']}")
+        return made
 
     def _paused(self, pause: dict[str, Any] | None) -> dict[str, Any]:
         """How the host stands now, and how many of its runs are not over."""

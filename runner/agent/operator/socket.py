@@ -23,7 +23,7 @@ import structlog
 
 from runner import __version__
 from runner.agent.operator import peers
-from runner.errors import CronRunnerError, Refused
+from runner.errors import CronRunnerError, NotThere, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -205,7 +205,8 @@ class Control:
             async with asyncio.timeout(self._within):
                 return {"ok": True, "answer": await self.answer(op, request, peer)}
         except CronRunnerError as error:
-            return _failure(error.code if isinstance(error, Refused) else "failed", str(error))
+            code = "not_there" if isinstance(error, NotThere) else "failed"
+            return _failure(error.code if isinstance(error, Refused) else code, str(error))
         except TimeoutError:
             return _failure("failed", f"cannot {op}: no answer within {self._within:g} s; look at the agent's log")
         except Exception:

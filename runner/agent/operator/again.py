@@ -1,0 +1,153 @@
+"""Runs that somebody asks for by hand: a declared job, or a run once more, sent to the group's own queue.
+
+They come back as any message does, to whichever host of the group has room. The agent's role does not need to send to
+its queue, so AWS may refuse it: then that is told.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from runner.agent.runs.secrets import secrets_in, shown
+from runner.aws.sqs import Outgoing
+from runner.errors import AwsUnavailable, CronRunnerError, NotThere, Refused
+from runner.protocol.job import Job
+from runner.protocol.units import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runner.agent.services import Services
+    from runner.aws.sqs import Queue
+    from runner.protocol.message import Declaration
+
+_LONGEST_ID = 128
+_SAME = (
+    *("cwd", "unix_group", "nice", "stdin", "timeout", "grace", "stop_signal", "overlap", "ack"),
+    *("no_output_timeout", "min_duration"),
+)
+
+
+class Again:
+    """Called on the agent's event loop."""
+
+    def __init__(self, services: Services, queue: Queue) -> None:
+        self._services = services
+        self._queue = queue
+
+    def declared(self) -> list[dict[str, Any]]:
+        """The jobs that this host's configuration declares, as people may see them."""
+        config = self._services.config
+        return [
+            {
+                "job": name,
+                "group": config.group,
+                "command": shown(one.command or "", secrets_in(one.env or {}, config.output.redact)),
+                "user": one.user or config.run.user or None,
+                "timeout_s": one.timeout if one.timeout is not None else config.run.timeout,
+                "retries": one.retries.max if one.retries is not None else 0,
+                "overlap": one.overlap or "allow",
+                "allow_args": one.allow_args,
+                "allow_env": list(one.allow_env),
+                "labels": dict(one.labels or {}),
+            }
+            for name, one in config.jobs.items()
+        ]
+
+    async def start(self, job: str, *, args: object, env: object, by: str) -> dict[str, Any]:
+        """Send a run of a declared job. Raises NotThere, Refused."""
+        declaration = self._services.config.jobs.get(job)
+        if declaration is None:
+            raise NotThere(f"cannot run {job}: this host declares no such job; give [jobs.{job}] a command")
+        message: dict[str, Any] = {"job": job, "labels": {"triggered-by": by[:128]}}
+        if args:
+            if not isinstance(args, list) or not all(isinstance(one, str) for one in args):
+                raise Refused("invalid", 'cannot read the request: "args" is no list of texts')
+            if not declaration.allow_args:
+                raise Refused("not_allowed", f"cannot give {job} arguments: its declaration has no allow_args = true")
+            message["args"] = args
+        if env:
+            if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
+                raise Refused("invalid", 'cannot read the request: "env" is no object of texts')
+            if refused := sorted(set(env) - set(declaration.allow_env)):
+                raise Refused("not_allowed", f"cannot set {refused[0]} for {job}: its allow_env does not have it")
+            message["env"] = env
+        return await self._send(message)
+
+    async def rerun(self, run_id: str, *, by: str) -> dict[str, Any]:
+        """Send the message of a run that has ended once more, under a new run id. Raises NotThere, Refused."""
+        rows = await self._services.journal.latest([run_id])
+        if not rows:
+            raise NotThere(f"cannot run {run_id} again: this host does not know it; ask the host that had it")
+        try:
+            job = Job.from_json(json.loads(rows[0].spec))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            job = None
+        if job is None or not job.argv:
+            raise Refused("ended", f"cannot run {run_id} again: its message is no longer kept; send the job anew")
+        message = _message_of(job, self._services.config.jobs.get(job.job), self._services.config.run.user)
+        message["labels"] = {**job.labels, "rerun_of": run_id, "triggered-by": by[:128]}
+        return await self._send(message)
+
+    async def _send(self, message: dict[str, Any]) -> dict[str, Any]:
+        services = self._services
+        stamp = format_time(services.now())[:19].replace(":", "-")
+        job = str(message["job"])
+        ending = f"-{stamp}Z-{secrets.token_hex(3)}"
+        run_id = job[: _LONGEST_ID - len(ending)] + ending
+        body = json.dumps({**message, "run_id": run_id})
+        queue = self._queue
+        fifo = queue.fifo
+        try:
+            failed = await queue.send([Outgoing("0", body, job if fifo else None, run_id if fifo else None)])
+        except AwsUnavailable as error:
+            raise CronRunnerError(
+                f"cannot send to {queue.label}: {error.code}: {error.detail}; allow this host sqs:SendMessage on it, "
+                "or use `cron-runner send` where it is allowed"
+            ) from error
+        if failed:
+            raise CronRunnerError(f"cannot send to {queue.label}: {failed[0].code}: {failed[0].detail}")
+        return {"job": job, "group": services.config.group, "run_id": run_id, "queue": queue.label}
+
+
+def _message_of(job: Job, declaration: Declaration | None, usual_user: str) -> dict[str, Any]:
+    """What has to be sent so that the same comes of it on this host."""
+    if job.declared:
+        return _of_declared(job, declaration)
+    usual = Job("", "", (), ())
+    resources = {"cpu": job.resources.cpu, "memory": job.resources.memory, **job.resources.named}
+    message: dict[str, Any] = {
+        "job": job.job,
+        "command": job.command if isinstance(job.command, str) else list(job.command),
+        "env": dict(job.env),
+        **_said({name: getattr(job, name) for name in _SAME}),
+        "user": job.user if job.user != usual_user else None,
+        "umask": None if job.umask is None else f"{job.umask:04o}",
+        "resources": _said(resources) if job.resources != usual.resources else None,
+        "limits": _said(job.limits.to_json()) if job.limits != usual.limits else None,
+        "retries": job.retries.to_json() if job.retries != usual.retries else None,
+        "success": job.success.to_json() if job.success != usual.success else None,
+    }
+    return {name: value for name, value in message.items() if value not in (None, "")}
+
+
+def _of_declared(job: Job, declaration: Declaration | None) -> dict[str, Any]:
+    message: dict[str, Any] = {"job": job.job}
+    if declaration is None:
+        return message
+    if declaration.allow_args:
+        command = declaration.command or ()
+        if isinstance(command, str):
+            after = job.argv[job.argv.index(command) + 2 :] if command in job.argv else ()
+        else:
+            after = job.argv[len(command) :]
+        message["args"] = list(after)
+    if sent := {name: job.env[name] for name in declaration.allow_env if name in job.env}:
+        message["env"] = sent
+    return message
+
+
+def _said(amounts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: amount for name, amount in amounts.items() if amount is not None}
