@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner import __version__
+from runner.agent.again import Again
 from runner.agent.answers import Answers
 from runner.agent.directories import make_own
 from runner.agent.held import Door
@@ -24,7 +25,6 @@ from runner.agent.host.stopping import manner
 from runner.agent.host.systemd import Notifier
 from runner.agent.journal.reserve import Reserve
 from runner.agent.operator.actions import Operations
-from runner.agent.operator.again import Again
 from runner.agent.operator.health import judge
 from runner.agent.operator.health_watch import HealthWatch
 from runner.agent.operator.http_listener import Listener

@@ -13,9 +13,9 @@ from runner.protocol.units import LONGEST
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from runner.agent.again import Again
     from runner.agent.held import Door
     from runner.agent.operator.actions import Operations
-    from runner.agent.operator.again import Again
     from runner.agent.operator.peers import Peer
     from runner.agent.operator.records import Records
     from runner.agent.operator.standing import Standing
