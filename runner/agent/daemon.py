@@ -115,6 +115,7 @@ class Agent:
 
     async def run(self) -> None:
         control = Control(self._config.paths.runtime, group=group_of_socket())
+        control.rules = lambda: self._config.control
         control.listen()
         parts = await assemble(self._config, self._tasks)
         services = parts.services
@@ -137,10 +138,11 @@ class Agent:
         watch = HealthWatch(services, intake, self._notifier, parts.session.stats, reserve, queue=parts.queue.label)
         overview = Overview(services, intake, door, parts.queue.label, lambda: judge(watch.facts()))
         operations = Operations(services, door)
+        control.rules = lambda: services.config.control
         control.answer = Requests(
             services, door, operations, overview, Standing(services, door), Again(services, parts.queue)
         ).answer
-        with self._handled_signals(services, watch):
+        with self._handled_signals(services, watch, control):
             self._start_tasks(parts, door, watch, control)
             await Reconciler(services).run()
             self._background.append(self._tasks.create_task(self._take_over(services), name="take over"))
@@ -242,12 +244,12 @@ class Agent:
     # -- signals
 
     @contextlib.contextmanager
-    def _handled_signals(self, services: Services, watch: HealthWatch) -> Iterator[None]:
+    def _handled_signals(self, services: Services, watch: HealthWatch, control: Control) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         handlers: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._asked_to_stop,
             signal.SIGINT: self._asked_to_stop,
-            signal.SIGHUP: lambda: self._reload(services, watch),
+            signal.SIGHUP: lambda: self._reload(services, watch, control),
         }
         before = {number: signal.getsignal(number) for number in handlers}
         for number, handler in handlers.items():
@@ -264,10 +266,11 @@ class Agent:
         self._stop_signals += 1
         self._signalled.set()
 
-    def _reload(self, services: Services, watch: HealthWatch) -> None:
+    def _reload(self, services: Services, watch: HealthWatch, control: Control) -> None:
         self._notifier.reloading()
         try:
             reload(services, os.environ)
+            control.admit()
         finally:
             # Whatever came of it: systemd waits for this, and would kill the service that never says it.
             self._notifier.ready(watch.status_line())

@@ -98,7 +98,7 @@ async def _try_one(config: Config) -> tuple[Hello | None, list[Finding]]:
 def _unavailable(error: SupervisorUnavailable, *, unit: bool, socket: Path) -> Finding:
     if isinstance(error.__cause__, PermissionError):
         detail = f"{socket} is not for this user: placement and limits of jobs are not known"
-        return warning("supervisor", detail, "check again as root, or as a user of the group cron-runner")
+        return warning("supervisor", detail, "check again as root, or as the agent's own user")
     if "version" in str(error) or "protocol" in str(error):
         return failed("supervisor", str(error), f"`systemctl reload {UNIT}`: jobs are left alone")
     remedy = f"`systemctl restart {UNIT}`; {_LOOKS}" if unit else f"remove {socket} if no supervisor runs"

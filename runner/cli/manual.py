@@ -168,7 +168,7 @@ def _files() -> Iterator[tuple[str, str]]:
     yield "/etc/cron-runner/jobs.d/*.toml", "Declared jobs, one to a file."
     yield f"{paths.state}/journal.db", "The journal: runs, and events that are not yet sent."
     yield f"{paths.state}/spool/", "Output that is not yet shipped, and for a while what is."
-    yield f"{paths.runtime}/agent.sock", "The agent's control socket: for root and the group cron-runner."
+    yield f"{paths.runtime}/agent.sock", "The agent's control socket: for root and whom [control] names."
     yield "/run/cron-runner-supervisor/", "The supervisor's socket and exit records."
 
 

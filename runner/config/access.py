@@ -1,4 +1,4 @@
-"""The section about whose jobs a host runs: `[signing]`, and its keys."""
+"""The sections about who may do what: `[signing]`, whose jobs a host runs, and `[control]`, whom its agent answers."""
 
 from __future__ import annotations
 
@@ -102,3 +102,13 @@ class Signing:
         "The public keys that may sign, as tables [[signing.keys]] in place of this line: file, the jobs and the users"
         " (patterns, all by default) that the key may sign for, and until when it is good. A reload reads them anew.",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Whom the agent of this host answers on its socket, beside root and its own user: users, and %groups."""
+
+    operate: tuple[str, ...] = setting(
+        ["root", "%cron-runner"], TEXTS, "Who may do everything: cancel, pause, drain, and see."
+    )
+    read: tuple[str, ...] = setting(["%cron-runner-read"], TEXTS, "Who may see: status and logs.")

@@ -104,6 +104,11 @@ def _not_empty(value: str) -> None:
         raise ValueError("an empty text in the list means nothing: take it out")
 
 
+def _principal(value: str) -> None:
+    if not value.removeprefix("%") or " " in value or value == "*":
+        raise ValueError(f'"{value}" is neither the name of a user nor, as in "%wheel", of a group')
+
+
 def _shell(value: tuple[str, ...]) -> None:
     if not value or not value[0]:
         raise ValueError('expected a command, such as ["/bin/sh", "-c"]')
@@ -174,6 +179,8 @@ CHECKS: dict[str, Check] = {
     "admission.resources.max_load": _share,
     "admission.resources.default_cpu": at_least(0),
     "admission.resources.named": _resource_names,
+    "control.operate": _each(_principal),
+    "control.read": _each(_principal),
     "run.shell": _shell,
     "run.allowed_users": _each(_not_empty),
     "run.timeout": _lasts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runner.config.access import Signing
+from runner.config.access import Control, Signing
 from runner.config.kinds import TEXT, setting
 from runner.config.sections import Admission, Agent, Fleet, Output, Paths, Queue, Results, Run
 from runner.config.web import Web
@@ -41,6 +41,7 @@ class Config:
     output: Output = field(default_factory=Output)
     agent: Agent = field(default_factory=Agent)
     signing: Signing = field(default_factory=Signing)
+    control: Control = field(default_factory=Control)
     paths: Paths = field(default_factory=Paths)
     web: Web = field(default_factory=Web)
     jobs: Mapping[str, Declaration] = field(default_factory=dict)

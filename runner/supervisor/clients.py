@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MOST_CLIENTS = 64
 _ACCEPT_AGAIN = 1.0
 _FLUSH_AGAIN = 0.05
+_FULL = f"cannot talk to this user: it talks to {MOST_CLIENTS} others; try again in a moment"
+_REFUSED = "cannot talk to this user: the supervisor answers to root and to the agent's own user only; use sudo"
 _PAUSE_AT = 1 << 20  # bytes a client has not read, at which no more of its requests are read
 # A start takes most of a millisecond, and they come in dozens. After so long the loop has its turn: deadlines, ends,
 # and the answers that there are already, on which the agent works while we go on.
@@ -73,8 +75,9 @@ class Clients:
             with contextlib.suppress(OSError):
                 sock.close()
             return
-        if len(self._connected) >= MOST_CLIENTS or not peer_allowed(client.peer_uid, client.peer_gids):
-            client.send({"ok": False, "code": "refused", "error": "cannot talk to this user; see the supervisor's log"})
+        allowed = peer_allowed(client.peer_uid)
+        if len(self._connected) >= MOST_CLIENTS or not allowed:
+            client.send({"ok": False, "code": "refused", "error": _FULL if allowed else _REFUSED})
             with contextlib.suppress(Hangup, OSError):
                 client.flush()
             client.close()

@@ -14,6 +14,8 @@ from runner.supervisor.request import BadRequest
 
 DEFAULT_USER = "cron-runner-job"
 AGENT_NAME = "cron-runner"
+# Where the agent's unit has another User=.
+AGENT_USER = "CRON_RUNNER_AGENT_USER"
 _PATH_ROOT = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PATH_USER = "/usr/local/bin:/usr/bin:/bin"
 
@@ -136,20 +138,19 @@ class Users:
         return gid
 
 
-def peer_allowed(uid: int, gids: tuple[int, ...]) -> bool:
-    """Whether a process with these ids may use the socket: root, our own user, the agent's user or group."""
+def peer_allowed(uid: int) -> bool:
+    """Whether a process of this user may use the socket: root, our own user, the agent's user. No group may: who starts
+    commands through it does so as any allowed user."""
     if uid in (0, os.geteuid()):
         return True
     try:
-        if pwd.getpwnam(AGENT_NAME).pw_uid == uid:
-            return True
+        return pwd.getpwnam(os.environ.get(AGENT_USER, AGENT_NAME)).pw_uid == uid
     except KeyError:
-        pass
-    return agent_gid() in gids
+        return False
 
 
 def agent_gid() -> int | None:
-    """The group that may use the socket, None where it was not created."""
+    """The group that may reach the socket in its directory, None where it was not created."""
     try:
         return grp.getgrnam(AGENT_NAME).gr_gid
     except KeyError:

@@ -24,7 +24,6 @@ MAX_FRAME = 16 << 20
 MAX_FDS = 253  # SCM_MAX_FD: what one message may carry
 MAX_OUTBOX = 32 << 20
 
-_SO_PEERGROUPS = 59  # unix(7); Python has no name for it
 _READ = 256 << 10
 _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * 4)
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -71,29 +70,19 @@ def close_all(fds: list[int]) -> None:
             os.close(fd)
 
 
-def _peer_groups(sock: socket.socket) -> tuple[int, ...]:
-    """The supplementary groups of the process that connected; none where the kernel does not tell them."""
-    try:
-        packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 1024)  # Python asks for no more: 256 groups
-    except OSError:
-        return ()
-    return struct.unpack(f"{len(packed) // 4}I", packed)
-
-
 class Connection:
     """One client: its buffers and the descriptors it sent. Never blocks."""
 
-    __slots__ = ("_fds", "_inbox", "_outbox", "owner", "peer_gids", "peer_uid", "requests", "sock", "wanted")
+    __slots__ = ("_fds", "_inbox", "_outbox", "owner", "peer_uid", "requests", "sock", "wanted")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.owner = ""
         self.wanted = 1  # the epoll events it is watched for
-        _pid, self.peer_uid, gid = struct.unpack(
+        _pid, self.peer_uid, _gid = struct.unpack(
             "iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
         )
-        self.peer_gids = (gid, *_peer_groups(sock))
         self.requests: deque[tuple[dict[str, Any], list[int]]] = deque()  # received, and not answered yet
         self._inbox = bytearray()
         self._outbox = bytearray()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -246,6 +248,51 @@ def _(host: Reloaded) -> None:
     run_id = host.send_signed(message(job="shown", group="test"), pair("a"))
     [event] = host.fleet.events.wait_ended([run_id])
     assert event["data"]["reason"] == "not_allowed"
+
+
+AS_NOBODY = """
+import json, os, socket, sys
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+with socket.socket(socket.AF_UNIX) as agent:
+    agent.connect(sys.argv[1])
+    for op in sys.argv[2:]:
+        agent.sendall(json.dumps({"op": op, "run_id": "r1"}).encode() + b"\\n")
+        answer = json.loads(agent.makefile().readline())
+        print(op, answer.get("code", "ok"))
+"""
+
+
+def _as_nobody(host: Reloaded, *ops: str) -> str:
+    """What a user of the machine who is in no group of ours is answered."""
+    command = [sys.executable, "-c", AS_NOBODY, str(host.host.runtime / "agent.sock"), *ops]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout if done.returncode == 0 else done.stderr.splitlines()[-1].partition(":")[0]
+
+
+@shows("control.read")
+def _(host: Reloaded) -> None:
+    if as_root:
+        assert _as_nobody(host, "status") == "PermissionError"
+        host.reload(control__read='["nobody"]')
+        asked = _as_nobody(host, "status", "runs", "output", "admission", "cancel", "pause", "drain", "resume", "x")
+        words = dict(line.split() for line in asked.splitlines())
+        assert [op for op, code in words.items() if code == "not_allowed"] == [
+            "cancel",
+            "pause",
+            "drain",
+            "resume",
+            "x",
+        ]
+        assert words["status"] == words["runs"] == words["output"] == "ok"
+
+
+@shows("control.operate")
+def _(host: Reloaded) -> None:
+    if as_root:
+        host.reload(control__operate='["%nogroup"]')
+        assert _as_nobody(host, "status", "pause", "resume") == "status ok\npause ok\nresume ok\n"
+        host.reload()
+        assert _as_nobody(host, "status") == "PermissionError"
 
 
 @shows("output.max_bytes")

@@ -201,8 +201,8 @@ def test_a_single_fault_is_one_line(file: Path) -> None:
         ),
         (
             "[zzz]\nx = 1",
-            "zzz: unknown key; known here: group, queue, results, fleet, admission, run, output, agent, signing, paths,"
-            " web",
+            "zzz: unknown key; known here: group, queue, results, fleet, admission, run, output, agent, signing,"
+            " control, paths, web",
         ),
     ],
 )

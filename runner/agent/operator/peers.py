@@ -1,4 +1,4 @@
-"""Who is at the other end of a unix socket, by the kernel's word, and whether they may control the agent."""
+"""Who is at the other end of a unix socket, by the kernel's word, and what they may ask of the agent."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import pwd
 import socket
 import struct
 from dataclasses import dataclass, field
+from typing import Literal
 
 # The group whose members may control the agent; its socket belongs to it.
 GROUP = "cron-runner"
 # unix(7) has no name for it in Python: the supplementary groups of the peer, as they were when it connected.
 _SO_PEERGROUPS = 59
 _MOST_BYTES = 1024  # Python asks for no more: 256 groups
+
+Role = Literal["read", "operate"]
+SEEING = frozenset(("status", "run", "show", "runs", "output", "admission"))
+"""The requests that change nothing; whatever else there is takes the role `operate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +52,59 @@ def _groups_of(uid: int, gid: int) -> list[int]:
         return []
 
 
-def refusal(peer: Peer, *, own_uid: int, gid: int) -> str | None:
-    """Why this peer may not control the agent; None where it may. `gid` is the group of the agent's socket."""
-    if peer.uid in (0, own_uid) or gid in peer.gids:
-        return None
-    users = "root" if own_uid == 0 else f"root, {user_name(own_uid)}"
-    return (
-        f"cannot control the agent as {peer.name}: only {users} and members of the group {group_name(gid)} may; "
-        f"use sudo, or `usermod -aG {group_name(gid)} {peer.name}` and log in anew"
-    )
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Who may do what: users, and %groups. `gid` is the group of the agent's socket: the group `cron-runner` where the
+    host has none of that name. Root and the agent's own user may everything."""
+
+    operate: tuple[str, ...]
+    read: tuple[str, ...]
+    own_uid: int
+    gid: int
+
+    def refusal(self, peer: Peer, role: Role) -> str | None:
+        """Why this peer may not do what the role may; None where it may."""
+        if peer.uid in (0, self.own_uid):
+            return None
+        named = self.operate if role == "operate" else (*self.operate, *self.read)
+        if any(self._is(peer, name) for name in named):
+            return None
+        return self._text(peer, named)
+
+    def others(self) -> bool:
+        """Whether anybody may who is neither root, nor the agent's user, nor in the socket's group."""
+        for name in (*self.operate, *self.read):
+            if name.startswith("%"):
+                if self._gid(name[1:]) not in (None, self.gid):
+                    return True
+            elif _uid(name) not in (None, 0, self.own_uid):
+                return True
+        return False
+
+    def _is(self, peer: Peer, name: str) -> bool:
+        return self._gid(name[1:]) in peer.gids if name.startswith("%") else _uid(name) == peer.uid
+
+    def _gid(self, name: str) -> int | None:
+        try:
+            return grp.getgrnam(name).gr_gid
+        except KeyError:
+            return self.gid if name == GROUP else int(name) if name.isdecimal() else None
+
+    def _text(self, peer: Peer, named: tuple[str, ...]) -> str:
+        users = ["root"] if self.own_uid == 0 else ["root", user_name(self.own_uid)]
+        users += [name for name in named if not name.startswith("%") and name not in users]
+        gids = [gid for name in named if name.startswith("%") and (gid := self._gid(name[1:])) is not None]
+        groups = list(dict.fromkeys(group_name(gid) for gid in gids))
+        members = f" and members of the group {' or '.join(groups)}" if groups else ""
+        join = f", or `usermod -aG {groups[-1]} {peer.name}` and log in anew" if groups else ""
+        return f"cannot control the agent as {peer.name}: only {', '.join(users)}{members} may; use sudo{join}"
+
+
+def _uid(name: str) -> int | None:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return int(name) if name.isdecimal() else None
 
 
 def group_of_socket() -> int | None:

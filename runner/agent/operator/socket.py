@@ -23,6 +23,7 @@ import structlog
 
 from runner import __version__
 from runner.agent.operator import peers
+from runner.config.access import Control as ControlRules
 from runner.errors import CronRunnerError, NotThere, Refused
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_NOT_OPENED = "who is named in [control] and is not of the socket's group cannot connect; look at its directory"
 _NOT_SERVED = "no `status`, no `cancel`; make [paths] runtime writable for the agent, and restart it"
 
 NAME = "agent.sock"
@@ -50,13 +52,15 @@ async def _nothing(_op: str, _request: dict[str, Any], _peer: Peer) -> dict[str,
 class Control:
     """`listen` first, so that a second agent is refused before it does anything; `serve` as a task.
 
-    `answer(op, request, peer)` makes the answer to a request, and raises Refused for what cannot be done. Clients
-    of the group `group` are welcome beside root and the agent's own user; None: those of the agent's own group.
+    `answer(op, request, peer)` makes the answer to a request, and raises Refused for what cannot be done. `rules` says
+    who may ask what; after a change of them `admit` lets everybody connect whom they name. The socket belongs to the
+    group `group`; None: the agent's own.
     """
 
     def __init__(self, runtime: Path, *, group: int | None = None, within: float = WITHIN_S) -> None:
         self.path = runtime / NAME
         self.answer: Answer = _nothing
+        self.rules: Callable[[], ControlRules] = ControlRules
         self._group = group
         self._within = within
         self._listener: socket.socket | None = None
@@ -80,6 +84,7 @@ class Control:
                     f"cannot start: another agent listens on {self.path}; stop it, or set another [paths] runtime",
                 )
             self._listener = self._bound()
+            self.admit()
         except OSError as error:
             why = error.strerror or str(error)
             log.error("control_not_served", path=str(self.path), error=why, detail=_NOT_SERVED)
@@ -119,6 +124,23 @@ class Control:
                 detail="the agent's user is no member of it: until it is one (usermod -aG), root and the agent's own"
                 " user and group may control it",
             )
+
+    def admit(self) -> None:
+        """Let connect whom the rules name: by its mode the socket is for its group alone. Who may not is told so."""
+        if self._listener is None:
+            return
+        try:
+            others = self._rules().others()
+            self.path.chmod(0o666 if others else 0o660)
+            mode = self.path.parent.stat().st_mode
+            if others and not mode & stat.S_IXOTH:
+                self.path.parent.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+        except OSError as error:
+            log.warning("control_not_opened", path=str(self.path), error=error.strerror, detail=_NOT_OPENED)
+
+    def _rules(self) -> peers.Rules:
+        rules = self.rules()
+        return peers.Rules(rules.operate, rules.read, peers.own_uid(), self._gid)
 
     async def serve(self) -> None:
         """Answer until cancelled; then the socket goes."""
@@ -163,7 +185,7 @@ class Control:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = peers.peer_of(writer.get_extra_info("socket"))
-        refused = peers.refusal(peer, own_uid=peers.own_uid(), gid=self._gid)
+        refused = self._rules().refusal(peer, "read")
         if len(self.clients) > MOST_CLIENTS and not self._made_room():
             refused = refused or f"cannot answer: {MOST_CLIENTS} others are being answered; try again in a moment"
         while True:
@@ -202,6 +224,9 @@ class Control:
         try:
             request = _request_in(line)
             op = str(request.pop("op"))[:40]
+            if refused := self._rules().refusal(peer, "read" if op in peers.SEEING else "operate"):
+                log.warning("control_refused", uid=peer.uid, pid=peer.pid, op=op)
+                return _failure("not_allowed", refused)
             async with asyncio.timeout(self._within):
                 return {"ok": True, "answer": await self.answer(op, request, peer)}
         except CronRunnerError as error:

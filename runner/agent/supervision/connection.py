@@ -217,6 +217,7 @@ class Supervision:
                 self._wait_writable()
                 return
             except OSError as error:
+                self._readable()  # it may have said why before it went
                 self._lose(str(error))
                 return
             for _ in pieces:
@@ -278,6 +279,8 @@ class Supervision:
             log.warning("leftover_output_dropped", **said, detail=_DROPPED)
         elif notice is None:
             answer = self._waiting.pop(frame.get("id", 0), None)
+            if answer is None and frame.get("code") == "refused":
+                self._lose(str(frame.get("error")).partition(": ")[2] or "it talks to nobody more")
             if answer is None or answer.done():
                 return
             if frame.get("ok"):

@@ -129,7 +129,7 @@ def _dial(path: Path) -> socket.socket:
         sock.close()
         raise SupervisorUnavailable(
             f"cannot reach the supervisor at {path}: {error.strerror or error}; "
-            "see whether cron-runner-supervisor runs, and whether this user is root or in the group cron-runner"
+            "see whether cron-runner-supervisor runs, and whether this user is root or the agent's own"
         ) from error
     sock.setblocking(False)
     return sock
