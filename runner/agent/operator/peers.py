@@ -17,7 +17,7 @@ _SO_PEERGROUPS = 59
 _MOST_BYTES = 1024  # Python asks for no more: 256 groups
 
 Role = Literal["read", "operate"]
-SEEING = frozenset(("status", "run", "show", "runs", "output", "admission"))
+SEEING = frozenset(("status", "run", "show", "runs", "output", "admission", "audit", "jobs"))
 """The requests that change nothing; whatever else there is takes the role `operate`."""
 
 
