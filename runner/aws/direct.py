@@ -38,6 +38,8 @@ HOT: Final = frozenset(
         *("GetQueueAttributes", "GetQueueUrl", "CreateLogGroup", "PutRetentionPolicy"),
         *("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "TransactWriteItems"),
         *("BatchGetItem", "BatchWriteItem"),
+        # What `logs` reads: making a client takes longer.
+        *("GetLogEvents", "DescribeLogStreams", "FilterLogEvents"),
     )
 )
 
@@ -129,6 +131,15 @@ class Direct:
 
     def put_retention_policy(self, **asked: Any) -> Answered:
         return self._call("PutRetentionPolicy", json.dumps(asked).encode())
+
+    def get_log_events(self, **asked: Any) -> Answered:
+        return self._call("GetLogEvents", json.dumps(asked).encode(), _MOST_OF_ITEMS)
+
+    def describe_log_streams(self, **asked: Any) -> Answered:
+        return self._call("DescribeLogStreams", json.dumps(asked).encode())
+
+    def filter_log_events(self, **asked: Any) -> Answered:
+        return self._call("FilterLogEvents", json.dumps(asked).encode(), _MOST_OF_ITEMS)
 
     def get_item(self, **asked: Any) -> Answered:
         return self._call("GetItem", json.dumps(asked).encode(), _MOST_OF_ITEMS)

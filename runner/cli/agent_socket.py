@@ -77,7 +77,7 @@ def socket_of(args: argparse.Namespace, environ: MutableMapping[str, str]) -> Pa
 
 
 def _runtime_in(given: Path | None) -> str | None:
-    from runner.config import DEFAULT_PATH  # noqa: PLC0415 - `--help` needs none of it
+    from runner.config.place import DEFAULT_PATH  # noqa: PLC0415 - `--help` needs none of it
     from runner.config.toml import Unreadable, read_toml  # noqa: PLC0415
 
     try:

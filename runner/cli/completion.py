@@ -75,7 +75,7 @@ def words(args: argparse.Namespace, what: str) -> list[str]:
     None where there is no agent: who presses TAB is not told of faults.
     """
     from runner.cli import agent_socket  # noqa: PLC0415 - `--help` needs none of it
-    from runner.config import DEFAULT_PATH  # noqa: PLC0415
+    from runner.config.place import DEFAULT_PATH  # noqa: PLC0415
     from runner.config.toml import Unreadable, read_toml  # noqa: PLC0415
 
     args.socket = None

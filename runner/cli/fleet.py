@@ -54,11 +54,15 @@ def table_name(args: argparse.Namespace) -> str:
     unit_environment.take(args.config)
     if given := args.table or os.environ.get(VARIABLE):
         return str(given)
-    from runner import config  # noqa: PLC0415
-    from runner.config.reader import DEFAULT_PATH  # noqa: PLC0415
+    from runner.config.place import DEFAULT_PATH, table_in  # noqa: PLC0415
 
     if args.config is None and not os.access(DEFAULT_PATH, os.F_OK):  # or not for this user to see
         return ""
+    # Who looks at the table needs no more of the file: a fault elsewhere in it is the agent's, and `check` tells it.
+    if VARIABLE not in os.environ and (name := table_in(args.config or DEFAULT_PATH)) is not None:
+        return name
+    from runner import config  # noqa: PLC0415
+
     return config.load(args.config, os.environ).fleet.table
 
 

@@ -51,6 +51,7 @@ OUTCOMES: Final = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Whose history, and how much of it."""
+    parser.set_defaults(soon_over=True)
     parser.add_argument("job", metavar="JOB", nargs="?", help="a job; without one, all runs that ended")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--failed", action="store_true", help="only those that ended badly")

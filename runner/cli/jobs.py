@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        added.set_defaults(does=does)
+        added.set_defaults(does=does, soon_over=True)
         add_config(added, default=argparse.SUPPRESS)
         fleet.add_options(added, group=name != "apply")
         return added

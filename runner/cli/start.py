@@ -11,6 +11,7 @@ from __future__ import annotations
 # or `typing`: until `entry` is called an interrupt is still a traceback.
 import _signal  # type: ignore[import-not-found] # typeshed has the public module alone
 import atexit
+import gc
 import os
 import sys
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 def entry() -> NoReturn:
     """The ``cron-runner`` program."""
     _heed_interrupts()
+    gc.disable()  # until it is known how long the command lives: `runner.cli.main`
     # Exec hands both on. With SIGCHLD ignored (a parent's `trap '' CHLD`) no child's end can be asked for, and what
     # is blocked is never heard.
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)

@@ -52,7 +52,7 @@ def hint(error: Exception) -> str:
 def _read(config: Path | None) -> tuple[Mapping[str, str], str]:
     """The file's variables, or why there are none and what to do; neither where there is no such file."""
     from runner.check import unit  # noqa: PLC0415 - `--help` needs none of it
-    from runner.config import DEFAULT_PATH  # noqa: PLC0415
+    from runner.config.place import DEFAULT_PATH  # noqa: PLC0415
 
     path = unit.environment_file(config or DEFAULT_PATH)
     try:

@@ -19,6 +19,7 @@ from runner.config.names import (
     queue_url,
     retention,
     syslog_address,
+    table_name,
 )
 from runner.config.web import host_names, listen_place
 from runner.protocol.suggest import unknown
@@ -139,12 +140,6 @@ def _sinks(value: tuple[str, ...]) -> None:
         raise ValueError("names a sink twice")
 
 
-def _table_name(value: str) -> None:
-    # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
-    if value and not re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", value):
-        raise ValueError(f'"{value}" cannot be the name of a table: use 3 to 255 of A-Z a-z 0-9 . _ -')
-
-
 def _runtime(value: object) -> None:
     if len(f"{value}/supervisor.sock".encode()) > LONGEST_SOCKET_PATH:
         raise ValueError("the path is too long for the sockets in it: choose one of at most 91 bytes")
@@ -169,7 +164,7 @@ CHECKS: dict[str, Check] = {
     "queue.dead_letter_url": queue_url,
     "results.url": queue_url,
     "results.name": queue_name,
-    "fleet.table": _table_name,
+    "fleet.table": table_name,
     "fleet.lease": between(10, 900, format_duration),
     "admission.max_jobs": at_least(0),
     "admission.hold": between(0, 11 * HOUR, format_duration),

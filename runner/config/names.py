@@ -57,6 +57,12 @@ def queue_name(value: str) -> None:
         raise ValueError(f'"{value}" is not a queue name: up to 80 of A-Z a-z 0-9 _ -, with .fifo at the end for FIFO')
 
 
+def table_name(value: str) -> None:
+    # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
+    if value and not re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", value):
+        raise ValueError(f'"{value}" cannot be the name of a table: use 3 to 255 of A-Z a-z 0-9 . _ -')
+
+
 def _fields_of(template: str) -> Iterator[str]:
     """The placeholders of a template. Raises ValueError for a lone brace or a format behind a name."""
     try:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.config.checks import CHECKS, across
 from runner.config.declared import FOLDER, DeclaredJobs
 from runner.config.keys import KEYS, PREFIX, SECTIONS, VARIABLES, Key, key_name
 from runner.config.kinds import expected
 from runner.config.model import OFFLINE_GROUP, Config
+from runner.config.place import DEFAULT_PATH
 from runner.config.toml import Unreadable, read_toml
 from runner.errors import ConfigError
 from runner.protocol.suggest import nearest, unknown
 
-DEFAULT_PATH = Path("/etc/cron-runner/config.toml")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def load(path: Path | None, environ: Mapping[str, str], *, offline: bool = False) -> Config:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
-from runner.control.definition import GroupDefinition, JobDefinition, group_of, job_of
 from runner.control.run_state import FAILURES
 from runner.errors import CronRunnerError, NotThere
 from runner.protocol import table as keys
@@ -18,9 +15,8 @@ if TYPE_CHECKING:
 
     from runner.aws.attributes import Item
     from runner.aws.table import Table
+    from runner.control.definition import GroupDefinition, JobDefinition
 
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 LONGEST_S: Final = 7 * keys.DAY_S
 """How long before a moment a run that is known of since then may have begun."""
@@ -31,14 +27,28 @@ class NotFound(NotThere):
     """There is no such job, group or run in the table, or more than one job of the name."""
 
 
+def _job_of(item: Item) -> JobDefinition:
+    from runner.control.definition import job_of  # noqa: PLC0415 - the history of runs needs no schedules
+
+    return job_of(item)
+
+
+def _group_of(item: Item) -> GroupDefinition:
+    from runner.control.definition import group_of  # noqa: PLC0415 - as above
+
+    return group_of(item)
+
+
 async def groups(table: Table) -> dict[str, GroupDefinition]:
     """All groups; one that another version wrote so that this cannot read it is left out, and logged."""
     found: dict[str, GroupDefinition] = {}
     for item in await table.query("#pk = :pk", {"pk": keys.GROUPS}, consistent=True):
         try:
-            found[item["sk"]] = group_of(item)
+            found[item["sk"]] = _group_of(item)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            log.error(
+            import structlog  # noqa: PLC0415 - only for what cannot be read
+
+            structlog.get_logger().error(
                 "group_not_read", group=item["sk"], error=f"{type(error).__name__}: {error}", detail=_OTHER_VERSION
             )
     return found
@@ -54,7 +64,7 @@ async def group(table: Table, name: str) -> GroupDefinition:
             f'cannot find group "{name}" in table {table.name}{question or "; apply a job file with [groups.NAME]"}'
         )
     try:
-        return group_of(item)
+        return _group_of(item)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         said = f"{type(error).__name__}: {error}"
         raise CronRunnerError(f'cannot read group "{name}" of table {table.name}: {said}; {_OTHER_VERSION}') from error
@@ -63,19 +73,19 @@ async def group(table: Table, name: str) -> GroupDefinition:
 async def jobs(table: Table) -> list[JobDefinition]:
     """All jobs, by name. The index may be a moment behind a job that was just changed."""
     items = await table.query("#state_key = :jobs", {"jobs": keys.JOBS}, index=keys.BY_STATE)
-    return [job_of(item) for item in items]
+    return [_job_of(item) for item in items]
 
 
 async def named(table: Table, name: str, in_group: str | None = None) -> list[JobDefinition]:
     """The jobs of the name, at most one in a group."""
     if in_group is not None:
         item = await table.get(keys.job(in_group, name))
-        return [job_of(item)] if item is not None else []
+        return [_job_of(item)] if item is not None else []
     text = "#state_key = :jobs AND begins_with(#state_at, :name)"
     items = await table.query(text, {"jobs": keys.JOBS, "name": f"{name}#"}, index=keys.BY_STATE)
     # The item itself: the index may be behind.
     fresh = await table.get_many(keys.Key(item["pk"], item["sk"]) for item in items)
-    return [job_of(item) for item in fresh.values()]
+    return [_job_of(item) for item in fresh.values()]
 
 
 async def job(table: Table, name: str, in_group: str | None = None) -> JobDefinition:
@@ -93,7 +103,7 @@ async def job(table: Table, name: str, in_group: str | None = None) -> JobDefini
 
 async def definitions(table: Table, of: Iterable[keys.Key]) -> dict[keys.Key, JobDefinition]:
     """The jobs at these keys, as far as they are in the table: runs may be of jobs that nobody applied."""
-    return {key: job_of(item) for key, item in (await table.get_many(of)).items()}
+    return {key: _job_of(item) for key, item in (await table.get_many(of)).items()}
 
 
 async def history(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +17,8 @@ from runner.control.definition import GroupDefinition, JobDefinition
 from runner.control.recorder import Recorder
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 from runner.protocol.units import format_time
+
+from fleet import COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,6 +41,28 @@ def typed(fleet: Any, table: Table) -> Callable[..., Awaitable[str]]:
         return done.stdout
 
     return command
+
+
+NOT_FOR_A_LOOK = {
+    # A client of botocore's and the whole of the configuration each take as long as all the rest of the command.
+    *("botocore.args", "botocore.signers", "jmespath.parser", "runner.config.model", "runner.protocol.message"),
+    *("structlog", "runner.control.definition", "zoneinfo"),
+}
+
+
+async def test_a_look_at_the_table_loads_only_what_it_uses(fleet: Any, table: Table) -> None:
+    host: Host = fleet.host("laptop", more=f'\n[fleet]\ntable = "{table.name}"\n')
+    await table.put(GroupDefinition("web", "https://queue").item())
+
+    def looked() -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-X", "importtime", COMMAND, "--config", str(host.config), "history"]
+        return subprocess.run(program, env=host.environment, capture_output=True, text=True, check=False)
+
+    done = await asyncio.to_thread(looked)
+    assert done.returncode == 0, done.stderr
+    loaded = set(re.findall(r"^import time:\s+\d+ \|\s+\d+ \|\s+(\S+)$", done.stderr, re.MULTILINE))
+    assert {"runner.aws.table", "botocore.credentials"} <= loaded, "the list itself is read well"
+    assert sorted(loaded & NOT_FOR_A_LOOK) == []
 
 
 async def ended(table: Table, run_id: str, outcome: str, at: float, group: str = "web") -> None:

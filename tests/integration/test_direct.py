@@ -43,7 +43,7 @@ def direct(service: str, endpoint: str, credentials: Any) -> Direct:
 
 
 @pytest.mark.parametrize("token", [None, "a/token+of=a/role"])
-@pytest.mark.parametrize("service", ["sqs", "logs"])
+@pytest.mark.parametrize("service", ["sqs", "logs", "dynamodb"])
 @pytest.mark.parametrize(
     "endpoint",
     ["https://sqs.eu-west-1.amazonaws.com", "http://localhost:4566", "https://HOST:443/a~b/c d//e", "http://[::1]:80"],

@@ -17,6 +17,7 @@ from runner.config.changes import NOT_YET_ACTED_ON
 from runner.config.example import EXAMPLE_VALUES, render
 from runner.config.keys import KEYS, SECTIONS, VARIABLES, default_of, value_of
 from runner.config.names import RETENTION_DAYS
+from runner.config.place import table_in
 from runner.errors import ConfigError, CronRunnerError
 
 if TYPE_CHECKING:
@@ -49,6 +50,26 @@ def faults(file: Path, text: str, **environ: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         loaded(file, text, **environ)
     return [fault.removeprefix(f"{file}: ") for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('[fleet]\ntable = "cron"\n[run]\ntimout = 3\n', "cron"),
+        ('[fleet]\ntable = "a b"\n', None),
+        ("[fleet]\ntable = 3\n", None),
+        ('fleet = "cron"\n', None),
+        ("[fleet\n", None),
+        (MINIMAL, ""),
+        (MINIMAL + "[fleet]\nlease = '1m'\n", ""),
+    ],
+)
+def test_the_tables_name_is_found_without_the_rest_and_what_is_doubtful_is_left_to_all_checks(
+    file: Path, text: str, name: str | None
+) -> None:
+    file.write_text(text)
+    assert table_in(file) == name
+    assert table_in(file.parent / "none") is None
 
 
 # --- what a good file gives -----------------------------------------------------------------------
