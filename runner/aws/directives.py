@@ -21,12 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """One switch: who turned it on and why; ``at`` is unix seconds. ``number`` is another one at each change."""
+    """One switch: who turned it on and why; ``at`` is unix seconds, as is ``until``, when it ends by itself. ``number``
+    is another one at each change."""
 
     by: str
     why: str
     at: float
     number: str
+    until: float | None = None
+
+    def holds(self, now: float) -> bool:
+        return self.until is None or now < self.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +73,14 @@ async def forget_cancel(table: Table, group: str, run_id: str) -> None:
     await table.delete_many([keys.cancel(group, run_id)])
 
 
-async def pause(table: Table, group: str, *, on: bool, by: str, why: str, now: float) -> None:
-    """Let no host of the group start a run, or let them again."""
-    await _switch(table, group, keys.pause(group), on=on, by=by, why=why, now=now)
+async def pause(
+    table: Table, group: str, *, on: bool, by: str, why: str, now: float, until: float | None = None
+) -> None:
+    """Let no host of the group start a run, for a time or until somebody ends it; or let them again.
+
+    A host that is older than ``until`` keeps to it until somebody ends it.
+    """
+    await _switch(table, group, keys.pause(group), on=on, by=by, why=why, now=now, until=until)
 
 
 async def maintenance(table: Table, group: str, job: str, *, on: bool, by: str, why: str, now: float) -> None:
@@ -83,7 +93,9 @@ async def record(table: Table, group: str, what: str, *, by: str, why: str, now:
     await table.put(_audit(group, what, by=by, why=why, now=now))
 
 
-async def _switch(table: Table, group: str, key: keys.Key, *, on: bool, by: str, why: str, now: float) -> None:
+async def _switch(
+    table: Table, group: str, key: keys.Key, *, on: bool, by: str, why: str, now: float, until: float | None = None
+) -> None:
     item: Item = {
         **key.attributes(),
         "on": on,
@@ -92,6 +104,8 @@ async def _switch(table: Table, group: str, key: keys.Key, *, on: bool, by: str,
         "changed_at": format_time(now),
         "number": uuid.uuid4().hex,
     }
+    if until is not None:
+        item["until"] = format_time(until)
     # A pause and a maintenance hold until somebody ends them; all else is of no use once its run is forgotten.
     if not on or key.sk.startswith(keys.CANCEL):
         item[keys.EXPIRES] = int(now + keys.DIRECTIVE_KEPT_S)
@@ -114,7 +128,10 @@ def _audit(group: str, what: str, *, by: str, why: str, now: float) -> Item:
 
 
 def _directive(item: Item) -> Directive:
-    return Directive(item["by"], item["why"], parse_time(item["changed_at"]), item["number"])
+    until = item.get("until")
+    return Directive(
+        item["by"], item["why"], parse_time(item["changed_at"]), item["number"], parse_time(until) if until else None
+    )
 
 
 def _named(on: dict[str, Directive], prefix: str) -> dict[str, Directive]:

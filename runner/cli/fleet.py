@@ -116,13 +116,18 @@ def pause(args: argparse.Namespace, *, on: bool) -> int:
         await store.group(table, args.group)  # a slip of the pen would pause nobody
         before = (await directives.read(table, args.group)).paused if on else None
         note = args.note or (before.why if before is not None else "")
-        await directives.pause(table, args.group, on=on, by=whoami(), why=note, now=time.time())
+        await directives.pause(table, args.group, on=on, by=whoami(), why=note, now=now, until=until)
         return note
 
+    from runner.protocol.units import format_time  # noqa: PLC0415 - `--help` needs none of it
+
+    now = time.time()
+    until = now + args.lasts if on and args.lasts is not None else None
     note = run(args, work)
-    word = "paused" if on else "resumed"
+    ends = None if until is None else format_time(until)
+    word = f"paused{'' if ends is None else f' until {second(ends)}'}" if on else "resumed"
     if args.json:
-        printing.document({"group": args.group, "paused": on}, indent=None)
+        printing.document({"group": args.group, "paused": on, **({"until": ends} if on else {})}, indent=None)
     else:
         printing.lines(f"group {args.group} is {word}; its hosts see it within seconds{still(args.note, note)}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -79,8 +80,8 @@ def _states(at: Standing) -> list[str]:
         states = [f"enabled, without a schedule: cron-runner jobs trigger {at.name}"]
     else:
         states = ["enabled"]
-    if at.said.paused is not None:
-        states.append(f"paused with its whole group {_by(at.said.paused)}: cron-runner resume {at.group}")
+    if (paused := at.said.paused) is not None and paused.holds(time.time()):
+        states.append(f"paused with its whole group {_by(paused)}: cron-runner resume {at.group}")
     if (upkeep := at.said.maintenance.get(at.name)) is not None:
         states.append(f"under maintenance {_by(upkeep)}: cron-runner maintenance {at.name} off")
     return states
@@ -89,7 +90,8 @@ def _states(at: Standing) -> list[str]:
 def _by(said: Directive) -> str:
     from runner.protocol.units import format_time  # noqa: PLC0415
 
-    return f"by {said.by} since {fleet.clock(format_time(said.at))}{f' ({said.why})' if said.why else ''}"
+    until = "" if said.until is None else f" until {fleet.clock(format_time(said.until))}"
+    return f"by {said.by} since {fleet.clock(format_time(said.at))}{until}{f' ({said.why})' if said.why else ''}"
 
 
 def _schedule(job: JobDefinition, group: GroupDefinition | None, now: float) -> list[tuple[str, str]]:

@@ -64,6 +64,7 @@ COMMANDS: Final = (
     Command("check", "runner.cli.check", "the configuration, what AWS allows, and this host, line by line"),
     Command("wait", "runner.cli.wait", "wait until runs have ended; the exit status is the job's"),
     Command("cancel", "runner.cli.cancel", "end a run of this host"),
+    Command("signal", "runner.cli.signal_run", "send the processes of a run of this host a signal"),
     Command("pause", "runner.cli.pause", "receive nothing more on this host; what runs goes on"),
     Command("drain", "runner.cli.drain", "make this host empty: a pause that leaves retries to other hosts"),
     Command("resume", "runner.cli.resume", "end a pause or a drain"),

@@ -108,9 +108,9 @@ class CgroupPlace:
             self.home()
             self.home = None
 
-    def signal(self, number: int) -> int:
+    def signal(self, number: int, *, wake: bool = True) -> int:
         members = self._members()
-        processes.send(members, number, signal.SIGCONT)
+        processes.send(members, number, *([signal.SIGCONT] if wake else ()))
         return len(members)
 
     def count(self) -> int:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
         def kill(self) -> None:
             """SIGKILL to all there are; to be repeated until `gone`."""
 
-        def signal(self, number: int) -> int:
-            """Send a signal, then SIGCONT, to all there are; how many there were."""
+        def signal(self, number: int, *, wake: bool = True) -> int:
+            """Send a signal, then, to wake what is stopped, SIGCONT, to all there are; how many there were."""
 
         def count(self) -> int:
             """How many processes there are."""

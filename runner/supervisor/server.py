@@ -78,7 +78,7 @@ class Supervisor:
         self.on_signal: Callable[[int], None] = lambda _number: None
         self.on_child: Callable[[int, int], None] = lambda _pid, _status: None
         self._operations: dict[str, Operation] = {
-            "hello": self._hello, "start": self._start, "stop": self._stop, "list": self._list,
+            "hello": self._hello, "start": self._start, "stop": self._stop, "signal": self._signal, "list": self._list,
             "ack": self._ack, "usage": self._usage,
         }  # fmt: skip
 
@@ -269,6 +269,14 @@ class Supervisor:
         cause, detail = requests.cause(message), requests.text(message, "detail", "", most=1024)
         run.stop(cause, detail, requests.seconds(message, "grace"))
         return {"found": True}
+
+    def _signal(self, client: Connection, message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+        """To all of its processes, and nothing follows from it: what ends by it was ended by somebody else."""
+        number = requests.whole(message, "number", None, 1, signal.SIGRTMAX)
+        run = self.runs.get(requests.text(message, "key"))
+        if run is None or run.owner != client.owner or number is None:
+            return {"found": False}
+        return {"found": True, "processes": run.place.signal(number, wake=False)}
 
     def _list(self, client: Connection, message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
         """In pages, by key, so that any number fits into frames."""

@@ -70,10 +70,10 @@ class SessionPlace:
                 os.kill(self.main, signal.SIGKILL)
         processes.send((item for item in self.members() if item.pid != self.main), signal.SIGKILL)
 
-    def signal(self, number: int) -> int:
+    def signal(self, number: int, *, wake: bool = True) -> int:
         """Send a signal to all that are found, and SIGCONT so that a stopped one hears it; how many there were."""
         found = self.members()
-        processes.send(found, number, signal.SIGCONT)
+        processes.send(found, number, *([signal.SIGCONT] if wake else ()))
         return len(found)
 
     def count(self) -> int:

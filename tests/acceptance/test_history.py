@@ -125,6 +125,14 @@ async def test_a_job_that_is_well_then_fails_then_is_paused_then_gone(
     assert [line.split()[0] for line in lines[2:5]] == ["Schedule", "Last", "Failing"], "it is not due"
 
     await table.delete(job.key)
+    assert "group web is paused until 20" in await typed("pause", "web", "--for", "2h")
+    assert (await directives.read(table, "web")).paused.until >= now + 7200  # type: ignore[union-attr, operator]
+    await directives.pause(table, "web", on=True, by="ann@laptop", why="", now=now, until=now - 1)
+    assert "paused" not in (await typed("history", "nightly")).splitlines()[1], "its time is over"
+    shown = json.loads(await typed("show", "n-3", "--json"))
+    assert (shown["outcome"], [one["reason"] for one in shown["attempts"]]) == ("failed", ["exit code 3"])
+    assert (await typed("show", "n-3")).startswith("run n-3 of nightly\n  outcome ")
+
     await directives.pause(table, "web", on=False, by="ann@laptop", why="", now=now)
     await directives.maintenance(table, "web", "nightly", on=False, by="bob@laptop", why="", now=now)
     lines = (await typed("history", "nightly")).splitlines()

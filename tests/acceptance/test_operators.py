@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from runner.agent.operator.pause_file import Pausing
 from runner.cli.agent_socket import RefusedByAgent, ask
 from runner.cli.main import main
 from runner.protocol.units import parse_time
@@ -276,6 +277,43 @@ def test_send_and_wait_shows_the_output_as_it_comes(host: Host) -> None:
     assert re.fullmatch(r"cron-runner: sent run slow\ncron-runner: run slow of now ended failed: exit code 7\n", error)
     done = host.command("send", "now", "--wait", "--json", "--run-id", "quick", "--shell", "kill -USR1 $$")
     assert (done.returncode, json.loads(done.stdout)["signal"]) == (128 + 10, "SIGUSR1")
+
+
+def test_a_signal_reaches_all_processes_of_a_run(fleet: Fleet, host: Host) -> None:
+    script = "trap 'echo heard' USR1; echo ready; while :; do sleep 0.1; done"
+    fleet.send({"job": "ears", "run_id": "hears", "command": script, "retries": 0})
+    wait_for(lambda: "ready" in told(host, "output", run_id="hears").get("text", ""), "it is ready")
+    done = typed(host, "signal", "hears", "usr1", "--note", "new certificate")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"sent SIGUSR1 to run hears of ears: [12] process(es)?\n", done.stdout)
+    wait_for(lambda: "heard" in told(host, "output", run_id="hears")["text"], "it has heard it")
+    assert document(typed(host, "signal", "hears", "SIGCONT", "--json"))["state"] == "running"
+    for words, status, why in (
+        (("spoke", "USR1"), 1, "cannot send a signal to run spoke: it has ended"),
+        (("waits", "USR1"), 1, "cannot send a signal to run waits: it is held"),
+        (("nowhere", "10"), 1, "cannot send a signal to run nowhere: this host does not know it"),
+        (("hears", "USR9"), 2, "there is no such signal"),
+        (("hears", "KILL"), 2, "use `cron-runner cancel --grace 0s`"),
+        (("hears",), 2, "NAME"),
+    ):
+        done = typed(host, "signal", *words)
+        assert (done.returncode, done.stdout) == (status, "")
+        assert why in done.stderr
+    typed(host, "cancel", "hears")
+
+
+def test_a_pause_that_is_set_before_the_agent_is_up(fleet: Fleet, host: Host) -> None:
+    done = typed(host, "pause", "--no-agent")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.endswith("one is up; leave --no-agent out\n")
+    other = fleet.host("other")
+    done = typed(other, "pause", "--no-agent", "--for", "2h", "--note", "not ready")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"paused until 20\S+Z: the agent that is started next receives nothing\n", done.stdout)
+    kept = Pausing(other.state).current
+    assert kept is not None
+    assert (kept.note, kept.drain, kept.until and round(kept.until - kept.since)) == ("not ready", False, 7200)
+    assert typed(other, "pause", "web", "--no-agent").returncode == 2
 
 
 # At the end: it ends the host's agent.

@@ -179,8 +179,13 @@ class Member:
                 self._tried = time.monotonic()
             self.stakes.answered()
         paused = self.told.paused
+        if paused is not None and not paused.holds(time.time()):
+            paused = None
         pausing.tell(
-            "group", None if paused is None else Pause(f"{paused.by} for the whole group", paused.at, paused.why)
+            "group",
+            None
+            if paused is None
+            else Pause(f"{paused.by} for the whole group", paused.at, paused.why, until=paused.until),
         )
 
     async def _see(self) -> None:

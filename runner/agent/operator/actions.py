@@ -12,6 +12,7 @@ import structlog
 from runner.agent.runs.admission.policy import Hold, NeverFits, Skip
 from runner.agent.runs.run import State
 from runner.agent.runs.step import HANDED_BACK
+from runner.agent.supervision.connection import StartRefused
 from runner.errors import Refused
 from runner.protocol.units import format_time
 
@@ -150,6 +151,21 @@ class Operations:
         run = self._services.roster.get(run_id)
         if run is not None and run.stopped is None:
             self._services.spawn(run.stop("replace", f"by {by}"), f"replace {run_id}")
+
+    async def signal(self, run_id: str, number: int, *, by: str, note: str = "") -> dict[str, Any]:
+        """Send all processes of a run a signal. Returns what `find` says of it, with `processes`: how many there were,
+        None where none runs. What follows is the job's: a run that it ends was `killed`."""
+        note = checked_note(note)
+        run, found = self._services.roster.get(run_id), await self.find(run_id)
+        reached = None
+        if run is not None and run.execution.state is State.RUNNING:
+            try:
+                reached = await self._services.link.signal(run.execution.key, number)
+            except StartRefused as error:
+                why = f"cannot send run {run_id} a signal: {error}; upgrade the supervisor"
+                raise Refused("failed", why) from error
+            log.warning("run_signalled", run_id=run_id, job=found.get("job"), signal=number, by=by, note=note)
+        return {**found, "processes": reached}
 
     def wanted(self, *, job: str | None = None) -> Sequence[str]:
         """The run ids of all that runs, or waits to, on this host; of one job, or of any."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+NAME = "pause.json"
 _NOT_FORGOTTEN = "the host is paused again after a restart of the agent unless the file is removed"
 _UNREADABLE = "the host stays paused until somebody resumes it: `cron-runner resume`"
 
@@ -33,7 +34,7 @@ class Pausing:
     """Whether this agent is paused. `changed` is called after every change, from the caller's context."""
 
     def __init__(self, state: Path, *, now: Callable[[], float] = time.time) -> None:
-        self._path = state / "pause.json"
+        self._path = state / NAME
         self._now = now
         self._pause = self._load()
         self.changed: Callable[[], None] = lambda: None
@@ -118,12 +119,18 @@ class Pausing:
             return Pause("an unreadable pause.json", self._now(), "resume, or remove the file")
 
     def _keep(self, pause: Pause) -> None:
-        beside = self._path.with_suffix(".new")
-        try:
-            with beside.open("w", encoding="utf-8") as file:
-                json.dump(asdict(pause), file)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self._path)
-        except OSError as error:
-            raise CronRunnerError(f"cannot pause: {self._path}: {error.strerror}; free or repair the disk") from error
+        keep(self._path, pause)
+
+
+def keep(path: Path, pause: Pause) -> None:
+    """Write a pause down, for the agent that is started next too. Raises CronRunnerError."""
+    beside = path.with_suffix(".new")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            json.dump(asdict(pause), file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.chmod(0o644)  # the agent may be another user than who says it
+        beside.replace(path)
+    except OSError as error:
+        raise CronRunnerError(f"cannot pause: {path}: {error.strerror}; free or repair the disk") from error

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Request = Mapping[str, Any]
 
 PAGE = 100
+MOST_SIGNAL = 64.0
+SIGKILL = 9
 LONGEST_OUTPUT = float(1 << 53)  # bytes: what JSON's numbers hold exactly
 
 
@@ -56,6 +58,7 @@ class Requests:
             "output": self._output,
             "admission": self._admission,
             "cancel": self._cancel,
+            "signal": self._signal,
             "pause": self._pause,
             "drain": self._drain,
             "resume": self._resume,
@@ -135,6 +138,13 @@ class Requests:
         for one in told:
             await self._trail.note(by, "cancel", one["run_id"], note, "done" if one["cancelled"] else "not running")
         return {"runs": told}
+
+    async def _signal(self, request: Request, peer: Peer) -> dict[str, Any]:
+        number = int(_number(request, "number", None, MOST_SIGNAL) or 0)
+        if not number or number == SIGKILL:
+            raise Refused("invalid", 'cannot send that: "number" is no signal from 1, or it is SIGKILL: cancel the run')
+        note = _text(request, "note", "")
+        return await self._operations.signal(_text(request, "run_id"), number, by=peer.name, note=note)
 
     async def _pause(self, request: Request, peer: Peer) -> dict[str, Any]:
         lasts = _number(request, "for_s", None)

@@ -144,6 +144,11 @@ class Supervision:
         answer = await self._post({"op": "stop", "key": key, "cause": cause, "detail": detail, "grace": grace})
         return bool(answer.get("found"))
 
+    async def signal(self, key: str, number: int) -> int | None:
+        """Send all of its processes a signal; how many there were, None if no such run is alive."""
+        answer = await self._post({"op": "signal", "key": key, "number": number})
+        return int(answer["processes"]) if answer.get("found") else None
+
     async def list(self) -> list[Known]:
         """All runs of this owner that are alive, or ended and not acknowledged."""
         found = []

@@ -252,6 +252,13 @@ class Link:
             else:
                 return
 
+    async def signal(self, key: str, number: int) -> int | None:
+        """Send all processes of an attempt a signal; how many there were, None if it has ended. Raises
+        SupervisorUnavailable, StartRefused."""
+        await self._connected.wait()
+        assert self._supervision is not None
+        return await self._supervision.signal(key, number)
+
     def acknowledge(self, keys: Iterable[str]) -> None:
         """The ends of these attempts are in the journal: the supervisor may forget them.
 
