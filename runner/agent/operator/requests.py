@@ -143,8 +143,11 @@ class Requests:
         number = int(_number(request, "number", None, MOST_SIGNAL) or 0)
         if not number or number == SIGKILL:
             raise Refused("invalid", 'cannot send that: "number" is no signal from 1, or it is SIGKILL: cancel the run')
-        note = _text(request, "note", "")
-        return await self._operations.signal(_text(request, "run_id"), number, by=peer.name, note=note)
+        by, note, run_id = asker(request, peer), _text(request, "note", ""), _text(request, "run_id")
+        told = await self._operations.signal(run_id, number, by=by.name, note=note)
+        result = "not running" if told["processes"] is None else f"done: signal {number}"
+        await self._trail.note(by, "signal", run_id, note, result)
+        return told
 
     async def _pause(self, request: Request, peer: Peer) -> dict[str, Any]:
         lasts = _number(request, "for_s", None)
