@@ -21,6 +21,7 @@ cron-runner history nightly --outcome timed_out
 cron-runner history --failed --since 24h
 cron-runner history nightly --limit 100 --json
 cron-runner history --running --table cron
+cron-runner history --audit --since 24h
 """
 _SHOWN: Final = (
     "run_id",
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--outcome", action="append", choices=OUTCOMES, metavar="OUTCOME", help="only those that ended so; repeatable"
     )
     which.add_argument("--running", action="store_true", help="only those that are not over")
+    which.add_argument("--audit", action="store_true", help="instead of runs: who changed what by hand, and why")
     parser.add_argument(
         "--since", metavar="DURATION", help="from so long ago on (of all jobs of a fleet: 24h where not given)"
     )
@@ -80,11 +82,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Show the runs, the newest first."""
     since = since_of(args.since)
+    if args.audit:
+        from runner.cli.audit_trail import show  # noqa: PLC0415 - `--help` needs none of it
+
+        return show(args, since)
     if not fleet.table_name(args):
         return _of_host(args, since)
     if args.socket is not None:
         raise WrongUsage("cannot use --socket with a table: the fleet is asked, and no agent; leave one of them out")
+    return _of_fleet(args, since)
 
+
+def _of_fleet(args: argparse.Namespace, since: float | None) -> int:
     async def work(_: Session, table: Table) -> tuple[list[dict[str, Any]], list[str]]:
         runs = await _runs(table, args, since)
         if args.job and not runs:

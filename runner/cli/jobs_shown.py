@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from runner.cli import fleet, printing
 from runner.cli.jobs_plan import shown
-from runner.errors import CronRunnerError
+from runner.errors import AwsUnavailable, CronRunnerError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
 
+    from runner.aws.directives import Directive, Directives
     from runner.aws.session import Session
     from runner.aws.table import Table
     from runner.control.definition import GroupDefinition, JobDefinition
@@ -26,29 +28,79 @@ def listed(args: argparse.Namespace) -> int:
         jobs = [job for job in await store.jobs(table) if args.group in (None, job.group)]
         status = await table.get_many(keys.status(job.group, job.name) for job in jobs)
         groups = await store.groups(table)
+        said = await _said(table, {job.group for job in jobs})
         now = time.time()
-        rows = [_row(job, groups.get(job.group), status.get(keys.status(job.group, job.name)), now) for job in jobs]
+        rows = [
+            _row(job, groups.get(job.group), status.get(keys.status(job.group, job.name)), now)
+            | _switches(said.get(job.group), job.name, now)
+            for job in jobs
+        ]
         if args.json:
             printing.document(rows)
             return 0
-        titles = ("JOB", "GROUP", "SCHEDULE", "NEXT", "LAST", "OWNER")
+        titles = ["JOB", "GROUP", "SCHEDULE", "NEXT", "LAST", "OWNER"]
         cells = [
-            (
+            [
                 row["job"],
                 row["group"],
                 row["schedule"] or "-",
                 _next_words(job, row, now),
-                row["last"]["state"] if row["last"] else "-",
+                _last_words(row["last"], now),
                 row["owner"] or "-",
-            )
+            ]
             for job, row in zip(jobs, rows, strict=True)
         ]
+        if any(row["paused"] or row["maintenance"] for row in rows):
+            titles.insert(4, "RUNS ARE")
+            cells = [[*cell[:4], _held_up(row), *cell[4:]] for cell, row in zip(cells, rows, strict=True)]
         printing.lines(
             *(fleet.aligned(titles, cells, "JOB") if cells else ["no jobs; `cron-runner jobs apply FILE` makes some"])
         )
         return 0
 
     return int(fleet.run(args, work))
+
+
+async def _said(table: Table, groups: Iterable[str]) -> dict[str, Directives]:
+    """What the hosts of each group are told; nothing where this user may not read that."""
+    from runner.aws import directives  # noqa: PLC0415 - `--help` needs none of it
+
+    found = {}
+    for group in sorted(groups):
+        try:
+            found[group] = await directives.read(table, group)
+        except AwsUnavailable as error:
+            printing.say(f"cannot tell what of group {group} is paused or under maintenance: {error}")
+            break
+    return found
+
+
+def _switches(said: Directives | None, job: str, now: float) -> dict[str, Any]:
+    paused, upkeep = (said.paused, said.maintenance.get(job)) if said is not None else (None, None)
+    return {
+        "paused": _switch(paused) if paused is not None and paused.holds(now) else None,
+        "maintenance": _switch(upkeep) if upkeep is not None else None,
+    }
+
+
+def _switch(said: Directive) -> dict[str, Any]:
+    from runner.protocol.units import format_time  # noqa: PLC0415
+
+    until = None if said.until is None else format_time(said.until)
+    return {"by": said.by, "since": format_time(said.at), "until": until, "note": said.why}
+
+
+def _held_up(row: dict[str, Any]) -> str:
+    words = [word for word, said in (("paused", row["paused"]), ("skipped: maintenance", row["maintenance"])) if said]
+    return ", ".join(words) or "-"
+
+
+def _last_words(last: dict[str, Any] | None, now: float) -> str:
+    from runner.protocol.units import parse_time  # noqa: PLC0415
+
+    if last is None:
+        return "-"
+    return f"{last['state']} {fleet.span(max(0.0, now - parse_time(last['ended_at'])))} ago"
 
 
 def _next_words(job: JobDefinition, row: dict[str, Any], now: float) -> str:

@@ -129,6 +129,18 @@ async def test_a_job_that_is_well_then_fails_then_is_paused_then_gone(
     assert (await directives.read(table, "web")).paused.until >= now + 7200  # type: ignore[union-attr, operator]
     await directives.pause(table, "web", on=True, by="ann@laptop", why="", now=now, until=now - 1)
     assert "paused" not in (await typed("history", "nightly")).splitlines()[1], "its time is over"
+    await table.put(job.item())
+    [row] = json.loads(await typed("jobs", "list", "--json"))
+    assert (row["paused"], row["maintenance"]["by"], row["last"]["state"]) == (None, "bob@laptop", "failed")
+    lines = (await typed("jobs", "list")).splitlines()
+    assert re.search(r" +skipped: maintenance +failed \d\S* ago", lines[1]), lines
+    trail = json.loads(await typed("history", "--audit", "--json"))
+    assert trail[0]["op"] == "pause on"
+    [upkeep] = [one for one in trail if one["op"] == "maintenance on"]
+    assert {"who": "bob@laptop", "subject": "web/nightly"}.items() <= upkeep.items()
+    assert len((await typed("history", "--audit", "--limit", "2")).splitlines()) == 3
+    await table.delete(job.key)
+
     shown = json.loads(await typed("show", "n-3", "--json"))
     assert (shown["outcome"], [one["reason"] for one in shown["attempts"]]) == ("failed", ["exit code 3"])
     assert (await typed("show", "n-3")).startswith("run n-3 of nightly\n  outcome ")

@@ -302,6 +302,19 @@ def test_a_signal_reaches_all_processes_of_a_run(fleet: Fleet, host: Host) -> No
     typed(host, "cancel", "hears")
 
 
+def test_the_audit_trail_of_a_host(host: Host) -> None:
+    typed(host, "pause", "--note", "new disk")
+    typed(host, "resume")
+    resumed, paused = document(typed(host, "history", "--audit", "--limit", "2", "--json"))
+    assert (resumed["op"], paused["op"], paused["note"]) == ("resume", "pause", "new disk")
+    lines = typed(host, "history", "--audit", "--since", "1h").stdout.splitlines()
+    assert lines[0].split() == ["TIME", "WHO", "DID", "SUBJECT", "RESULT", "BY", "WAY", "OF", "NOTE"]
+    assert lines[2].endswith(" new disk")
+    assert typed(host, "history", "--audit", "--since", "2031-01-01T00:00:00Z").stdout == ""
+    assert typed(host, "history", "nightly", "--audit").returncode == 2
+    assert typed(host, "history", "--failed", "--audit").returncode == 2
+
+
 def test_a_pause_that_is_set_before_the_agent_is_up(fleet: Fleet, host: Host) -> None:
     done = typed(host, "pause", "--no-agent")
     assert (done.returncode, done.stdout) == (125, "")
