@@ -141,7 +141,7 @@ class Recorder:
             def fold(attempts: dict[str, Item], part: Sequence[Told] = part) -> None:
                 for told in part:
                     sk = keys.attempt(group, run_id, told.execution, told.attempt).sk
-                    attempts[sk] = attempt_told(attempts.get(sk), told)
+                    attempts[sk] = attempt_told(attempts.get(sk), told, heard=now)
 
             await change_run(
                 self._table,

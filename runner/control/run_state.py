@@ -35,6 +35,8 @@ FAILURES: Final = frozenset(
 BEATS: Final = 3
 LEAST_SILENCE_S: Final = 60.0
 AFTER_TIMEOUT_S: Final = 900.0
+_APART_S: Final = 30.0
+"""As far as the clocks of hosts and recorder may be apart, and events on their way, before both times are kept."""
 RETRY_WITHIN_S: Final = 6 * 3600.0
 _NO_TIMEOUT_S: Final = 7 * keys.DAY_S
 _RETENTION_S: Final = 90 * keys.DAY_S
@@ -65,11 +67,15 @@ def is_open(state: str) -> bool:
     return state in (RUNNING, RETRYING)
 
 
-def attempt_told(old: Item | None, told: Told) -> Item:
-    """An attempt after one more event of it."""
+def attempt_told(old: Item | None, told: Told, *, heard: float | None = None) -> Item:
+    """An attempt after one more event of it, that the recorder had at ``heard`` by its own clock."""
     data = told.data
     item: Item = dict(old) if old is not None else _new_attempt(told)
     at = format_time(told.at)
+    new = told.kind in ("started", "heartbeat") and told.sequence > item.get("sequence", -1)
+    if new and heard is not None and heard > told.at + _APART_S:
+        # Its host's clock is behind, or the event was long on its way: silence is counted from when it was heard.
+        item["heard_at"] = max(item.get("heard_at", at), format_time(heard))
     item["began"] = min(item.get("began", at), at)
     item["seen_at"] = max(item.get("seen_at", at), at)
     item["sequence"] = max(item.get("sequence", 0), told.sequence)
@@ -123,6 +129,7 @@ def run_of(attempts: Iterable[Item], old: Item | None, job: JobDefinition | None
         "attempts": len(all_attempts),
         "seen_at": max(attempt["seen_at"] for attempt in all_attempts),
         "at": min(attempt["began"] for attempt in all_attempts),
+        **_heard(all_attempts),
         "too_long_told": bool(old and old.get("too_long_told")),
     }
     if signed_by := ran.get("signed_by"):
@@ -148,7 +155,7 @@ def lost_at(run: Mapping[str, Any], started: Mapping[str, Any]) -> float:
     With heartbeats: after three of them, or a minute. Without: a quarter of an hour after its timeout, when its
     supervisor has killed it long since. Between two attempts: after six hours.
     """
-    seen = parse_time(run["seen_at"])
+    seen = parse_time(max(run["seen_at"], run.get("heard_at", "")))
     if run["state"] == RETRYING:
         return seen + RETRY_WITHIN_S
     if beat := started.get("heartbeat_s"):
@@ -180,6 +187,12 @@ def _new_attempt(told: Told) -> Item:
         "scheduled_at": data.get("scheduled_at"),
         "labels": data.get("labels") or {},
     }
+
+
+def _heard(attempts: Iterable[Item]) -> Item:
+    """When an event was had last, where that was long after its host says that it was."""
+    heard = [attempt["heard_at"] for attempt in attempts if "heard_at" in attempt]
+    return {"heard_at": max(heard)} if heard else {}
 
 
 def _some(data: Mapping[str, Any], names: Iterable[str]) -> Item:

@@ -251,6 +251,7 @@ def control(fleet: Fleet) -> Any:
     assert "Traceback" not in said, said
 
 
+@pytest.mark.timeout(240)  # forty commands, of which each is a start of Python
 def test_from_a_job_file_to_history_and_logs(fleet: Fleet, control: subprocess.Popen[str]) -> None:
     assert control.poll() is None
     host = fleet.host("host-a")

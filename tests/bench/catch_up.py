@@ -2,6 +2,7 @@
 
     .venv/bin/python tests/bench/catch_up.py                 10,000 jobs of every five minutes, some seconds
     .venv/bin/python tests/bench/catch_up.py --jobs 500      tiny, only to see that it works
+    .venv/bin/python tests/bench/catch_up.py --jobs 500 --against REV    beside that revision
 
 The real scheduler on a table and queues in memory: only its own work is measured. Exits 1 where a group does not fire
 on time within two turns, or a turn takes 20 s of CPU.
@@ -12,11 +13,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+# Behind what is installed: the scheduler is that of the environment.
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from runner.control.definition import GroupDefinition, JobDefinition
 from runner.control.scheduler import minute
@@ -77,15 +82,35 @@ async def compare(world: World, jobs: int) -> dict[str, object]:
     }
 
 
+def then(revision: str, jobs: int) -> dict[str, object]:
+    """What the same measurement says in a revision's own environment."""
+    from against import installed
+
+    with tempfile.TemporaryDirectory(prefix="crc-") as name:
+        python = installed(revision, Path(name) / "then", extras="[control]").parent / "python"
+        asked = [str(python), str(Path(__file__).resolve()), "--jobs", str(jobs)]
+        done = subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=False, cwd="/")
+    if not done.stdout:
+        raise SystemExit(f"cannot measure {revision}: see above")
+    return dict(json.loads(done.stdout))
+
+
 def main() -> int:
     """Measure, print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--against", metavar="REV", default="", help="a revision in git, measured beside this one")
+    args = parser.parse_args()
     world = World(1)
     world.slow = False
-    found = asyncio.run(compare(world, parser.parse_args().jobs))
+    found: dict[str, Any] = asyncio.run(compare(world, args.jobs))
+    holds = bool(found["holds"])
+    if args.against:
+        before: dict[str, Any] = then(args.against, args.jobs)
+        ratio = max(found["catch_up_turns_cpu_s"]) / max(before["catch_up_turns_cpu_s"])
+        found = {"now": found, args.against: before, "ratio_of_catch_up_turns": round(ratio, 3)}
     print(json.dumps(found, indent=2))  # noqa: T201 - what it is for
-    return 0 if found["holds"] else 1
+    return 0 if holds else 1
 
 
 if __name__ == "__main__":

@@ -158,6 +158,24 @@ def test_a_silent_run_is_lost_and_heard_of_again() -> None:
     assert run_of([attempt_told(attempt_lost(attempts["e1/1"], now=T0 + 122), repeat)], lost, JOB)["state"] == "lost"
 
 
+def test_silence_is_counted_by_the_clock_of_who_hears() -> None:
+    """A host whose clock is two hours behind, or whose events were on their way for so long, is not silent."""
+    behind, item = 7200.0, None
+    beats = [event("heartbeat", 30 * n, sequence=n + 2) for n in range(1, 4)]
+    for place, body in enumerate([started(1, heartbeat_s=30.0), *beats, beats[0]]):
+        told = parse_event(body)
+        assert told is not None
+        # The copy at the end was heard before, and says nothing of now.
+        item = attempt_told(item, told, heard=told.at + behind + 500 * (place == 4))
+    assert item is not None
+    run = run_of([item], None, JOB)
+    assert lost_at(run, item["started"]) == T0 + 90 + behind + 90
+    assert parse_time(run["seen_at"]) == T0 + 90
+    on_time = parse_event(beats[0])
+    assert on_time is not None
+    assert "heard_at" not in attempt_told(None, on_time, heard=on_time.at + 2), "what says nothing new costs nothing"
+
+
 def test_without_heartbeats_a_run_is_lost_long_after_its_timeout() -> None:
     run, attempts = fold([started(1)])
     assert lost_at(run, attempts["e1/1"]["started"]) == T0 + 1 + 1800 + 900
