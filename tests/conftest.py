@@ -11,12 +11,17 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 from hypothesis import settings
 
+from runner.agent.engine import run
+
 from fixtures import aws, aws_server, cloud, fleet, proxy, table, tmp_path
 from lambdas import code, control, functions
 from receiver import receiver
 
 # `pytest &` in a script has SIGINT ignored, and so would every child that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What cannot happen to a run is a fault.
+run.STRICT = True
 
 # A busy machine is slow now and then; how long an example takes is no test's matter.
 settings.register_profile("patient", deadline=None)

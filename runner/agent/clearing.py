@@ -17,6 +17,9 @@ import structlog
 from runner.agent.fleet.claims import Answer, Away, Busy, Clear, Elsewhere, Over
 from runner.agent.runs.admission.line import HandBack
 from runner.agent.runs.admission.policy import Hold, Skip, WaitsFor
+from runner.agent.runs.inputs import ClaimAnswered, Said
+from runner.agent.runs.standing import Phase
+from runner.agent.runs.step import Order, step
 from runner.aws.backoff import pause
 
 if TYPE_CHECKING:
@@ -32,6 +35,13 @@ log = structlog.get_logger()
 
 # An answer holds this long; many who wait for the same lock do not ask together.
 ASK_AGAIN_S = (2.0, 4.0)
+_SAID: dict[type[Answer], Said] = {
+    Clear: Said.CLEAR,
+    Busy: Said.BUSY,
+    Elsewhere: Said.ELSEWHERE,
+    Over: Said.OVER,
+    Away: Said.AWAY,
+}
 
 
 class Clearing:
@@ -93,30 +103,62 @@ class Clearing:
             ticket.cancelled = ticket.cancelled or self._member.cancelled(job.run_id)
             answer = await self._member.stakes.enter(ticket.execution, job, starts=not ticket.ends)
             ticket.cancelled = ticket.cancelled or self._member.cancelled(job.run_id)
-            if self._stopping.is_set() or ticket.lease.lost:
-                del self._asking[job.run_id]
-                await self._give_up(waiting)
-                return
-            if not ticket.ends or not isinstance(answer, Elsewhere | Away):
+            rule = step(Phase.CLAIMING, self._answered(waiting, answer))
+            if Order.ASK_AGAIN not in rule.orders:
                 break
             # It starts nothing, and waits for no room: it waits here.
-            if self._goes_back(waiting, answer):
-                del self._asking[job.run_id]
-                return
             await pause(_draw(), self._stopping)
         del self._asking[job.run_id]
-        if isinstance(answer, Over):
-            await self._over(waiting)
-        elif ticket.ends:
-            await self._end(waiting)
-        elif isinstance(answer, Clear) and self._welcome(waiting):
-            self._start(waiting)
-        else:
+        if rule.then is not Phase.ACCEPTED and not (Order.TELL in rule.orders and ticket.cancelled is not None):
             self._services.roster.not_started(job.run_id)
-            await self._refused(waiting, answer)
+        for order in rule.orders:
+            await self._carry_out(order, waiting, answer)
+
+    def _answered(self, waiting: Waiting[Ticket], answer: Answer) -> ClaimAnswered:
+        ticket, said, ends = waiting.ticket, _SAID[type(answer)], waiting.ticket.ends
+        return ClaimAnswered(
+            said,
+            waiting.job.overlap,
+            leaving=self._stopping.is_set() or ticket.lease.lost,
+            ends=ends,
+            welcome=ends or said is not Said.CLEAR or self._welcome(waiting),
+            goes_back=ends and isinstance(answer, Elsewhere | Away) and self._may_go_back(waiting, answer),
+        )
+
+    async def _carry_out(self, order: Order, waiting: Waiting[Ticket], answer: Answer) -> None:
+        match order:
+            case Order.GIVE_UP:
+                await self._give_up(waiting)
+            case Order.HAND_BACK:
+                assert isinstance(answer, Elsewhere | Away)
+                self._hand_back(HandBack(waiting, _hold(answer)))
+            case Order.DROP_COPY:
+                await self._over(waiting)
+            case Order.SKIP | Order.REPLACE:
+                assert isinstance(answer, Busy)
+                self._heed(waiting, answer.run_id, replace=order is Order.REPLACE)
+            case Order.TELL:
+                await self._end(waiting)
+            case Order.BEGIN_HERE:
+                self._start(waiting)
+            case Order.FREE_CLAIM:
+                # Not held while it waits: a copy that another host is asked for may be first.
+                self._leave(waiting, again=True)
+            case Order.TO_LINE:
+                # Paused, under maintenance or too late by now: that is decided in the line.
+                self._back(waiting)
+            case _:
+                self._wait(waiting, answer)
+
+    def _heed(self, waiting: Waiting[Ticket], other: str, *, replace: bool) -> None:
+        """Another run of its job is active: this one is skipped for it, or asks it to go."""
+        if not replace:
+            waiting.ticket.ending = Skip("overlap", f"run {other} of {waiting.job.job} is active on another host")
+        elif other not in waiting.replaced:
+            waiting.replaced.add(other)
+            self._services.spawn(self._member.replace(other, by=waiting.job.run_id), f"replace {other}")
 
     async def _give_up(self, waiting: Waiting[Ticket]) -> None:
-        self._services.roster.not_started(waiting.job.run_id)
         lease = waiting.ticket.lease
         if not lease.lost:
             await self._services.keeper.release([lease], 0)
@@ -130,7 +172,6 @@ class Clearing:
 
     async def _over(self, waiting: Waiting[Ticket]) -> None:
         job = waiting.job
-        self._services.roster.not_started(job.run_id)
         log.info("run_over_elsewhere", run_id=job.run_id, job=job.job)
         self._services.spawn(self._member.over(job.run_id), f"over {job.run_id}")
         await self._answers.delete_held(waiting.ticket.lease)
@@ -141,7 +182,6 @@ class Clearing:
         if ticket.cancelled is not None:
             self._begin(waiting)  # to be told like any other run that was cancelled
             return
-        self._services.roster.not_started(job.run_id)
         if isinstance(ticket.ending, Skip):
             telling = self._answers.skip(job, ticket.received, ticket.ending, ticket.lease)
         else:
@@ -150,46 +190,27 @@ class Clearing:
         await asyncio.wait({self._services.answer(ticket.received, telling, f"tell {job.run_id}")})
         self._leave(waiting, again=False)
 
-    def _goes_back(self, waiting: Waiting[Ticket], answer: Elsewhere | Away) -> bool:
+    def _may_go_back(self, waiting: Waiting[Ticket], answer: Elsewhere | Away) -> bool:
         """By the rules for those who wait: a copy of a run that another host has goes back at once, while the table is
         away one is held for a time first."""
         services = self._services
         if not services.may_go_back(waiting.delivery):
             return False
-        hold = _hold(answer)
-        if not hold.waits_for.goes_back_at_once and time.monotonic() - waiting.since < services.config.admission.hold:
-            return False
-        services.roster.not_started(waiting.job.run_id)
-        self._hand_back(HandBack(waiting, hold))
-        return True
-
-    async def _refused(self, waiting: Waiting[Ticket], answer: Answer) -> None:
-        job = waiting.job
-        match answer:
-            case Busy(run_id) if job.overlap == "skip":
-                waiting.ticket.ending = Skip("overlap", f"run {run_id} of {job.job} is active on another host")
-                await self._end(waiting)
-            case Busy(run_id):
-                # Not held while it waits: a copy that another host is asked for may be first.
-                self._leave(waiting, again=True)
-                if job.overlap == "replace" and run_id not in waiting.replaced:
-                    waiting.replaced.add(run_id)
-                    self._services.spawn(self._member.replace(run_id, by=job.run_id), f"replace {run_id}")
-                word = "replaces" if job.overlap == "replace" else "waits for"
-                self._wait(waiting, Hold(WaitsFor.OVERLAP, f"overlap: {word} run {run_id} on another host"))
-            case Elsewhere() | Away():
-                self._wait(waiting, _hold(answer))
-            case Clear():
-                # Paused, under maintenance or too late by now: that is decided in the line.
-                self._leave(waiting, again=True)
-                self._back(waiting)
+        held = time.monotonic() - waiting.since
+        return _hold(answer).waits_for.goes_back_at_once or held >= services.config.admission.hold
 
     def _leave(self, waiting: Waiting[Ticket], *, again: bool) -> None:
         """Not waited for: it asks until the table has answered."""
         execution, run_id = waiting.ticket.execution, waiting.job.run_id
         self._services.spawn(self._member.leave(execution, run_id, again=again), f"leave {execution}")
 
-    def _wait(self, waiting: Waiting[Ticket], why: Hold) -> None:
+    def _wait(self, waiting: Waiting[Ticket], answer: Answer) -> None:
+        if isinstance(answer, Busy):
+            word = "replaces" if waiting.job.overlap == "replace" else "waits for"
+            why = Hold(WaitsFor.OVERLAP, f"overlap: {word} run {answer.run_id} on another host")
+        else:
+            assert isinstance(answer, Elsewhere | Away)
+            why = _hold(answer)
         waiting.elsewhere = why
         waiting.not_before = time.monotonic() + _draw()
         self._back(waiting)

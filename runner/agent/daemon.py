@@ -17,6 +17,7 @@ from runner import __version__
 from runner.agent.again import Again
 from runner.agent.answers import Answers
 from runner.agent.directories import make_own
+from runner.agent.engine.reconcile import Reconciler, take_over_dead
 from runner.agent.held import Door
 from runner.agent.host.disk import Disk, Glance
 from runner.agent.host.instance_end import watch as watch_notices
@@ -35,7 +36,6 @@ from runner.agent.operator.socket import Control
 from runner.agent.operator.standing import Standing
 from runner.agent.operator.status import Overview
 from runner.agent.output import spool_file
-from runner.agent.reconcile import Reconciler, take_over_dead
 from runner.agent.reload import reload
 from runner.agent.shutdown import Departure, waits_for
 from runner.agent.wiring import Parts, assemble, intake_of

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from runner.agent.engine.run import Run
 from runner.agent.host.measuring import Offer
-from runner.agent.run import Run
 from runner.agent.runs.admission.line import (
     Dropped,
     Effect,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.answers import Answers
+from runner.agent.engine.reconcile import own_name
 from runner.agent.fleet.claims import Clear
-from runner.agent.reconcile import own_name
 from runner.agent.runs.admission.policy import stale
 from runner.agent.runs.lease import Lease
 from runner.agent.runs.run import Execution, MessageState
@@ -30,7 +30,7 @@ from runner.protocol.units import format_duration
 from runner.sinks.terminal import Terminal
 
 if TYPE_CHECKING:
-    from runner.agent.run import Run
+    from runner.agent.engine.run import Run
     from runner.agent.services import Services
     from runner.aws.sqs import Received
     from runner.config import Config

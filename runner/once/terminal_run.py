@@ -7,10 +7,11 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-from runner.agent.run import Run
+from runner.agent.engine.run import Run
 from runner.visible import visible
 
 if TYPE_CHECKING:
+    from runner.agent.runs.inputs import Input
     from runner.agent.runs.process import ExitRecord, Started
     from runner.agent.runs.run import Execution
     from runner.agent.services import Services
@@ -38,14 +39,14 @@ class Told(Run):
         end = f"exit code {record.exit_code}" if record.signal is None else record.signal
         return f"{end} ({record.cause})" if record.cause else end
 
-    async def _end(self, record: ExitRecord | None) -> asyncio.Future[None]:
-        self._record = record
+    async def do_collect(self, happened: Input) -> Input:
+        self._record = self._record_of(happened)
         self.over.set()
-        return await super()._end(record)
+        return await super().do_collect(happened)
 
-    async def _backoff(self) -> None:
+    async def do_wait(self, happened: Input) -> Input:
         self.over.clear()
-        await super()._backoff()
+        return await super().do_wait(happened)
 
     def say_started(self, started: Started) -> None:
         for warning in started.warnings:

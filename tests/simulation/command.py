@@ -11,6 +11,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from runner.agent import execution_ids
+from runner.agent.engine import run
 from tests.simulation import course, histories, logs, virtual
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ IN_ONE_PROCESS = 25
 
 def main() -> int:
     arguments = _arguments()
+    run.STRICT = True
     if arguments.list:
         sys.stdout.write("\n".join(histories.BY_NAME) + "\n")
         return 0

@@ -8,6 +8,7 @@ import contextvars
 from typing import TYPE_CHECKING, Any
 
 from runner.agent.answers import Answers
+from runner.agent.engine.reconcile import Reconciler
 from runner.agent.fleet.member import Member
 from runner.agent.held import Door
 from runner.agent.host.stopping import Manner
@@ -15,7 +16,6 @@ from runner.agent.journal.runs import Journal
 from runner.agent.journal.spools import Spools
 from runner.agent.operator.actions import Operations
 from runner.agent.operator.pause_file import Pausing
-from runner.agent.reconcile import Reconciler
 from runner.agent.reload import reload
 from runner.agent.reporting.outbox import Outbox
 from runner.agent.runs.table import Roster

@@ -79,13 +79,8 @@ class Roster:
     def get(self, run_id: str) -> Run | None:
         return self._runs.get(run_id)
 
-    def process_ended(self, run: Run) -> None:
-        """No process of its present attempt is left. Without a retry to come its room is free."""
-        if run.execution.attempt > run.execution.job.retries.max or run.stopped is not None:
-            self._free(run)
-
     def no_more_attempts(self, run: Run) -> None:
-        """It ended in a way that is not tried again."""
+        """No process of it is left, or none is to come: its room is free."""
         self._free(run)
 
     def ended(self, run: Run) -> None:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.clocks import boottime
-from runner.agent.run import Run
+from runner.agent.engine.recovered import Recovered
 from runner.agent.runs.adoption import adopted, spool_of
+from runner.agent.runs.inputs import Found, Seen, seen
 from runner.agent.runs.lease import Lease
 from runner.agent.runs.run import Execution, MessageState, State
-from runner.agent.runs.step import HANDED_BACK
 from runner.protocol.job import Job
 from runner.protocol.outcome import Outcome, Verdict
 
@@ -98,11 +98,9 @@ class Reconciler:
                 execution.attempt, execution.state = attempts[execution.id], State.ACCEPTED
             if execution.state in (State.ACCEPTED, State.RUNNING):
                 known.discard(execution.key)  # the end of any other attempt is told, and is acknowledged below
-            if row.state == State.ENDED:
-                # Told and committed; only what its message is owed is still to be done.
-                services.spawn(self._forget_message(execution), f"forget {row.run_id}")
-                continue
-            await self._resume(Run(services, execution), spools.pop(execution.key, None))
+            # Of one that has ended only what its message is owed is still to be done.
+            spool = None if execution.state is State.ENDED else spools.pop(execution.key, None)
+            await self._resume(Recovered(services, execution), spool)
         for spool in spools.values():
             await self._ship_rest(spool)
         if services.journal.database.begun != begun:
@@ -151,7 +149,7 @@ class Reconciler:
             alive=there.exit is None,
             detail=_ADOPTED,
         )
-        run = Run(services, execution)
+        run = Recovered(services, execution)
         spool = spool_of(there, execution, run.tag(), run.secrets())
         beats = 0
         if every := services.config.results.heartbeat:
@@ -176,15 +174,10 @@ class Reconciler:
         for row in rows:
             execution = self._execution(row)
             execution.owner = services.owner
-            if row.state == State.ENDED:
-                services.spawn(self._forget_message(execution), f"forget {row.run_id}")
-                continue
-            execution.state = State.RUNNING
-            run = Run(services, execution)
-            await self._follow(run, spools.pop(execution.key, None))
-            services.roster.add(run)
-            self._keep(execution)
-            run.task = services.spawn(run.resume(), f"run {row.run_id}")
+            spool = None
+            if execution.state is not State.ENDED:
+                execution.state, spool = State.RUNNING, spools.pop(execution.key, None)
+            await Recovered(services, execution).take_up(Found(Seen.NOTHING, False, False, spool=spool), "run")
         for spool in spools.values():
             await self._ship_rest(spool)
         services.outbox.rescan()
@@ -230,91 +223,18 @@ class Reconciler:
             reason=row.reason,
         )
 
-    async def _resume(self, run: Run, spool: SpoolRow | None) -> None:
+    async def _resume(self, run: Recovered, spool: SpoolRow | None) -> None:
+        """Ask the table what follows of what is known of it."""
         services, execution = self._services, run.execution
         there = services.link.knows(execution.key)
-        reachable = execution.supervisor == services.instance() and execution.boot_id == services.source.host.boot_id
-        pending = there is not None and there.pending  # as good as not started: who starts it again is told
-        if execution.state is State.ACCEPTED and (pending or (there is None and reachable)):
-            # Never started: the supervisor is the one that would have been told, and was not.
-            over = not pending and execution.lease is not None and execution.lease.until <= self._now
-            if over and execution.attempt == 1:
-                await self._never_started(execution)
-                return
-            services.roster.add(run)
-            self._keep(execution)
-            run.task = services.spawn(run.execute(), f"run {execution.run_id}")
-            return
-        untold = execution.state is State.ACCEPTED
-        if untold:
-            execution.state = State.RUNNING
-        if execution.state is State.RUNNING:
-            await self._follow(run, spool, (there.exit or there).marks if there is not None else ())
-            if there is not None:
-                execution.pid, execution.started_at = there.pid, there.started_at
-                run.began(there.started_boottime, there.user)
-                services.shipper.learn(execution.key, there.secrets)
-                if untold and not (there.exit and there.exit.start_error):
-                    run.say_started(there.as_started())
-        log.info(
-            "run_resumed",
-            run_id=execution.run_id,
-            job=execution.job.job,
-            state=execution.state,
-            known=there is not None,
+        found = Found(
+            seen(there),
+            same=execution.supervisor == services.instance() and execution.boot_id == services.source.host.boot_id,
+            over=execution.lease is not None and execution.lease.until <= self._now,
+            there=there,
+            spool=spool,
         )
-        services.roster.add(run)
-        self._keep(execution)
-        run.task = services.spawn(run.resume(), f"run {execution.run_id}")
-
-    async def _follow(self, run: Run, spool: SpoolRow | None, marks: Sequence[int] = ()) -> None:
-        """Let the shipper go on with the output of an attempt that may still write, and grew as the marks say."""
-        services = self._services
-        if spool is not None:
-            await services.shipper.resume(spool.tag, secrets=spool.secrets, rules=spool.rules, marks=marks)
-        else:
-            # Started, and the agent died before the row of its spool was on disk.
-            await services.spools.opened(run.tag(), run.secrets(), run.rules())
-            await services.shipper.resume(run.tag(), secrets=run.secrets(), rules=run.rules(), marks=marks)
-
-    def _keep(self, execution: Execution) -> None:
-        if execution.lease is not None:
-            self._services.keeper.hold(execution.lease)
-        if execution.state is not State.ENDED and self._services.fleet is not None:
-            self._services.fleet.stakes.resume(execution.id, execution.job)
-
-    async def _never_started(self, execution: Execution) -> None:
-        """Its lease ran out before anything happened: any host may have the message now, and nothing is owed.
-
-        Of its first attempt alone: what has told of an end and a further attempt goes on, whatever its lease.
-        """
-        log.info("run_not_started", run_id=execution.run_id, job=execution.job.job)
-        execution.state = State.ENDED
-        execution.message = MessageState.GONE
-        execution.ended_at = self._services.now()
-        await self._services.journal.save(execution)
-        self._services.spawn(self._leave_fleet(execution, again=True), f"leave {execution.run_id}")
-
-    async def _leave_fleet(self, execution: Execution, *, again: bool) -> None:
-        if self._services.fleet is not None:
-            await self._services.fleet.stakes.end(execution.id, execution.job, again=again)
-
-    async def _forget_message(self, execution: Execution) -> None:
-        services = self._services
-        if execution.outcome in HANDED_BACK:
-            await self._leave_fleet(execution, again=True)
-            await services.journal.message_gone(execution.id)
-            if execution.lease is not None:
-                await services.keeper.release([execution.lease], 0)
-            return
-        if execution.lease is not None:
-            self._keep(execution)
-            await self._leave_fleet(execution, again=False)
-            # Who has neither message nor event when the host is lost can never tell what became of the run.
-            await services.outbox.delivered(execution.id)
-            await services.keeper.delete(execution.lease.receipt)
-            services.keeper.drop(execution.lease)
-        await services.journal.message_gone(execution.id)
+        await run.take_up(found, "run")
 
     async def _ship_rest(self, spool: SpoolRow) -> None:
         """The run has ended; what is left is to bring its output to the sinks."""
