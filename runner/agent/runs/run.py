@@ -1,6 +1,6 @@
 """One execution: this host's acceptance of a run, with all that changes while it goes on.
 
-Only the coroutine in run.py and the lease keeper change it; the journal stores it, status shows it.
+Only engine/run.py, by the table of step.py, and the lease keeper change it; the journal stores it, status shows it.
 """
 
 from __future__ import annotations
