@@ -1,7 +1,7 @@
 """What follows for a run from what happens to it: one table, phase and input → phase and orders.
 
-Whoever drives a run (engine/run.py, also after a restart, and clearing.py before its start) asks `step`, and carries out the
-orders of the rule one after the other; the last one brings the next input. Nothing here waits, or asks a clock.
+Whoever drives a run (engine/run.py, also after a restart, and clearing.py before its start) asks `step`, and carries
+out the orders of the rule one after the other; the last one brings the next input. Nothing here waits, or asks a clock.
 docs/way-of-a-run.md is made from the table.
 """
 
