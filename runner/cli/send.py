@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from runner.cli import printing
+from runner.cli import printing, signing
 from runner.cli.send_options import add_arguments  # noqa: F401 - what main asks a command for
 from runner.cli.wait import after_sending, of_a_job
 from runner.errors import CronRunnerError, WrongUsage
@@ -23,13 +23,14 @@ EXAMPLE: Final = """\
 cron-runner send cleanup --timeout 10m -- find /tmp -mtime +7 -delete
 cron-runner send report --shell 'make report | mail -s report ops' --env STAGE=live
 cron-runner send backup --print > backup.json
+cron-runner send backup --key ops.key -- /srv/app/bin/backup
 cron-runner send migrate --wait --follow -- /srv/app/bin/migrate && echo done
 """
 
 _BESIDE_MESSAGE: Final = frozenset(
     {
         *("message", "print", "json", "config", "execute", "refuse", "run_id", "takes_command"),
-        *("delay", "at", "group_id", "wait", "follow"),  # these are not in the message
+        *("delay", "at", "group_id", "wait", "follow", "key"),  # these are not in the message
     }
 )
 _SPELT: Final = {
@@ -52,10 +53,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _execute(args: argparse.Namespace) -> int:
-    if args.follow and not args.wait:
-        raise WrongUsage("cannot use --follow without --wait: add --wait")
-    if args.print and args.wait:
-        raise WrongUsage("cannot wait for what --print does not send: leave one of them out")
+    _refuse_what_does_not_go_together(args)
     delay_s = _delay(args, time.time())
     from runner.protocol.envelope import unwrap  # noqa: PLC0415
     from runner.protocol.message import (  # noqa: PLC0415 - `--help` needs none of it
@@ -68,16 +66,20 @@ def _execute(args: argparse.Namespace) -> int:
         message = parse_message(body)
     except InvalidMessage as error:
         raise CronRunnerError(f"cannot send the message: a host would reject it: {error}") from error
-    if args.print:
+    if args.print and not args.key:
         printing.data(f"{body.rstrip()}\n")
         return 0
     run_id = message.run_id
     if run_id is not None and args.run_id not in (None, run_id):
         raise WrongUsage(f"cannot send run {run_id} as {args.run_id}: leave --run-id out, or change the message's")
-    if run_id is None:
-        # Named here and not by SQS, so that a message sent twice after a timeout is still one run.
-        run_id = args.run_id or new_run_id(time.time())
-        body = json.dumps(cast("dict[str, Any]", unwrap(body)) | {"run_id": run_id})
+    said = cast("dict[str, Any]", unwrap(body))
+    # Named here and not by SQS, so that a message sent twice after a timeout is still one run.
+    run_id = run_id or args.run_id or new_run_id(time.time())
+    if args.key or message.run_id is None:
+        body = signing.of_run(said, args.key, args.config, run_id)
+    if args.print:
+        printing.data(f"{body}\n")
+        return 0
     from runner.cli.send_delivery import send  # noqa: PLC0415 - as above
 
     waiting = after_sending(args) if args.wait else None
@@ -89,6 +91,13 @@ def _execute(args: argparse.Namespace) -> int:
     else:
         printing.lines(sent["run_id"])
     return 0
+
+
+def _refuse_what_does_not_go_together(args: argparse.Namespace) -> None:
+    if args.follow and not args.wait:
+        raise WrongUsage("cannot use --follow without --wait: add --wait")
+    if args.print and args.wait:
+        raise WrongUsage("cannot wait for what --print does not send: leave one of them out")
 
 
 def new_run_id(now: float) -> str:

@@ -6,6 +6,7 @@ import argparse
 from typing import Final
 
 from runner.cli.numbers import lasting
+from runner.cli.signing import add_key
 from runner.cli.wait import JOBS_OWN
 
 _DURATIONS: Final = {
@@ -99,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     message.add_argument(
         "--group-id", metavar="ID", help="its message group: on a FIFO queue one runs after the other (default: JOB)"
     )
+    add_key(message, "sign it, for one run within half a day")
     message.add_argument("--print", action="store_true", help="show the message and send nothing")
     message.add_argument("--json", action="store_true", help="print what was sent as JSON")
     message.add_argument(

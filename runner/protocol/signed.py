@@ -82,7 +82,8 @@ class Envelope:
 class Signer(Protocol):
     """Whoever has a private key, or may use one."""
 
-    keyid: str
+    @property
+    def keyid(self) -> str: ...
 
     def sign(self, data: bytes) -> bytes: ...
 
