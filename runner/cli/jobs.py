@@ -13,6 +13,7 @@ from runner.cli import fleet, printing
 from runner.cli.jobs_plan import as_json, plan_text
 from runner.cli.jobs_shown import coming, listed, show, upcoming
 from runner.cli.numbers import whole
+from runner.cli.signing import add_key, required_by, signer_of
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     apply.add_argument("--prune", action="store_true", help="delete the jobs of these groups that no file has")
     apply.add_argument("--dry-run", action="store_true", help="show the plan alone")
     apply.add_argument("--dry", action="store_true", dest="dry_run", help=argparse.SUPPRESS)  # as it was called first
+    add_key(apply, "sign what is new, changed, or signed by another key")
     word("list", listed, "all jobs, when they are due next, and how their last run ended")
     for name, does, summary in (
         ("show", show, "a job as it was applied"),
@@ -79,6 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         added = word(name, does, summary)
         added.add_argument("job", metavar="JOB")
+        if name == "trigger":
+            add_key(added, "sign this one run")
         if name in ("enable", "disable"):
             added.add_argument("--note", metavar="TEXT", default="", help="why, for the audit trail")
             added.add_argument("--why", dest="note", help=argparse.SUPPRESS)  # as it was called first
@@ -99,11 +103,16 @@ def _apply(args: argparse.Namespace) -> int:
     from runner.control.apply import Who, apply  # noqa: PLC0415
     from runner.control.files import read_files  # noqa: PLC0415
     from runner.control.plan import plan  # noqa: PLC0415
+    from runner.control.signing_plan import with_signatures  # noqa: PLC0415
 
-    wanted = read_files(args.files)
+    files = read_files(args.files)
+    signer, required = signer_of(args.key) if args.key else None, required_by(args.config)
 
     async def work(session: Session, table: Table) -> int:
         jobs, groups = await store.jobs(table), await store.groups(table)
+        meant = {**groups, **{group.name: group for group in files.groups}}
+        signed = with_signatures(files.jobs, jobs, meant, signer, required=required, now=time.time())
+        wanted = replace(files, jobs=signed)
         made = plan(wanted, jobs, groups, prune=args.prune)
         missing = sorted({job.group for job in wanted.jobs} - groups.keys() - {group.name for group in wanted.groups})
         if missing:
@@ -180,10 +189,12 @@ def _trigger(args: argparse.Namespace) -> int:
     from runner.control import store  # noqa: PLC0415
     from runner.control.trigger import triggered  # noqa: PLC0415
 
+    signer = signer_of(args.key) if args.key else None
+
     async def work(session: Session, table: Table) -> dict[str, str]:
         job = await store.job(table, args.job, args.group)
         group = await store.group(table, job.group)
-        run_id, body = triggered(job, now=time.time(), by=fleet.whoami())
+        run_id, body = triggered(job, now=time.time(), by=fleet.whoami(), signer=signer)
         queue = Queue(session, url=group.queue)
         fifo = queue.fifo
         refused = await queue.send([Outgoing("0", body, job.name if fifo else None, run_id if fifo else None)])

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from runner.cli import fleet, printing
 from runner.cli.jobs_plan import shown
+from runner.cli.signing import known_to
 from runner.errors import AwsUnavailable, CronRunnerError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from runner.aws.directives import Directive, Directives
     from runner.aws.session import Session
@@ -35,6 +36,9 @@ def listed(args: argparse.Namespace) -> int:
             | _switches(said.get(job.group), job.name, now)
             for job in jobs
         ]
+        signs = signature_words(jobs, groups, known_to(args.config), now)
+        if any(signs):
+            rows = [{**row, "signature": word} for row, word in zip(rows, signs, strict=True)]
         if args.json:
             printing.document(rows)
             return 0
@@ -53,6 +57,9 @@ def listed(args: argparse.Namespace) -> int:
         if any(row["paused"] or row["maintenance"] for row in rows):
             titles.insert(4, "RUNS ARE")
             cells = [[*cell[:4], _held_up(row), *cell[4:]] for cell, row in zip(cells, rows, strict=True)]
+        if any(signs):
+            titles.append("SIGNED BY")
+            cells = [[*cell, word or "-"] for cell, word in zip(cells, signs, strict=True)]
         printing.lines(
             *(fleet.aligned(titles, cells, "JOB") if cells else ["no jobs; `cron-runner jobs apply FILE` makes some"])
         )
@@ -101,6 +108,35 @@ def _last_words(last: dict[str, Any] | None, now: float) -> str:
     if last is None:
         return "-"
     return f"{last['state']} {fleet.span(max(0.0, now - parse_time(last['ended_at'])))} ago"
+
+
+def signature_words(
+    jobs: Sequence[JobDefinition],
+    groups: Mapping[str, GroupDefinition],
+    host: tuple[str, frozenset[str]] | None,
+    now: float,
+) -> list[str]:
+    """By whom each job is signed, and what is wrong with that; "" where nobody asks for a signature. ``host`` is the
+    group of this host and the keys that it knows."""
+    from runner.control.signatures import signature_in  # noqa: PLC0415 - `--help` needs none of it
+
+    words = []
+    for job in jobs:
+        group = groups.get(job.group)
+        known = frozenset(group.keys if group is not None else ())
+        if host is not None and host[0] == job.group:
+            known |= host[1]
+        asked = bool(known) or (host is not None and host[0] == job.group)
+        signature = signature_in(job.signed)
+        if signature is None:
+            words.append("nobody: not signed" if asked else "")
+        elif asked and signature.keyid not in known:
+            words.append(f"{signature.keyid}: unknown key")
+        elif signature.until <= now:
+            words.append(f"{signature.keyid}: over")
+        else:
+            words.append(signature.keyid)
+    return words
 
 
 def _next_words(job: JobDefinition, row: dict[str, Any], now: float) -> str:

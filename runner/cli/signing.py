@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,6 +98,39 @@ def of_run(message: Mapping[str, Any], key: str | None, config: Path | None, run
         raise WrongUsage("cannot sign a message that is signed already: leave --key out, or give what is in it")
     usual = {"group": message.get("group") or _group(config), "not_after": format_time(time.time() + LASTS_S)}
     return json.dumps(signed.sign({**usual, **message, "run_id": run_id}, signer_of(key)))
+
+
+def required_by(path: Path | None) -> tuple[str, ...]:
+    """The group of this host, where its configuration takes signed messages alone; none where there is none."""
+    group, signing = _of_host(path)
+    return (group,) if group and signing.get("require") is True else ()
+
+
+def known_to(path: Path | None) -> tuple[str, frozenset[str]] | None:
+    """The group of this host and the ids of its keys; None where it has no [signing] that can be read."""
+    from runner.signing.keypairs import keyid_in  # noqa: PLC0415 - as above
+
+    group, signing = _of_host(path)
+    found = set()
+    keys = signing.get("keys")
+    for key in keys if isinstance(keys, list) else ():
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            found.add(keyid_in(Path(key["file"]).read_bytes()))
+    return (group, frozenset(found)) if group and (found or signing.get("require") is True) else None
+
+
+def _of_host(path: Path | None) -> tuple[str, dict[str, Any]]:
+    """Group and [signing] of this host's file, as far as there is one that this user may read. What is wrong with it is
+    the agent's to say, and `check`'s."""
+    from runner.config.place import DEFAULT_PATH  # noqa: PLC0415 - as above
+    from runner.config.toml import Unreadable, read_toml  # noqa: PLC0415 - as above
+
+    with suppress(OSError, Unreadable):
+        content = read_toml(path or DEFAULT_PATH)
+        group, signing = content.get("group"), content.get("signing")
+        if isinstance(group, str) and isinstance(signing, dict):
+            return group, signing
+    return "", {}
 
 
 def _group(path: Path | None) -> str:

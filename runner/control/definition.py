@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from runner.control.notify import Notify, notify_of
 from runner.control.schedule import Schedule, parse_schedule, parse_timezone
+from runner.control.signatures import body, signature_in
 from runner.errors import CronRunnerError
 from runner.protocol import table as keys
 from runner.protocol.units import format_time, parse_time
@@ -55,6 +56,8 @@ class GroupDefinition:
     role: str = ""
     schedules: str = "default"
     notify: Notify = field(default_factory=Notify)
+    keys: tuple[str, ...] = ()
+    """The ids of the keys that its hosts know; where there are some, its jobs have to be signed by one of them."""
 
     def item(self) -> dict[str, Any]:
         return {
@@ -64,12 +67,13 @@ class GroupDefinition:
             "role": self.role,
             "schedules": self.schedules,
             "notify": self.notify.item(),
+            **({"keys": list(self.keys)} if self.keys else {}),
         }
 
     def unusual(self) -> dict[str, Any]:
         """What it says beside what every group is without saying so."""
         usual = GroupDefinition(self.name, "").item()
-        return {name: value for name, value in self.item().items() if usual[name] != value}
+        return {name: value for name, value in self.item().items() if usual.get(name) != value}
 
 
 def group_of(item: Mapping[str, Any]) -> GroupDefinition:
@@ -86,6 +90,7 @@ def group_of(item: Mapping[str, Any]) -> GroupDefinition:
         role=item["role"],
         schedules=item["schedules"],
         notify=notify_of(item["notify"]),
+        keys=tuple(str(key) for key in item.get("keys") or ()),
     )
 
 
@@ -119,6 +124,8 @@ class JobDefinition:
     scheduled: str = ""
     """`SCHEDULE_GROUP DIGEST` of its schedule in EventBridge Scheduler; "" where it has none there. The digest is
     missing while it is put there: there may be one."""
+    signed: str = ""
+    """Its envelope as JSON, without `run`; "" where nobody has signed it."""
     fault: str = ""
     """Why its item cannot be read; what can be is in the other fields."""
 
@@ -151,8 +158,15 @@ class JobDefinition:
             "finish_within": self.finish_within,
             "too_long": self.too_long,
             **self.message,
+            **self._signature(),
         }
         return {name: value for name, value in said.items() if value is not None}
+
+    def _signature(self) -> dict[str, Any]:
+        signature = signature_in(self.signed)
+        if signature is None:
+            return {}
+        return {"signed_by": signature.keyid, "signed_until": format_time(signature.until)}
 
     def unusual(self) -> dict[str, Any]:
         """What it says beside its group and what every job is without saying so."""
@@ -187,6 +201,7 @@ class JobDefinition:
             "scheduled": self.scheduled,
             "state_key": keys.JOBS,
             "state_at": f"{self.name}#{self.group}",
+            **({"signed": self.signed} if self.signed else {}),
         }
 
 
@@ -237,6 +252,7 @@ def _job_of(item: Mapping[str, Any]) -> JobDefinition:
         changed_at=parse_time(item["changed_at"]),
         changed_by=item["changed_by"],
         scheduled=item["scheduled"],
+        signed=_text(item.get("signed")) or "",
     )
 
 
@@ -280,10 +296,5 @@ def run_id_at(job: str, moment: float) -> str:
 
 def message_at(job: JobDefinition, moment: float) -> str:
     """The body of the message for one fire time."""
-    said = {
-        "job": job.name,
-        "run_id": run_id_at(job.name, moment),
-        "scheduled_at": time_in_id(moment),
-        **job.message,
-    }
-    return json.dumps(said)
+    run = {"run_id": run_id_at(job.name, moment), "scheduled_at": time_in_id(moment)}
+    return body(job.name, job.message, job.signed, run)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runner.control.aws_cron import AwsCron
 from runner.control.cron import Cron
 from runner.control.schedule import At, Rate, Schedule, parse_schedule
+from runner.control.signatures import body
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
@@ -40,11 +41,16 @@ def schedule_name(group: str, job: str) -> str:
 
 def request_for(job: JobDefinition, group: GroupDefinition, queue_arn: str, *, now: float) -> dict[str, Any]:
     """CreateSchedule's and UpdateSchedule's parameters; raises NoSchedule."""
-    said = {"job": job.name, "run_id": f"{job.name}-{SCHEDULED_TIME}", "scheduled_at": SCHEDULED_TIME, **job.message}
+    said = body(
+        job.name,
+        job.message,
+        job.signed,
+        {"run_id": f"{job.name}-{SCHEDULED_TIME}", "scheduled_at": SCHEDULED_TIME},
+    )
     target: dict[str, Any] = {
         "Arn": queue_arn,
         "RoleArn": group.role,
-        "Input": json.dumps(said),
+        "Input": said,
         "RetryPolicy": {"MaximumEventAgeInSeconds": _LATEST_S[job.missed], "MaximumRetryAttempts": 185},
     }
     if queue_arn.endswith(".fifo"):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 LARGEST_MESSAGE: Final = 200 * 1024
 """Bytes. An item of the table holds 400 KB, and EventBridge Scheduler takes 256 KB of input."""
 _OF_FIRE: Final = frozenset(("version", "job", "run_id", "scheduled_at", "not_after"))
+_KEYID: Final = re.compile(r"[0-9a-f]{16}")
 _TABLES: Final = ("groups", "defaults", "jobs")
 
 
@@ -225,6 +226,14 @@ def _timezone(path: str, value: object) -> str:
         fields.refuse(path, str(error))
 
 
+def _keys(path: str, value: object) -> tuple[str, ...]:
+    said = fields.words(path, value)
+    for keyid in said:
+        if not _KEYID.fullmatch(keyid):
+            fields.refuse(path, f"{shown(keyid)} is no key's id; give its 16 hex digits (`cron-runner keys show`)")
+    return said
+
+
 def _queue(path: str, value: object) -> str:
     said = fields.name(path, value)
     if not said.startswith(("https://", "http://")):
@@ -254,4 +263,5 @@ _OF_GROUPS: Final[Mapping[str, fields.Parser]] = {
     "role": fields.name,
     "schedules": fields.name,
     "notify": parse_notify,
+    "keys": _keys,
 }

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from runner.control.definition import time_in_id
+from runner.control.signatures import body, signed_run
 
 if TYPE_CHECKING:
     from runner.control.definition import JobDefinition
+    from runner.protocol.signed import Signer
+
+_LASTS_S: Final = 12 * 3600.0
 
 
-def triggered(job: JobDefinition, *, now: float, by: str) -> tuple[str, str]:
-    """(run id, message). The id never is that of a fire time, or the scheduled run would be its repeat."""
+def triggered(job: JobDefinition, *, now: float, by: str, signer: Signer | None = None) -> tuple[str, str]:
+    """(run id, message), signed for this run where there is a signer. The id never is that of a fire time, or the
+    scheduled run would be its repeat."""
     name = job.name[: 128 - len("-2030-01-31T06-00-00Z-xxxxxx")]
     run_id = f"{name}-{time_in_id(now).replace(':', '-')}-{secrets.token_hex(3)}"
-    labels = {**job.message.get("labels", {}), "triggered-by": by}
-    return run_id, json.dumps({"job": job.name, "run_id": run_id, **job.message, "labels": labels})
+    run = {"run_id": run_id, "labels": {"triggered-by": by}}
+    if signer is not None:
+        return run_id, signed_run(job.name, job.group, job.message, run, signer, until=now + _LASTS_S)
+    return run_id, body(job.name, job.message, job.signed, run)

@@ -69,6 +69,17 @@ def keyid_of(der: bytes) -> str:
     return hashlib.sha256(der).hexdigest()[:KEYID_CHARS]
 
 
+def keyid_in(pem: bytes) -> str:
+    """The id of a public key in PEM, without a look at what it is; ValueError where there is none."""
+    import base64  # noqa: PLC0415 - for those who look at a key
+
+    _, begun, rest = pem.partition(b"-----BEGIN PUBLIC KEY-----")
+    inner, ended, _ = rest.partition(b"-----END PUBLIC KEY-----")
+    if not begun or not ended:
+        raise ValueError("no public key in PEM")
+    return keyid_of(base64.b64decode(inner))
+
+
 def public_key(pem: bytes) -> PublicKey:
     """The public key in a PEM text; raises BadKey without the file's name."""
     serialization = _serialization()
