@@ -104,6 +104,9 @@ class QueueFacts:
     """Messages that a receive could take, about; None where the queue does not say."""
     kms_key: str = ""
     """The customer's key that encrypts the queue; empty for none, or for the key of SQS itself."""
+    in_flight: int | None = None
+    delayed: int | None = None
+    """Received and not deleted yet, and not to be received yet; about, as `waiting`."""
     by_content: bool = False
     """Of a FIFO queue: what is sent without a deduplication id is taken, its content's hash being one."""
 
@@ -224,7 +227,14 @@ def read_facts(attributes: Mapping[Any, str]) -> QueueFacts:
         max_message_bytes=int(attributes.get("MaximumMessageSize", MESSAGE_BYTES)),
         redrive=redrive,
         fifo=attributes.get("FifoQueue", "false") == "true",
-        waiting=int(waiting) if (waiting := attributes.get("ApproximateNumberOfMessages")) is not None else None,
+        waiting=_count(attributes, "ApproximateNumberOfMessages"),
+        in_flight=_count(attributes, "ApproximateNumberOfMessagesNotVisible"),
+        delayed=_count(attributes, "ApproximateNumberOfMessagesDelayed"),
         kms_key=attributes.get("KmsMasterKeyId", ""),
         by_content=attributes.get("ContentBasedDeduplication", "false") == "true",
     )
+
+
+def _count(attributes: Mapping[Any, str], name: str) -> int | None:
+    found = attributes.get(name)
+    return None if found is None else int(found)

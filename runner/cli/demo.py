@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 EXAMPLE: Final = """\
 cron-runner demo
+cron-runner demo --web
 cron-runner demo --fleet
 """
 
@@ -50,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show schedules, history and notifications instead: the circle around the agent",
     )
+    parser.add_argument(
+        "--web",
+        action="store_true",
+        help="show the page of the demo's host instead, with jobs that come again and again, until Ctrl-C",
+    )
+    parser.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:9748", help="of --web (127.0.0.1:9748)")
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -68,6 +75,13 @@ def execute(args: argparse.Namespace) -> int:
             with demo.agent():
                 came_about = demo.circle()
             return 0 if came_about else 1
+        if args.web:
+            from runner.cli.demo_web import show  # noqa: PLC0415 - for this demo alone
+
+            with demo.agent():
+                demo.send()
+                show(demo, args.listen)
+            return 0
         with demo.agent():
             demo.send()
             demo.watch()
@@ -117,6 +131,24 @@ class Demo:
         )
         self._config.write_text(config)
         say(f"AWS stand-in at {self._aws.endpoint}, as user {pwd.getpwuid(os.geteuid()).pw_name}")
+
+    @property
+    def config(self) -> Path:
+        """The configuration that agent and commands run with."""
+        return self._config
+
+    def environment(self) -> dict[str, str]:
+        return self._aws.environment()
+
+    def put(self, *bodies: str) -> None:
+        """Put messages on the demo's queue."""
+        for body in bodies:
+            self._aws.call("sqs", "SendMessage", QueueUrl=self._queue, MessageBody=body)
+
+    @property
+    def ended(self) -> int | None:
+        """The agent's exit status; None while it runs."""
+        return self._agent.poll()
 
     @property
     def _config(self) -> Path:

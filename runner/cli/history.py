@@ -23,26 +23,6 @@ cron-runner history nightly --limit 100 --json
 cron-runner history --running --table cron
 cron-runner history --audit --since 24h
 """
-_SHOWN: Final = (
-    "run_id",
-    "job",
-    "group",
-    "state",
-    "scheduled_at",
-    "started_at",
-    "ended_at",
-    "duration_s",
-    "exit_code",
-    "signal",
-    "reason",
-    "host",
-    "attempt",
-    "attempts",
-    "seen_at",
-    "log",
-    "labels",
-    "usage",
-)
 # What `--outcome` knows: the outcomes of an attempt, and of a message that became none.
 OUTCOMES: Final = (
     *("succeeded", "failed", "timed_out", "cancelled", "killed", "oom_killed", "start_failed", "lost", "interrupted"),
@@ -102,6 +82,8 @@ def _of_fleet(args: argparse.Namespace, since: float | None) -> int:
 
     runs, head = fleet.run(args, work)
     if args.json:
+        from runner.control.shown import as_json  # noqa: PLC0415
+
         printing.document([as_json(run) for run in runs])
         return 0
     if head:
@@ -209,15 +191,6 @@ async def _open(table: Table, args: argparse.Namespace) -> list[dict[str, Any]]:
     runs = [run for run in await store.open_runs(table) if args.job in (None, run["job"])]
     runs = [run for run in runs if args.group in (None, run["group"])]
     return sorted(runs, key=lambda run: str(run["at"]), reverse=True)[: args.limit]
-
-
-def as_json(run: dict[str, Any]) -> dict[str, Any]:
-    """A run of the table, for programs."""
-    from runner.control.run_state import is_open  # noqa: PLC0415
-
-    outcome = None if is_open(run["state"]) else run["state"]
-    signed_by = {"signed_by": run["signed_by"]} if run.get("signed_by") else {}
-    return {**{name: run.get(name) for name in _SHOWN}, "outcome": outcome, **signed_by}
 
 
 def _row(run: dict[str, Any], args: argparse.Namespace) -> list[str]:

@@ -118,7 +118,7 @@ class Finder:
 
 def as_told(run: dict[str, Any], attempts: list[dict[str, Any]]) -> dict[str, Any]:
     """A run of the table with the fields of one that a host tells of, as far as its events have said them."""
-    from runner.cli.history import as_json  # noqa: PLC0415
+    from runner.control.shown import as_json  # noqa: PLC0415
 
     last = max(attempts, key=lambda one: (str(one["began"]), int(one["attempt"])), default={})
     started = last.get("started", {})

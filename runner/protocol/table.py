@@ -16,6 +16,7 @@ so that their order as text is their order in time.
 | `GROUP#DIRECTIVES` | `CHANGED` | another number after each change of a directive |
 | `GROUP#AUDIT` | `TIME#WHAT` | every directive and change of a job there ever was |
 | `GROUP#AUDIT` | `CHANGED` | another number after each change of the group or of a job of it |
+| `GROUP#HOSTS` | `HOST` | what a host last reported of itself; gone a week after it was last heard of |
 | `GROUP#SCHEDULER` | `TICK` | how far the scheduler has come, and who is at it |
 | `GROUPS` | `GROUP` | a group: its queue and how its schedules fire |
 | `NOTICES` | `ID` | something that people are to be told, until they are, and a while longer |
@@ -53,6 +54,7 @@ CLAIM_KEPT_S: Final = 15 * DAY_S
 DIRECTIVE_KEPT_S: Final = 15 * DAY_S
 """A cancel, or a switch that was turned off, is dropped after this; a pause that is on stays."""
 AUDIT_KEPT_S: Final = 400 * DAY_S
+HOST_KEPT_S: Final = 7 * DAY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,15 @@ def defined(group: str) -> Key:
     """What the scheduler reads each minute in place of jobs that have not changed. In the audit trail's partition: who
     may change a job, may write there."""
     return Key(f"{group}#AUDIT", CHANGED)
+
+
+def hosts(group: str) -> str:
+    """The partition of what a group's hosts report."""
+    return f"{group}#HOSTS"
+
+
+def host(group: str, name: str) -> Key:
+    return Key(hosts(group), name)
 
 
 def tick(group: str) -> Key:

@@ -72,7 +72,9 @@ def source_of(config: Config, socket_path: Path, table: str = "") -> Source:
         return HostSource(socket_path)
     if not table:
         raise CronRunnerError('cannot show the fleet: no table is set; set [fleet] table, or [web] source = "host"')
-    raise CronRunnerError('cannot show the fleet: this version shows a host alone; set [web] source = "host"')
+    from runner.web.fleet import FleetSource  # noqa: PLC0415 - a host's page needs nothing of AWS
+
+    return FleetSource(config, table)
 
 
 def _tokens(web: Web, own: str | None) -> Tokens:

@@ -257,6 +257,10 @@ class _Condition:
         if token in ("attribute_exists", "attribute_not_exists", "begins_with"):
             return self._function(token)
         name, operator, value = self._names[token], self._tokens.pop(0), self._values[self._tokens.pop(0)]
+        if operator == "BETWEEN":
+            self._tokens.pop(0)  # AND
+            most = self._values[self._tokens.pop(0)]
+            return lambda item: _compare(item.get(name), ">=", value) and _compare(item.get(name), "<=", most)
         return lambda item: _compare(item.get(name), operator, value)
 
     def _function(self, name: str) -> Any:

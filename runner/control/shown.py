@@ -1,0 +1,19 @@
+"""A run of the table for programs: the shape that `history --json`, the page and the API have in common. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from runner.control.run_state import is_open
+
+FIELDS: Final = (
+    *("run_id", "job", "group", "state", "scheduled_at", "started_at", "ended_at", "duration_s", "exit_code", "signal"),
+    *("reason", "host", "attempt", "attempts", "seen_at", "log", "labels", "usage"),
+)
+
+
+def as_json(run: dict[str, Any]) -> dict[str, Any]:
+    """Of a run's item."""
+    outcome = None if is_open(run["state"]) else run["state"]
+    signed_by = {"signed_by": run["signed_by"]} if run.get("signed_by") else {}
+    return {**{name: run.get(name) for name in FIELDS}, "outcome": outcome, **signed_by}

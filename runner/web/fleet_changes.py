@@ -1,0 +1,98 @@
+"""Changes of the fleet: directives, switches of jobs, and runs that somebody asks for; each in the audit trail."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from runner.aws import directives
+from runner.aws.sqs import Outgoing, Queue
+from runner.control import store
+from runner.control.apply import Who, in_step, save
+from runner.control.run_state import is_open
+from runner.control.trigger import triggered
+from runner.web.source import Asker, Change, NotPossible, Unknown
+
+if TYPE_CHECKING:
+    from runner.aws.session import Session
+    from runner.aws.table import Table
+
+OPERATIONS: Final = frozenset({"cancel", "rerun", "run", "enable", "disable", "maintenance", "pause", "resume"})
+
+
+async def carried_out(session: Session, table: Table, change: Change, asker: Asker) -> dict[str, Any]:
+    """Do it. Raises NotPossible, Unknown, AwsUnavailable."""
+    by, now = f"{asker.name} ({asker.way})", time.time()
+    if change.host or change.op not in OPERATIONS:
+        raise NotPossible(f"cannot {change.op} a single host from the fleet's page: ask the host's own", "host_only")
+    if change.op == "cancel":
+        return await _cancel(table, change, by, now)
+    if change.op in ("pause", "resume"):
+        await store.group(table, change.group)
+        on = change.op == "pause"
+        await directives.pause(table, change.group, on=on, by=by, why=change.note, now=now)
+        return {"group": change.group, "paused": on}
+    if change.op == "maintenance":
+        on = change.more.get("on", True) is not False
+        await directives.maintenance(table, change.group, change.job, on=on, by=by, why=change.note, now=now)
+        return {"group": change.group, "job": change.job, "maintenance": on}
+    if change.op in ("enable", "disable"):
+        return await _switch(session, table, change, by, now)
+    return await _send(session, table, change, by, now)
+
+
+async def note_refusal(table: Table, change: Change, asker: Asker) -> None:
+    """What was refused to whom is in the trail of the group that it was about."""
+    if not change.group:
+        return
+    what = f"REFUSED {change.op} {change.subject}"
+    by = f"{asker.name} ({asker.way})"
+    await directives.record(table, change.group, what, by=by, why=change.note, now=time.time())
+
+
+async def _cancel(table: Table, change: Change, by: str, now: float) -> dict[str, Any]:
+    run = await store.run(table, change.run_id)
+    if not is_open(run["state"]):
+        raise NotPossible(f"cannot cancel run {change.run_id}: it has ended {run['state']}", "ended")
+    await directives.cancel(table, run["group"], change.run_id, by=by, why=change.note, now=now)
+    return {"run_id": change.run_id, "group": run["group"]}
+
+
+async def _switch(session: Session, table: Table, change: Change, by: str, now: float) -> dict[str, Any]:
+    job = await store.job(table, change.job, change.group)
+    enabled = change.op == "enable"
+    saved = job
+    if job.enabled != enabled:
+        saved = await save(table, job, replace(job, enabled=enabled), Who(by, now, change.note))
+    await in_step(session, table, [saved], await store.groups(table), now=now)
+    return {"group": job.group, "job": job.name, "enabled": enabled}
+
+
+async def _send(session: Session, table: Table, change: Change, by: str, now: float) -> dict[str, Any]:
+    try:
+        job = await store.job(table, change.job, change.group)
+    except store.NotFound as error:
+        if change.op == "rerun":
+            why = f"cannot rerun {change.run_id}: its job was never applied, so the fleet does not know its message"
+            raise NotPossible(f"{why}; rerun it on its host", "host_only") from error
+        raise Unknown(str(error)) from error
+    group = await store.group(table, job.group)
+    run_id, body = triggered(job, now=now, by=by)
+    message = json.loads(body)
+    if change.op == "rerun":
+        message["labels"] = {**message.get("labels", {}), "rerun_of": change.run_id}
+    if change.more.get("args"):
+        message["args"] = change.more["args"]
+    if change.more.get("env"):
+        message["env"] = {**message.get("env", {}), **change.more["env"]}
+    queue = Queue(session, url=group.queue)
+    fifo = queue.fifo
+    entry = Outgoing("0", json.dumps(message), job.name if fifo else None, run_id if fifo else None)
+    failed = await queue.send([entry])
+    if failed:
+        raise NotPossible(f"cannot send to {queue.label}: {failed[0].code}: {failed[0].detail}", "refused_by_sqs")
+    what = f"{change.op.upper()} {change.subject} {run_id}"
+    await directives.record(table, job.group, what, by=by, why=change.note, now=now)
+    return {"run_id": run_id, "job": job.name, "group": job.group, "queue": queue.label}

@@ -1,0 +1,241 @@
+"""What the table says, in the shapes of the pages. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from runner.control.eventbridge import as_fired
+from runner.control.shown import as_json
+from runner.errors import CronRunnerError
+from runner.protocol.units import format_time
+from runner.web.overview import by_harm, ended_within, failing, running_entry, too_long
+from runner.web.words import span, unix
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from runner.control.definition import GroupDefinition, JobDefinition
+    from runner.web.past import Standing
+
+SILENT_AFTER: Final = 3.0
+"""Reports that a host has missed."""
+_HOUR_S: Final = 3600.0
+_SHOWN_RUNNING: Final = 50
+_SUBJECT: Final = re.compile(r"(?P<op>[A-Za-z]+)[# ]?(?P<subject>\S*)(?: (?P<how>.*))?", re.DOTALL)
+
+
+def due_of(job: JobDefinition, group: GroupDefinition | None, now: float, count: int) -> list[float]:
+    """A job's next fire times; none of one that is disabled, or cannot be read."""
+    if not job.enabled:
+        return []
+    try:
+        schedule = as_fired(job, group) if group is not None else job.parsed()
+        return schedule.coming(max(now, job.since), count) if schedule is not None else []
+    except (CronRunnerError, ArithmeticError, ValueError, LookupError):
+        return []
+
+
+def _words(job: JobDefinition) -> str:
+    try:
+        schedule = job.parsed()
+    except CronRunnerError as error:
+        return str(error)
+    return f"{schedule.words()}, {job.timezone}" if schedule is not None else ""
+
+
+def job_row(job: JobDefinition, known: Mapping[str, Any], standing: Standing, now: float) -> dict[str, Any]:
+    """A job, as its page and the API show it."""
+    switched = known["directives"].get(job.group)
+    maintenance = switched.maintenance.get(job.name) if switched is not None else None
+    return {
+        "job": job.name,
+        "declared": True,
+        **job.says(),
+        "enabled": job.enabled,
+        "schedule": job.schedule,
+        "timezone": job.timezone if job.schedule else None,
+        "words": _words(job),
+        "next": [format_time(at) for at in due_of(job, known["groups"].get(job.group), now, 5)],
+        "last": next(iter(standing.by_job.get((job.group, job.name), [])), None),
+        "running": sum(1 for run in known["open"] if (run["group"], run["job"]) == (job.group, job.name)),
+        "maintenance": None
+        if maintenance is None
+        else {"by": maintenance.by, "note": maintenance.why, "since": format_time(maintenance.at)},
+    }
+
+
+def host_of(item: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """A host, by its last report: silent where it has missed several."""
+    seen = unix(str(item.get("seen_at") or "")) or 0.0
+    every = float(item.get("report_s") or 300.0)
+    silent = item.get("state") != "stopped" and now - seen > SILENT_AFTER * every
+    running = item.get("running")
+    return {
+        "group": item["pk"].partition("#")[0],
+        "host": item["sk"],
+        "state": "silent" if silent else str(item.get("state") or "unknown"),
+        "version": item.get("version"),
+        "running": None if silent or running is None else int(running),
+        "held": item.get("held"),
+        "policy": item.get("policy"),
+        "offered": item.get("offered") or {},
+        "used": item.get("used") or {},
+        "seen_at": item.get("seen_at"),
+        "why": f"for {span(now - seen)}" if silent else item.get("why"),
+        "instance_id": item.get("instance_id"),
+    }
+
+
+def line_of(group: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the audit trail."""
+    what = str(item["what"])
+    found = _SUBJECT.fullmatch(what)
+    op, subject, how = (found["op"].lower(), found["subject"], found["how"]) if found else (what, "", "")
+    refused = op == "refused"
+    if refused and how:
+        op, subject, how = subject, how, ""
+    if how in ("off",) and op == "pause":
+        op = "resume"
+    if op == "pause" and subject in ("on", "off"):
+        op, subject = ("pause" if subject == "on" else "resume"), group
+    by, _, way = str(item["by"]).partition(" (")
+    return {
+        "at": item["changed_at"],
+        "who": by,
+        "role": None,
+        "op": op,
+        "subject": subject or group,
+        "note": item.get("why") or "",
+        "result": "refused" if refused else "done" + (f": {how}" if how and how != "on" else ""),
+        "way": way.rstrip(")") or "command",
+    }
+
+
+def _waiting_of(known: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "state": "backoff",
+            "group": run["group"],
+            "job": run["job"],
+            "run_id": run["run_id"],
+            "host": run.get("host"),
+            "for_s": None,
+            "reason": "between two attempts",
+            "more": str(run.get("reason") or ""),
+        }
+        for run in known["open"]
+        if run["state"] == "retrying"
+    ]
+
+
+def _off(known: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for group, on in known["directives"].items():
+        if on.paused is not None:
+            one = on.paused
+            found.append(
+                {"state": "paused", "group": group, "by": one.by, "note": one.why, "since": format_time(one.at)}
+            )
+        for job, one in on.maintenance.items():
+            found.append(
+                {
+                    "state": "maintenance",
+                    "group": group,
+                    "job": job,
+                    "by": one.by,
+                    "note": one.why,
+                    "since": format_time(one.at),
+                }
+            )
+    found += [
+        {
+            "state": "disabled",
+            "group": job.group,
+            "job": job.name,
+            "by": job.changed_by,
+            "note": "",
+            "since": format_time(job.changed_at),
+        }
+        for job in known["jobs"]
+        if not job.enabled
+    ]
+    return found
+
+
+def _due(known: Mapping[str, Any], now: float) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for job in known["jobs"]:
+        on = known["directives"].get(job.group)
+        why = ""
+        if on is not None and on.paused is not None:
+            why = f"stays on the queue: {job.group} is paused"
+        elif on is not None and job.name in on.maintenance:
+            why = "will be skipped: maintenance"
+        for at in due_of(job, known["groups"].get(job.group), now, 60):
+            if at > now + _HOUR_S:
+                break
+            found.append({"group": job.group, "job": job.name, "at": format_time(at), "why": why})
+    return sorted(found, key=lambda one: one["at"])[:500]
+
+
+def _groups(known: Mapping[str, Any], hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for name in known["names"]:
+        on = known["directives"][name]
+        own = [one for one in hosts if one["group"] == name]
+        silent = [one["host"] for one in own if one["state"] == "silent"]
+        rows.append(
+            {
+                "group": name,
+                "state": "paused" if on.paused else "polling" if len(own) > len(silent) else "unknown",
+                "why": f"by {on.paused.by}: “{on.paused.why}”"
+                if on.paused
+                else f"silent: {', '.join(silent)}"
+                if silent
+                else "",
+                "hosts": f"{len(own) - len(silent)} of {len(own)}",
+                "running": sum(1 for run in known["open"] if run["group"] == name),
+                "queued": None,
+            }
+        )
+    return rows
+
+
+def overview_of(
+    known: Mapping[str, Any], past: Sequence[dict[str, Any]], standing: Standing, now: float
+) -> dict[str, Any]:
+    """In the shape of `runner.web.overview.of_host`."""
+    running = [
+        running_entry({**as_json(run), "since": run.get("started_at")}, standing, now)
+        for run in known["open"]
+        if run["state"] == "running"
+    ]
+    hosts = [host_of(item, now) for item in known["hosts"]]
+    silent = [
+        {
+            "state": "silent",
+            "group": one["group"],
+            "host": one["host"],
+            "why": "nothing was heard of it",
+            "since": one["seen_at"],
+        }
+        for one in hosts
+        if one["state"] == "silent"
+    ]
+    return {
+        "kind": "fleet",
+        "title": "fleet",
+        "now": now,
+        "wrong": [*silent, *failing(standing, now), *too_long(running)],
+        "running": by_harm(running)[:_SHOWN_RUNNING],
+        "running_count": len(running),
+        "waiting": _waiting_of(known),
+        "queued": None,
+        "due": _due(known, now),
+        "off": _off(known),
+        "ended": list(past[:10]),
+        "ended_24h": ended_within(past, now),
+        "hosts": (len(hosts) - len(silent), len(hosts)),
+        "groups": _groups(known, hosts),
+    }

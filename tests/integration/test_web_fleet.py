@@ -1,0 +1,187 @@
+"""The fleet's page on a real table and real queues: what it shows of them, and what its buttons do."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from runner.aws import directives
+from runner.config.model import Config
+from runner.config.web import Web
+from runner.control import store
+from runner.control.apply import Who, apply
+from runner.control.definition import GroupDefinition, JobDefinition
+from runner.control.files import Wanted
+from runner.control.plan import plan
+from runner.control.recorder import Recorder
+from runner.protocol import table as keys
+from runner.protocol.event import HostFacts, RunFacts, Source, run_event
+from runner.protocol.units import format_time
+from runner.web.app import Application
+from runner.web.fleet import FleetSource
+from runner.web.source import Asker, Change, Filter, NotPossible, Unknown
+from runner.web.tokens import Token, Tokens, hash_of
+
+if TYPE_CHECKING:
+    from runner.aws.session import Session
+    from runner.aws.table import Table
+
+    from aws import Aws
+
+NOW = time.time()
+HOST = Source("web", HostFacts("web-1", None, "boot", "Debian", "1"))
+ALICE = Asker("alice", "operate", "page, 10.0.0.9")
+TOKEN = "t" * 43
+
+
+def told(run_id: str, kind: str, at: float, job: str = "nightly", **data: Any) -> tuple[str, str]:
+    facts = RunFacts(f"x{run_id}", job, run_id, 1, None, at - 1, {"team": "<b>web</b>"})
+    event = run_event(HOST, facts, kind=kind, attempt=1, sequence=1 if kind == "started" else 2, time=at, data=data)
+    return event.id, event.body
+
+
+async def recorded(table: Table, count: int) -> None:
+    """So many runs that ended well or badly, and one that goes on."""
+    events = []
+    for n in range(count):
+        at = NOW - 60 * (count - n)
+        log = {"group": "/cron-runner/web", "stream": f"nightly/n{n}", "url": ""}
+        bad = n % 4 == 3
+        end = {"outcome": "failed" if bad else "succeeded", "reason": f"exit code {int(bad)}", "exit_code": int(bad)}
+        times = {"started_at": at, "finished_at": at + 5, "duration_s": 5.0, "log": log, "will_retry": False}
+        events.append(told(f"n{n}", "finished", at + 5, **end, **times))
+    events.append(
+        told("going", "started", NOW - 30, job="long", started_at=NOW - 30, pid=7, timeout_s=3600.0, log=None)
+    )
+    assert await Recorder(table).record(events, now=NOW) == []
+
+
+async def asked(app: Application, path: str) -> tuple[int, str]:
+    """A page, as a reader gets it."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    plain, _, query = path.partition("?")
+    scope = {"type": "http", "method": "GET", "path": plain, "raw_path": plain.encode(), "query_string": query.encode()}
+    headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {TOKEN}".encode())]
+    await app.app({**scope, "headers": headers, "client": ("::1", 1), "scheme": "http", "root_path": ""}, receive, send)
+    return sent[0]["status"], b"".join(one.get("body", b"") for one in sent[1:]).decode()
+
+
+@pytest.mark.parametrize("aws_server", ["standin", "moto"], indirect=True)
+async def test_the_fleet_is_shown_and_switched(aws: Aws, table: Table, cloud: Session) -> None:
+    queue = aws.queue("web-jobs")
+    nightly = JobDefinition("web", "nightly", message={"command": "true"}, schedule="*/10 * * * *")
+    group = GroupDefinition("web", queue)
+    planned = plan(Wanted((nightly,), (group,)), [], {}, prune=True)
+    await apply(cloud, table, planned, [], {}, Who("ann", NOW))
+    await recorded(table, 8)
+    report = {
+        "state": "polling",
+        "version": "1",
+        "running": 1,
+        "report_s": 300,
+        "offered": {"jobs": 4},
+        "used": {"jobs": 1},
+    }
+    await table.put({**keys.host("web", "web-1").attributes(), **report, "seen_at": format_time(NOW)})
+    await table.put({**keys.host("web", "web-2").attributes(), **report, "seen_at": format_time(NOW - 3600)})
+    source = FleetSource(Config(), table.name)
+    try:
+        await _shown(source)
+        await _switched(aws, table, source, queue)
+        tokens = Tokens(None, Token("reader", "read", hash_of(TOKEN)))
+        app = Application(source, Web(), tokens, frozenset({"localhost"}))
+        pages = (
+            "/",
+            "/jobs",
+            "/jobs/web/nightly",
+            "/runs",
+            "/runs/n3",
+            "/runs/going",
+            "/timeline",
+            "/hosts",
+            "/queues",
+            "/audit",
+        )
+        for path in (*pages, "/runs?bad=1", "/timeline?by=host", "/api/v1/status", "/api/v1/jobs/web/nightly/next?n=3"):
+            status, text = await asked(app, path)
+            assert status == 200, (path, text)
+            assert "<b>web</b>" not in text or path.startswith("/api/")
+    finally:
+        source.close()
+
+
+async def _shown(source: FleetSource) -> None:
+    overview = await source.overview()
+    assert [(one["state"], one.get("run_id")) for one in overview["wrong"]] == [("silent", None), ("failed", "n7")]
+    assert [run["run_id"] for run in overview["running"]] == ["going"]
+    assert overview["due"][0]["job"] == "nightly"
+    assert overview["hosts"] == (1, 2)
+    assert overview["ended_24h"] == (8, 2)
+    found = await source.runs(Filter(outcomes=("failed",), limit=1))
+    assert [run["run_id"] for run in found["runs"]] == ["n7"]
+    assert found["cursor"]
+    after = await source.runs(Filter(outcomes=("failed",), limit=5, cursor=found["cursor"]))
+    assert [run["run_id"] for run in after["runs"]] == ["n3"]
+    seen: list[str] = []
+    cursor = ""
+    while True:
+        page = await source.runs(Filter(job="web/nightly", limit=3, cursor=cursor))
+        seen += [run["run_id"] for run in page["runs"]]
+        cursor = page["cursor"] or ""
+        if not cursor:
+            break
+    assert seen == [f"n{n}" for n in reversed(range(8))]
+    assert [run["run_id"] for run in (await source.runs(Filter(state="running")))["runs"]] == ["going"]
+    run = await source.run("n3")
+    assert (run["outcome"], run["attempts"][0]["exit_code"]) == ("failed", 1)
+    with pytest.raises(Unknown):
+        await source.run("none")
+    assert len(await source.next("web", "nightly", 3)) == 3
+    (queue,) = await source.queues()
+    assert (queue["group"], queue["counts"]["waiting"]) == ("web", 0)
+    assert {one["host"]: one["state"] for one in await source.hosts()} == {"web-1": "polling", "web-2": "silent"}
+
+
+async def _switched(aws: Aws, table: Table, source: FleetSource, queue: str) -> None:
+    await source.change(Change("pause", group="web", note="moves"), ALICE)
+    on = await directives.read(table, "web")
+    assert on.paused is not None
+    assert (on.paused.by, on.paused.why) == ("alice (page, 10.0.0.9)", "moves")
+    assert (await source.overview())["groups"][0]["state"] == "paused"
+    await source.change(Change("resume", group="web", note="done"), ALICE)
+    await source.change(Change("maintenance", group="web", job="nightly", note="m", more={"on": True}), ALICE)
+    assert (await source.job("web", "nightly"))["maintenance"]["note"] == "m"
+    await source.change(Change("maintenance", group="web", job="nightly", note="m", more={"on": False}), ALICE)
+    await source.change(Change("disable", group="web", job="nightly", note="d"), ALICE)
+    assert not (await store.job(table, "nightly", "web")).enabled
+    assert await source.next("web", "nightly", 3) == []
+    await source.change(Change("cancel", group="web", run_id="going", note="c"), ALICE)
+    assert "going" in (await directives.read(table, "web")).cancelled
+    with pytest.raises(NotPossible, match="has ended"):
+        await source.change(Change("cancel", group="web", run_id="n3", note="c"), ALICE)
+    done = await source.change(Change("rerun", group="web", job="nightly", run_id="n3", note="r"), ALICE)
+    (body,) = aws.take(queue)
+    message = json.loads(body)
+    assert (message["run_id"], message["labels"]["rerun_of"]) == (done["run_id"], "n3")
+    await source.refused(Change("cancel", group="web", job="long", run_id="going", note="mine"), ALICE)
+    trail = (await source.audit("", 100))["changes"]
+    assert {(one["op"], one["subject"], one["result"]) for one in trail} >= {
+        ("pause", "web", "done"),
+        ("resume", "web", "done"),
+        ("cancel", "going", "done"),
+        ("cancel", "going", "refused"),
+        ("rerun", "n3", f"done: {done['run_id']}"),
+    }
+    assert {one["who"] for one in trail} >= {"alice", "ann"}
+    with pytest.raises(NotPossible):
+        await source.change(Change("drain", host=True, note="x"), ALICE)
