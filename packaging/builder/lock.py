@@ -37,7 +37,8 @@ def path(root: Path) -> Path:
 def carried(root: Path) -> list[str]:
     """What the packages hold: what every command needs but the demo. Their Python looks at nothing beside them."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["control"]]
+    extras = project["optional-dependencies"]
+    return [*project["dependencies"], *extras["control"], *extras["web"]]
 
 
 def selection(arch: str, python: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from runner.cli import remedy
 from runner.cli.demo_table import say
@@ -15,8 +15,7 @@ from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from runner.cli.demo import Demo
+    from pathlib import Path
 
 _EACH_S: Final = 5.0
 _IMPORT: Final = r"""
@@ -34,6 +33,17 @@ _KINDS: Final[tuple[tuple[str, int, dict[str, Any]], ...]] = (
     ("export", 24, {"command": "i=0; while :; do i=$((i+1)); echo row $i; sleep 0.5; done", "timeout": "10m"}),
     ("slow-report", 9, {"command": "echo begun; sleep 600", "timeout": "20s", "grace": "1s"}),
 )
+
+
+class Demo(Protocol):
+    """What is needed of the demo."""
+
+    @property
+    def config(self) -> Path: ...
+    @property
+    def ended(self) -> int | None: ...
+    def environment(self) -> dict[str, str]: ...
+    def put(self, *bodies: str) -> None: ...
 
 
 def show(demo: Demo, listen: str) -> None:

@@ -12,13 +12,13 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from runner.errors import AwsUnavailable, CronRunnerError, NotThere, Refused
 from runner.web.changes import Forbidden, KeyInUse
 from runner.web.parts import environment
-from runner.web.source import NotPossible, SourceAway
+from runner.web.sources.source import NotPossible, SourceAway
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope
 
     from runner.web.access import Person
-    from runner.web.source import Source
+    from runner.web.sources.source import Source
 
 AGAIN_S: Final = 5
 _TITLES: Final = {

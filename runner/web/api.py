@@ -10,7 +10,7 @@ from runner.web import asked
 from runner.web.answers import named
 from runner.web.asked import body_of, change_of, runs_filter
 from runner.web.openapi import description
-from runner.web.source import Filter, Piece
+from runner.web.sources.source import Filter, Piece
 from runner.web.stream import QUIET, EventStream, Streams, event, pieces
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from runner.web.answers import Answers
     from runner.web.changes import Changes
-    from runner.web.source import Source
+    from runner.web.sources.source import Source
 
 _OUTPUT_PIECE: Final = 1 << 18
 MOST_OUTPUT: Final = 1 << 20

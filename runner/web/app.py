@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from runner.config.web import Web
-    from runner.web.source import Source
+    from runner.web.sources.source import Source
     from runner.web.tokens import Tokens
 
     Handler = Callable[[Request], Awaitable[Response]]

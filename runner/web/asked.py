@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from runner.protocol.units import parse_duration, parse_time
 from runner.web.answers import Misread
-from runner.web.source import Change, Filter
+from runner.web.sources.source import Change, Filter
 from runner.web.words import OUTCOMES
 
 if TYPE_CHECKING:

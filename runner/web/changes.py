@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.errors import CronRunnerError
-from runner.web.source import Asker, Change, NotPossible
+from runner.web.sources.source import Asker, Change, NotPossible
 
 if TYPE_CHECKING:
     from runner.web.access import Person
-    from runner.web.source import Source
+    from runner.web.sources.source import Source
 
 KEPT_S: Final = 24 * 3600.0
 MOST_KEPT: Final = 2_000

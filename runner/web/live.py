@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from runner.web.answers import Answers
-    from runner.web.source import Source
+    from runner.web.sources.source import Source
 
 _LOOK_S: Final = 1.0
 _QUIET_LOOKS: Final = 10

@@ -17,7 +17,7 @@ from runner.web.stream import QUIET, event, pieces
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from runner.web.source import Source
+    from runner.web.sources.source import Source
 
 LAST: Final = 1 << 20
 MOST_LINES: Final = 4_000

@@ -14,9 +14,9 @@ from runner.web.asked import body_of, form_change, runs_filter
 from runner.web.log import last
 from runner.web.openapi import OPERATIONS
 from runner.web.parts import job_url, query, run_url
-from runner.web.past import Standing, key_of
 from runner.web.run_page import values_of_run
-from runner.web.source import Filter
+from runner.web.sources.past import Standing, key_of
+from runner.web.sources.source import Filter
 from runner.web.words import BAD
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from runner.web.answers import Answers
     from runner.web.changes import Changes
-    from runner.web.source import Source
+    from runner.web.sources.source import Source
 
 DAY_S: Final = 86_400.0
 ALL_OPS: Final = ("cancel", "rerun", "run", "enable", "disable", "maintenance", "pause", "resume", "drain")

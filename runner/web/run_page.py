@@ -13,7 +13,7 @@ from runner.web.words import BAD, span, unix
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runner.web.past import Standing
+    from runner.web.sources.past import Standing
 
 _OPEN: Final = frozenset({"running", "starting", "accepted", "backoff", "stopping", "held", "retrying", "due", "sent"})
 _ABOUT: Final = (

@@ -13,7 +13,7 @@ import uvicorn
 
 from runner.errors import CronRunnerError
 from runner.web.app import Application, quiet_logs
-from runner.web.host import HostSource
+from runner.web.sources.host import HostSource
 from runner.web.tokens import Token, Tokens, hash_of, new_token
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from runner.config import Config
     from runner.config.web import Web
-    from runner.web.source import Source
+    from runner.web.sources.source import Source
 
 _LOCAL: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _GRACE_S: Final = 2
@@ -72,7 +72,7 @@ def source_of(config: Config, socket_path: Path, table: str = "") -> Source:
         return HostSource(socket_path)
     if not table:
         raise CronRunnerError('cannot show the fleet: no table is set; set [fleet] table, or [web] source = "host"')
-    from runner.web.fleet import FleetSource  # noqa: PLC0415 - a host's page needs nothing of AWS
+    from runner.web.sources.fleet import FleetSource  # noqa: PLC0415 - a host's page needs nothing of AWS
 
     return FleetSource(config, table)
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 
 from runner.errors import AwsUnavailable, CronRunnerError
-from runner.web.source import SourceAway
+from runner.web.sources.source import SourceAway
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.types import Receive, Scope, Send
 
-    from runner.web.source import Piece, Source
+    from runner.web.sources.source import Piece, Source
 
 MOST_STREAMS: Final = 32
 PIECE: Final = 64 << 10

@@ -21,8 +21,8 @@ from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 from runner.protocol.units import format_time
 from runner.web.app import Application
-from runner.web.fleet import FleetSource
-from runner.web.source import Asker, Change, Filter, NotPossible, Unknown
+from runner.web.sources.fleet import FleetSource
+from runner.web.sources.source import Asker, Change, Filter, NotPossible, Unknown
 from runner.web.tokens import Token, Tokens, hash_of
 
 if TYPE_CHECKING:

@@ -67,6 +67,27 @@ def test_the_agent_is_hardened(tmp_path: Path) -> None:
     assert float(score) <= 2.5
 
 
+def test_the_page_is_off_hardened_and_a_user_of_its_own(tmp_path: Path) -> None:
+    page = unit("cron-runner-web.service")
+    assert page["DynamicUser"] == ["yes"]
+    assert page["SupplementaryGroups"] == [AGENT_NAME]
+    assert page["CapabilityBoundingSet"] == [""]
+    assert page["ExecStart"][0].endswith(" web")
+    for name in ("cron-runner.service", "cron-runner-supervisor.service"):
+        assert "cron-runner-web" not in (ROOT / "systemd" / name).read_text()
+    for script in (PACKAGING / "scripts").rglob("*"):
+        assert script.is_dir() or "enable cron-runner-web" not in script.read_text()
+    if shutil.which("systemd-analyze") is None:
+        return
+    shutil.copy(ROOT / "systemd/cron-runner-web.service", tmp_path)
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(tmp_path / "cron-runner-web.service")],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    [score] = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert float(score) <= 2.0
+
+
 def test_a_stop_of_the_agent_has_the_time_that_it_takes() -> None:
     agent, queue = Agent(), Queue()
     assert unit("cron-runner.service")["TimeoutStopSec"] == ["15min"]
@@ -107,7 +128,8 @@ def test_the_lock_file_has_every_dependency_with_hashes() -> None:
     text = (PACKAGING / "requirements.lock").read_text()
     locked = dict(re.findall(r"^(\S+)==\S+ \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["control"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["control"], *extras["web"]]
     names = [re.split(r"[<>=!~\[;]", line)[0].strip().lower().replace("_", "-") for line in wanted]
     assert [name for name in names if name not in locked] == [], "run packaging/build --lock"
 

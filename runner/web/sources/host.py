@@ -7,10 +7,10 @@ import time
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.web.agent import Agent
-from runner.web.overview import of_host
-from runner.web.past import Past, Standing
-from runner.web.source import Asker, Change, Filter, NotPossible, Piece, Unknown
+from runner.web.sources.agent import Agent
+from runner.web.sources.overview import of_host
+from runner.web.sources.past import Past, Standing
+from runner.web.sources.source import Asker, Change, Filter, NotPossible, Piece, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

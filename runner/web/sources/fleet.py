@@ -17,13 +17,13 @@ from runner.control.shown import as_json
 from runner.errors import AwsUnavailable, CronRunnerError
 from runner.protocol.units import format_time
 from runner.reading.cloudwatch import CloudOutput, NoSuchGroup
-from runner.web import fleet_runs
-from runner.web.cloud_log import CloudLog
-from runner.web.fleet_changes import OPERATIONS, carried_out, note_refusal
-from runner.web.fleet_look import look
-from runner.web.fleet_shape import due_of, host_of, job_row, line_of, overview_of
-from runner.web.past import Past, Standing
-from runner.web.source import Asker, Change, Filter, Piece, Unknown
+from runner.web.sources import fleet_runs
+from runner.web.sources.cloud_log import CloudLog
+from runner.web.sources.fleet_changes import OPERATIONS, carried_out, note_refusal
+from runner.web.sources.fleet_look import look
+from runner.web.sources.fleet_shape import due_of, host_of, job_row, line_of, overview_of
+from runner.web.sources.past import Past, Standing
+from runner.web.sources.source import Asker, Change, Filter, Piece, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

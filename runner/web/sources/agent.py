@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from runner.web.source import NotPossible, SourceAway, Unknown
+from runner.web.sources.source import NotPossible, SourceAway, Unknown
 
 if TYPE_CHECKING:
     from pathlib import Path

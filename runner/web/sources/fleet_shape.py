@@ -9,14 +9,14 @@ from runner.control.eventbridge import as_fired
 from runner.control.shown import as_json
 from runner.errors import CronRunnerError
 from runner.protocol.units import format_time
-from runner.web.overview import by_harm, ended_within, failing, running_entry, too_long
+from runner.web.sources.overview import by_harm, ended_within, failing, running_entry, too_long
 from runner.web.words import span, unix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from runner.control.definition import GroupDefinition, JobDefinition
-    from runner.web.past import Standing
+    from runner.web.sources.past import Standing
 
 SILENT_AFTER: Final = 3.0
 """Reports that a host has missed."""
@@ -205,7 +205,7 @@ def _groups(known: Mapping[str, Any], hosts: Sequence[Mapping[str, Any]]) -> lis
 def overview_of(
     known: Mapping[str, Any], past: Sequence[dict[str, Any]], standing: Standing, now: float
 ) -> dict[str, Any]:
-    """In the shape of `runner.web.overview.of_host`."""
+    """In the shape of `runner.web.sources.overview.of_host`."""
     running = [
         running_entry({**as_json(run), "since": run.get("started_at")}, standing, now)
         for run in known["open"]

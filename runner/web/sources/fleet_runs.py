@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from runner.aws.attributes import Item
     from runner.aws.table import Table
-    from runner.web.source import Filter
+    from runner.web.sources.source import Filter
 
 DAY_S: Final = keys.DAY_S
 _DAYS: Final = 14
@@ -117,7 +117,7 @@ async def _of_job(
 
 
 async def page(table: Table, cursor: str, since: float | None) -> dict[str, Any]:
-    """A day of ended runs for `runner.web.past.Past`, the newest day first."""
+    """A day of ended runs for `runner.web.sources.past.Past`, the newest day first."""
     now = time.time()
     edge = unix(cursor) or now + 60
     least = since if since is not None else now - _DAYS * DAY_S

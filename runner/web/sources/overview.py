@@ -12,7 +12,7 @@ from runner.web.words import BAD, span, unix
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from runner.web.past import Standing
+    from runner.web.sources.past import Standing
 
 DAY_S: Final = 86_400.0
 _SHOWN_RUNNING: Final = 50

@@ -13,7 +13,7 @@ from runner.control import store
 from runner.control.apply import Who, in_step, save
 from runner.control.run_state import is_open
 from runner.control.trigger import triggered
-from runner.web.source import Asker, Change, NotPossible, Unknown
+from runner.web.sources.source import Asker, Change, NotPossible, Unknown
 
 if TYPE_CHECKING:
     from runner.aws.session import Session

@@ -1,0 +1,1 @@
+"""Where what is shown comes from: one interface, and a host or the fleet behind it."""
