@@ -48,7 +48,7 @@ variable "message_retention" {
 }
 
 variable "log_retention_days" {
-  description = "Days that CloudWatch Logs keeps the jobs' output."
+  description = "Days that CloudWatch Logs keeps the jobs' output, in a log group that is made new."
   type        = number
   default     = 30
 
@@ -59,9 +59,9 @@ variable "log_retention_days" {
 }
 
 variable "make_log_group" {
-  description = "Make the log group of the jobs' output; false where it is there already, as of a host that was tried before: `cron-runner check` and the first job make it."
+  description = "Make the log group of the jobs' output here, to be deleted with the rest; that fails where there is such a group already. Otherwise `cron-runner check` or the first job makes it, with the same retention, and leaves one that is there as it is."
   type        = bool
-  default     = true
+  default     = false
 }
 
 variable "sender_principals" {

@@ -12,7 +12,7 @@ from runner.check.finding import Finding, failed, ok, warning
 from runner.supervisor import envfile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from runner.agent.runs.admission.policy import Terms
     from runner.check.accounts import Account
@@ -57,6 +57,12 @@ def declared(config: Config, default: Account, controllers: Sequence[str] | None
                     "declare jobs as [jobs.NAME] or in jobs.d/*.toml")
         )  # fmt: skip
     return found
+
+
+def could_start(program: str, cwd: str, env: Mapping[str, str], who: Account) -> Iterator[Finding]:
+    """What is in the way of a command; nothing where it could be started."""
+    yield from _program("command", program, "command", who, env, cwd)
+    yield from _directory("cwd", cwd, "cwd", who)
 
 
 def _command(config: Config, name: str, job: Declaration, who: Account) -> Iterable[Finding]:

@@ -31,6 +31,17 @@ _LINGER_S = 10.0  # should this check be killed before it has ended what it star
 _LOOKS = f"`journalctl -u {UNIT}` says why"
 
 
+async def running(config: Config) -> Hello | None:
+    """What the host's supervisor says of itself; None where none runs, or none that answers. Raises PermissionError."""
+    runtime = config.paths.runtime
+    if not _exists(Path(f"{runtime}-supervisor", "supervisor.sock")) and not _exists(runtime / "supervisor.sock"):
+        return None
+    try:
+        return await _hello(config, runtime)
+    except SupervisorUnavailable:
+        return None
+
+
 async def ask(config: Config, folders: tuple[Path, ...] = FOLDERS) -> tuple[Hello | None, list[Finding]]:
     """The supervisor's hello, and the lines about it; None where nobody could be asked."""
     runtime = config.paths.runtime

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from runner.cli import fleet, printing
 from runner.cli.jobs_plan import as_json, plan_text
 from runner.cli.jobs_shown import coming, listed, show, upcoming
+from runner.cli.jobs_trigger import trigger
 from runner.cli.numbers import whole
 from runner.cli.signing import add_key, required_by, signer_of
 from runner.errors import CronRunnerError
@@ -76,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("show", show, "a job as it was applied"),
         ("enable", _enable, "let a job's schedule fire again; nothing of the time between is caught up with"),
         ("disable", _disable, "let a job's schedule not fire until it is enabled"),
-        ("trigger", _trigger, "enqueue a run of a job now, and print its id"),
+        ("trigger", trigger, "enqueue a run of a job now, and print its id"),
         ("next", upcoming, "when a job is due next"),
     ):
         added = word(name, does, summary)
@@ -86,6 +87,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name in ("enable", "disable"):
             added.add_argument("--note", metavar="TEXT", default="", help="why, for the audit trail")
             added.add_argument("--why", dest="note", help=argparse.SUPPRESS)  # as it was called first
+        if name == "trigger":
+            added.add_argument(
+                "--run-id", metavar="ID", help="of a run that was triggered before, and may be on the queue already"
+            )
         if name == "next":
             added.add_argument(
                 "-n", "--count", type=whole(1, 1000), default=_COMING, metavar="N", help="how many times (5)"
@@ -181,30 +186,4 @@ def _switch(args: argparse.Namespace, *, enabled: bool) -> int:
         printing.document({"job": job.name, "group": job.group, "enabled": enabled}, indent=None)
     else:
         printing.lines(f"{job.name} is {word}{due}")
-    return 0
-
-
-def _trigger(args: argparse.Namespace) -> int:
-    from runner.aws.sqs import Outgoing, Queue  # noqa: PLC0415
-    from runner.control import store  # noqa: PLC0415
-    from runner.control.trigger import triggered  # noqa: PLC0415
-
-    signer = signer_of(args.key) if args.key else None
-
-    async def work(session: Session, table: Table) -> dict[str, str]:
-        job = await store.job(table, args.job, args.group)
-        group = await store.group(table, job.group)
-        run_id, body = triggered(job, now=time.time(), by=fleet.whoami(), signer=signer)
-        queue = Queue(session, url=group.queue)
-        fifo = queue.fifo
-        refused = await queue.send([Outgoing("0", body, job.name if fifo else None, run_id if fifo else None)])
-        if refused:
-            raise CronRunnerError(f"cannot send to {queue.label}: {refused[0].code}: {refused[0].detail}")
-        return {"job": job.name, "group": job.group, "run_id": run_id, "queue": queue.label}
-
-    sent = fleet.run(args, work)
-    if args.json:
-        printing.document(sent, indent=None)
-    else:
-        printing.lines(sent["run_id"])
     return 0

@@ -6,18 +6,16 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from runner.cli import printing
-from runner.errors import ConfigError, CronRunnerError, MessageRejected
+from runner.errors import ConfigError, CronRunnerError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from runner.config import Config
     from runner.once.once import Given
-    from runner.protocol.job import Job
 
 EXAMPLE: Final = """\
 cron-runner run-once --wait 20s
@@ -99,7 +97,9 @@ def execute(args: argparse.Namespace) -> int:
         if given is None:
             return NO_MESSAGE
     if args.dry_run and given is not None:
-        return _dry_run(settings, given, as_json=args.json)
+        from runner.cli.dry_run import dry_run  # noqa: PLC0415
+
+        return dry_run(settings, given, as_json=args.json)
     from runner.once.once import once  # noqa: PLC0415
 
     return once(settings, given=given, wait=wait, offline=args.offline)
@@ -165,54 +165,3 @@ def _peeked(settings: Config, wait: float, *, dead_letters: bool) -> Given | Non
         what = "dead letter" if dead_letters else "message"
         printing.note(f"no {what} came within {format_duration(wait)}")
     return given
-
-
-def _dry_run(settings: Config, given: Given, *, as_json: bool) -> int:
-    from runner.once.explain import explain  # noqa: PLC0415
-
-    try:
-        told = explain(settings, given.body, given.message_id, lambda job: _asked(settings, job))
-    except MessageRejected as error:
-        fault = {"rejected": error.fault.reason, "detail": error.fault.detail}
-        if as_json:
-            printing.document(fault, indent=None)
-        else:
-            printing.lines(f"rejected: {fault['rejected']}: {fault['detail']}")
-        return 125
-    if as_json:
-        printing.document(told)
-    else:
-        printing.lines(*_lines(told))
-    return 0
-
-
-def _asked(settings: Config, job: Job) -> dict[str, Any] | None:
-    """What the running agent would decide; None where there is none that answers."""
-    from runner.cli.agent_socket import NAME, ask  # noqa: PLC0415
-
-    shape = {name: value for name, value in job.to_json().items() if name in _DECIDING}
-    try:
-        decided = ask(settings.paths.runtime / NAME, "admission", job={**shape, "argv": []})
-    except CronRunnerError:
-        return None
-    return {"policy": settings.admission.policy, "by": "the running agent, now", **decided}
-
-
-def _lines(told: dict[str, Any]) -> Iterator[str]:
-    """Name and value of what was said, one to a line; what was not said is left out."""
-    width = max(len(name) for name in told)
-    for name, value in told.items():
-        for index, text in enumerate(_texts(name, value)):
-            yield f"{'' if index else name:<{width}}  {text}"
-
-
-def _texts(name: str, value: Any) -> list[str]:
-    if name == "admission":
-        return [f"{value['decision']}: {value['detail']} ({value['policy']}, by {value['by']})"]
-    if isinstance(value, dict):
-        return [f"{key}={_text(entry)}" for key, entry in value.items() if entry is not None and entry != []]
-    return [] if value is None or value == [] else [_text(value)]
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from pathlib import Path
 
+    from runner.aws.sqs import Outgoing, Queue
     from runner.config.model import Config
 
 # A queue that is away for a moment is asked again; a person or a script that waits longer wants to be told.
@@ -52,7 +53,6 @@ async def _deliver(
     from runner.aws.sqs import Outgoing, Queue  # noqa: PLC0415
 
     again = f"send it again with --run-id {run_id}, and it is one run even if the queue has it already"
-    signal.signal(signal.SIGINT, lambda *_: _given_up(again))
     session = Session(queue_url=settings.queue.url)
     queue = Queue(session, url=settings.queue.url, name=settings.queue.name)
     fifo = queue.fifo
@@ -60,17 +60,24 @@ async def _deliver(
         raise WrongUsage(f"cannot delay a message of {queue.label}: a FIFO queue delays all of its messages or none")
     outgoing = Outgoing("0", body, group_id or (job if fifo else None), run_id if fifo else None, delay_s or None)
     try:
+        await deliver(queue, outgoing, again)
+    finally:
+        session.close()
+    return {"job": job, "run_id": run_id, "queue": queue.label}
+
+
+async def deliver(queue: Queue, outgoing: Outgoing, again: str) -> None:
+    """Send it, whatever it takes. `again`: what to type where nobody can tell whether the queue has it."""
+    signal.signal(signal.SIGINT, lambda *_: _given_up(again))
+    try:
         refused = await _told_when_late(_insist(queue, [outgoing]), f"{queue.label} has not answered yet; {again}")
     except AwsUnavailable as error:
         may_be_there = f"; {again}" if error.kind in _PERHAPS_SENT else ""
         raise CronRunnerError(f"cannot send to {queue.label}: {error.code}: {error.detail}{may_be_there}") from error
-    finally:
-        session.close()
     if refused:
         raise CronRunnerError(
             f"cannot send to {queue.label}: {refused[0].code}: {refused[0].detail}; mend that, or send it again"
         )
-    return {"job": job, "run_id": run_id, "queue": queue.label}
 
 
 def _given_up(again: str) -> NoReturn:

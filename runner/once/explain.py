@@ -16,11 +16,10 @@ from runner.agent.runs.run import Execution
 from runner.agent.runs.secrets import MASK, secrets_in, shown
 from runner.errors import AwsUnavailable, CronRunnerError
 from runner.once.once import Given
-from runner.once.refused import job_of
 from runner.protocol.units import format_duration, format_size, format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from runner.aws.sqs import Queue
     from runner.config import Config
@@ -30,13 +29,12 @@ Decided = dict[str, Any]
 
 
 def explain(
-    config: Config, body: str, message_id: str, ask: Callable[[Job], Decided | None] = lambda _job: None
+    config: Config, job: Job, *, user: str, cannot_start: Sequence[str], decided: Decided | None
 ) -> dict[str, Any]:
-    """Everything that decides how this message would run, by name; times in words. Raises MessageRejected.
+    """Everything that decides how this job would run, by name; times in words.
 
-    `ask` has the running agent decide; None from it: there is none, and the answer is of a host where nothing runs.
+    `decided` is what the running agent says; None: there is none, and the answer is of a host where nothing runs.
     """
-    job = job_of(config, body, message_id)
     secrets = secrets_in(job.env, config.output.redact)
     return {
         "job": job.job,
@@ -44,7 +42,7 @@ def explain(
         "declared": job.declared,
         "command": shown(job.command, secrets),
         "argv": shown(shlex.join(job.argv), secrets),
-        "user": job.user or _default_user(),
+        "user": user,
         "unix_group": job.unix_group,
         "umask": None if job.umask is None else f"{job.umask:03o}",
         "nice": job.nice,
@@ -69,12 +67,9 @@ def explain(
         "not_after": _time(job.not_after),
         "labels": dict(job.labels),
         "output": _output(config, job),
-        "admission": ask(job) or _on_an_empty_host(config, job),
+        "cannot_start": list(cannot_start),
+        "admission": decided or _on_an_empty_host(config, job),
     }
-
-
-def _default_user() -> str:
-    return "the supervisor's default (cron-runner-job under root, else its own)"
 
 
 def _duration(seconds: float | None) -> str | None:

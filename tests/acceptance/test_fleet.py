@@ -282,6 +282,7 @@ def test_from_a_job_file_to_history_and_logs(fleet: Fleet, control: subprocess.P
     assert all(" 03:00 CE" in line and ", in " in line for line in coming[1:4])
 
     run_id = ours(host, "jobs", "trigger", "breaks").strip()
+    assert ours(host, "jobs", "trigger", "breaks", "--run-id", run_id).strip() == run_id  # nobody can tell: one run
     wait_for(lambda: len(shown(host, "history", "soon")) == 1, "the run that was due is in history", 60)
     wait_for(lambda: shown(host, "history", "soon")[0]["state"] == "succeeded", "it has succeeded", 60)
     wait_for(lambda: [run["state"] for run in shown(host, "history", "breaks")] == ["failed"], "the other failed", 60)

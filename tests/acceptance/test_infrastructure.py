@@ -67,6 +67,10 @@ def test_queues_are_made_as_the_agent_wants_them(aws: Aws) -> None:
     assert jobs["VisibilityTimeout"] == "120"
     for queue in ("DeadLettersUrl", "ResultsUrl"):
         assert stack.attributes(queue)["MessageRetentionPeriod"] == "1209600"
+
+
+def test_the_log_group_may_be_a_part_of_the_stack(aws: Aws) -> None:
+    Stack(aws, "group", "cron-runner-web", Group="web", MakeLogGroup="true")
     group = aws.logs.describe_log_groups(logGroupNamePrefix="/cron-runner/web")["logGroups"][0]
     assert group["retentionInDays"] == 30
 
@@ -75,7 +79,7 @@ def test_a_group_that_was_tried_by_hand_gets_its_stack(aws: Aws) -> None:
     """`check`, or one job, has made the log group: it stays as it is."""
     aws.logs.create_log_group(logGroupName="/cron-runner/tried")
     aws.logs.put_retention_policy(logGroupName="/cron-runner/tried", retentionInDays=7)
-    stack = Stack(aws, "group", "cron-runner-tried", Group="tried", MakeLogGroup="false")
+    stack = Stack(aws, "group", "cron-runner-tried", Group="tried")
     assert stack.outputs["LogGroup"] == "/cron-runner/tried"
     assert 'log_group = "/cron-runner/tried"' in stack.outputs["ConfigToml"]
     group = aws.logs.describe_log_groups(logGroupNamePrefix="/cron-runner/tried")["logGroups"][0]

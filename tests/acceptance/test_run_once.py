@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import sqlite3
 import subprocess
@@ -195,13 +196,26 @@ REPORT = {
 
 def test_a_dry_run_explains_everything(host: Host) -> None:
     done = once(host, REPORT, "--dry-run")
-    user = "root" if os.geteuid() == 0 else "the supervisor's default (cron-runner-job under root, else its own)"
+    user = pwd.getpwuid(os.geteuid()).pw_name
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == EXPLAINED.format(user=user)
     told = json.loads(once(host, REPORT, "--dry-run", "--json").stdout)
     assert [told["argv"], told["environment"]["API_KEY"]] == ["/bin/sh -c 'make report --key ***'", "***"]
     assert told["admission"]["decision"] == "admitted"
     assert told["output"]["log_stream"] == "report/r1"
+
+
+def test_a_dry_run_says_what_is_missing_on_this_host(host: Host) -> None:
+    def lacking(**fields: Any) -> list[str]:
+        told = json.loads(once(host, {"job": "a", **fields}, "--dry-run", "--json").stdout)["cannot_start"]
+        assert isinstance(told, list)
+        return told
+
+    nowhere = "cwd: /no/where is no directory: no job can start there"
+    assert lacking(command=["/no/such"], cwd="/no/where") == ["command: /no/such does not exist", nowhere]
+    assert lacking(command="exit 3", cwd="/") == []
+    shown = once(host, {"job": "a", "command": ["/no/such"]}, "--dry-run").stdout
+    assert "cannot_start       command: /no/such does not exist\n" in shown
 
 
 def test_a_dry_run_asks_the_agent_what_it_would_decide(fleet: Fleet, host: Host) -> None:

@@ -188,4 +188,5 @@ def test_a_triggered_run_is_never_taken_for_the_scheduled_one() -> None:
     assert run_id.startswith("a-2030-03-17T17-46-40Z-")
     assert run_id != run_id_at("a", 1_900_000_000.0)
     assert json.loads(body)["labels"] == {"a": "b", "triggered-by": "ann@host"}
+    assert triggered(job, now=0.0, by="x", run_id="again")[0] == "again"
     assert len(triggered(JobDefinition("web", "n" * 128), now=0.0, by="x")[0]) == 128
