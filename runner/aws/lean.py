@@ -33,6 +33,7 @@ defer(*ONLY_FOR_CLIENTS, *_HARDLY_USED)
 import botocore.session  # noqa: E402 - what it imports is to find the above
 from botocore.loaders import Loader  # noqa: E402 - as above
 
+from runner.aws.bounded import bound  # noqa: E402 - as above
 from runner.aws.models import LeanModels  # noqa: E402 - as above
 
 
@@ -51,4 +52,4 @@ class LeanSession(botocore.session.Session):
             if not self._prepared:
                 self._register_builtin_handlers(self.get_component("event_emitter"))  # type: ignore[attr-defined]
                 self._prepared = True
-        return super().create_client(*args, **options)
+        return bound(super().create_client(*args, **options))

@@ -25,6 +25,7 @@ _ANSWER_S: Final = 8.0
 _PAGERDUTY: Final = "pagerduty:"
 _PING: Final = "ping:"
 _SHOWN: Final = 200
+_MOST_READ: Final = 64 * 1024
 # Besides the server's own faults: too early, too many, and a proxy's or a server's patience at its end.
 _TRY_AGAIN: Final = frozenset({408, 425, 429})
 # AWS's word for a topic that is gone or was never there, and for a message that it will never take.
@@ -71,12 +72,21 @@ class Pool:
             headers["Content-Type"] = request.content_type
         try:
             answer = self._pool.request(
-                request.method, request.url, body=request.body or None, headers=headers, redirect=False
+                request.method,
+                request.url,
+                body=request.body or None,
+                headers=headers,
+                redirect=False,
+                preload_content=False,
             )
+            try:
+                said = answer.read(_MOST_READ)
+            finally:
+                answer.close()  # the connection of one that was read to its end is in the pool by now
         except HTTPError as error:
             # Its text may hold the URL.
             raise NotTaken(f"no answer ({type(error).__name__})") from None
-        return answer.status, answer.data[:_SHOWN].decode(errors="replace").strip()
+        return answer.status, said[:_SHOWN].decode(errors="replace").strip()
 
 
 class Senders:

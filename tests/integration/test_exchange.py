@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import botocore.session
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError, SSLError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from runner.aws.exchange import Exchange
+from runner.aws.lean import LeanSession
 
 from waiting import wait_for
 
@@ -38,6 +40,7 @@ class Scripted:
     def __init__(self) -> None:
         self.answers: list[tuple[bytes, bool]] = []
         self.connections = 0
+        self.request_until = b""  # with what a request ends that is not `REQUEST`
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
         threading.Thread(target=self._serve, daemon=True).start()
@@ -53,12 +56,12 @@ class Scripted:
     def _talk(self, connection: socket.socket) -> None:
         received = b""
         while self.answers:
-            while len(received) < len(REQUEST):
+            while self.request_until not in received if self.request_until else len(received) < len(REQUEST):
                 piece = connection.recv(4096)
                 if not piece:
                     return
                 received += piece
-            received = received[len(REQUEST) :]
+            received = b"" if self.request_until else received[len(REQUEST) :]
             answer, close = self.answers.pop(0)
             step = max(7, len(answer) // 20)
             for start in range(0, len(answer), step):  # in pieces, however they fall
@@ -189,6 +192,43 @@ async def test_an_answer_beyond_all_bounds_is_a_broken_connection(
     with pytest.raises(ConnectionClosedError):
         await exchange(REQUEST)
     assert (await exchange(REQUEST)).body == b"{}"
+
+
+def _client(url: str) -> Any:
+    session = LeanSession()
+    session.set_credentials("a", "b")
+    config = Config(retries={"total_max_attempts": 1}, read_timeout=5.0)
+    return session.create_client("sns", region_name="eu-central-1", endpoint_url=url, config=config)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 629145600\r\n\r\n" + b"x" * ((32 << 20) + 1),
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * ((32 << 20) + 1),
+        chunks(b"2000001\r\n", b"x" * 0x2000001, b"\r\n"),
+        chunks(b"1" * 100_000),
+        chunks(b"2;" + b"x" * 100_000),
+    ],
+    ids=lambda answer: repr(answer[:60][17:]),
+)
+def test_an_answer_beyond_all_bounds_is_a_broken_connection_to_a_client_too(server: Scripted, answer: bytes) -> None:
+    """Of botocore's, which reads by itself: the table, schedules, topics, parameters, an assumed role."""
+    server.answers = [(answer, True)] * 2
+    server.request_until = b"Version=2010-03-31"
+    with pytest.raises(ConnectionClosedError):
+        _client(server.url).publish(TopicArn="t", Message="m")
+
+
+def test_a_client_reads_what_is_within_bounds(server: Scripted) -> None:
+    inside = b"<PublishResult><MessageId>m</MessageId></PublishResult>"
+    text = b"<PublishResponse>" + inside + b"</PublishResponse>"
+    whole = body(text)
+    server.answers = [(whole, False), (chunks(b"%x\r\n%b\r\n0\r\n\r\n" % (len(text), text)), False)]
+    server.request_until = b"Version=2010-03-31"
+    client = _client(server.url)
+    assert [client.publish(TopicArn="t", Message="m")["MessageId"] for _ in range(2)] == ["m", "m"]
+    assert server.connections == 1
 
 
 async def test_an_answer_without_length_has_a_bound_too(server: Scripted, exchange: Exchange) -> None:

@@ -67,6 +67,13 @@ async def test_a_webhook_is_told(senders: Senders, receiver: Receiver) -> None:
     assert json.loads(body)["text"] == "[web] nightly failed: exit code 3"
 
 
+async def test_a_target_that_answers_without_end_is_not_listened_to(senders: Senders, receiver: Receiver) -> None:
+    receiver.says = 1 << 30
+    await senders.send(FACT, f"{receiver.url}/hook")
+    assert len(receiver.seen) == 1
+    assert receiver.said < 64 << 20
+
+
 async def test_a_secret_comes_from_the_environment(senders: Senders, receiver: Receiver) -> None:
     await senders.send(FACT, "${SLACK}")
     assert [path for _, path, _ in receiver.seen] == ["/secret"]

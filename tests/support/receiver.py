@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ class Receiver:
     url: str = ""
     seen: list[tuple[str, str, bytes]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    says: int = 2  # bytes of each answer
+    said: int = 0  # bytes of the last one that were sent
 
     def bodies(self) -> list[Any]:
         return [json.loads(body) for _, _, body in self.seen]
@@ -38,9 +41,12 @@ def receiver() -> Iterator[Receiver]:
             self.send_response(status)
             if status == 302:
                 self.send_header("Location", f"{made.url}/elsewhere")
-            self.send_header("Content-Length", "2")
+            self.send_header("Content-Length", str(made.says))
             self.end_headers()
-            self.wfile.write(b"ok")
+            made.said = 0
+            with suppress(ConnectionError):
+                while made.said < made.says:
+                    made.said += self.wfile.write(b"ok" * min(32_768, (made.says - made.said) // 2))
 
         do_GET = do_POST  # noqa: N815 - http.server's name
 
