@@ -133,7 +133,7 @@ class Answers:
 
     def refuse(self, job: Job, message: Received, taken: Job) -> Coroutine[None, None, None]:
         """Reject the message of another run than the one that has its run id here."""
-        return self.reject(message, taken_by_another(job, taken))
+        return self.reject(message, taken_by_another(job, taken.job))
 
     def reject(
         self, message: Received, error: InvalidMessage, lease: Lease | None = None
@@ -232,11 +232,11 @@ def _runs_again(row: RunRow) -> bool:
     return row.state == State.ENDED and (row.outcome is None or row.outcome in HANDED_BACK)
 
 
-def taken_by_another(job: Job, taken: Job) -> InvalidMessage:
-    """The fault of a message whose run id is another run's."""
-    other = f'job "{job.job}"' if job.job != taken.job else "another command"
+def taken_by_another(job: Job, taken: str, where: str = "here") -> InvalidMessage:
+    """The fault of a message whose run id is that of another run, of the job `taken`."""
+    other = f'job "{job.job}"' if job.job != taken else "another command"
     detail = (
-        f'run_id: "{job.run_id}" is that of a run of job "{taken.job}" here, and this message names {other};'
+        f'run_id: "{job.run_id}" is that of a run of job "{taken}" {where}, and this message names {other};'
         " give each run an id of its own"
     )
     return InvalidMessage(detail, job=job.job, run_id=job.run_id, labels=job.labels, scheduled_at=job.scheduled_at)

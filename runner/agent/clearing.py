@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.fleet.claims import Answer, Away, Busy, Clear, Elsewhere, Over
+from runner.agent.answers import taken_by_another
+from runner.agent.fleet.claims import Another, Answer, Away, Busy, Clear, Elsewhere, Over
 from runner.agent.runs.admission.line import HandBack
 from runner.agent.runs.admission.policy import Hold, Skip, WaitsFor
 from runner.agent.runs.inputs import ClaimAnswered, Said
@@ -40,6 +41,7 @@ _SAID: dict[type[Answer], Said] = {
     Busy: Said.BUSY,
     Elsewhere: Said.ELSEWHERE,
     Over: Said.OVER,
+    Another: Said.ANOTHER,
     Away: Said.AWAY,
 }
 
@@ -134,6 +136,9 @@ class Clearing:
                 self._hand_back(HandBack(waiting, _hold(answer)))
             case Order.DROP_COPY:
                 await self._over(waiting)
+            case Order.REFUSE:
+                assert isinstance(answer, Another)
+                self._refuse(waiting, answer)
             case Order.SKIP | Order.REPLACE:
                 assert isinstance(answer, Busy)
                 self._heed(waiting, answer.run_id, replace=order is Order.REPLACE)
@@ -175,6 +180,13 @@ class Clearing:
         log.info("run_over_elsewhere", run_id=job.run_id, job=job.job)
         self._services.spawn(self._member.over(job.run_id), f"over {job.run_id}")
         await self._answers.delete_held(waiting.ticket.lease)
+
+    def _refuse(self, waiting: Waiting[Ticket], answer: Another) -> None:
+        """Its run id is another run's, whose claim is of no concern to it."""
+        ticket, job = waiting.ticket, waiting.job
+        error = taken_by_another(job, answer.job, "on another host")
+        rejecting = self._answers.reject(ticket.received, error, ticket.lease)
+        self._services.answer(ticket.received, rejecting, f"reject {job.run_id}")
 
     async def _end(self, waiting: Waiting[Ticket]) -> None:
         """Its claim is ours: tell what becomes of it."""

@@ -49,12 +49,21 @@ class Taken:
 
 
 async def acquire(
-    table: Table, key: keys.Key, holder: str, lease_s: float, *, now: float, note: str = "", keep_s: float = 0.0
+    table: Table,
+    key: keys.Key,
+    holder: str,
+    lease_s: float,
+    *,
+    now: float,
+    note: str = "",
+    keep_s: float = 0.0,
+    marked: bool = False,
 ) -> Held | Taken:
     """Take a lease that nobody holds, that has run out, or that is ours already (then it is renewed).
 
     ``holder`` names one life of one use of it (an execution id), never a host alone. With ``keep_s`` the item is
-    removed that long after its last change; without, it stays, so that its token goes on rising.
+    removed that long after its last change; without, it stays, so that its token goes on rising. ``marked``: one whose
+    note is another than ``note`` is not taken, however long ago its time was over; an empty one says nothing.
     """
     values: dict[str, object] = {
         "holder": holder,
@@ -65,9 +74,13 @@ async def acquire(
         "over": format_time(now - SKEW_S),
         "yes": True,
     }
+    run_out = "#until < :over"
+    if marked:
+        values["blank"] = ""
+        run_out += " AND (attribute_not_exists(#note) OR #note = :blank OR #note = :note)"
     free = When(
         "attribute_not_exists(#pk) OR attribute_not_exists(#holder)"
-        " OR ((#until < :over OR #holder = :holder) AND (attribute_not_exists(#done) OR #done <> :yes))",
+        f" OR ((({run_out}) OR #holder = :holder) AND (attribute_not_exists(#done) OR #done <> :yes))",
     )
     change = "SET #holder = :holder, #until = :until, #note = :note, #token = if_not_exists(#token, :zero) + :one"
     if keep_s:

@@ -5,7 +5,9 @@ Durations are seconds, sizes bytes, instants unix seconds; all numbers are finit
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, fields
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -166,6 +168,14 @@ class Job:
         if self.declared and other.declared and isinstance(self.command, str) and isinstance(other.command, str):
             return self._arguments() == other._arguments()
         return self.command == other.command
+
+    def mark(self) -> str:
+        """Whose run it is, for those who have not the room for more: its job, and a digest of what that is told to do.
+        "" where nobody knows what it is."""
+        if not self.command:
+            return ""
+        told = ("args", self._arguments()) if self.declared else ("command", self.command)
+        return f"{self.job} {told[0]}:{sha256(json.dumps(told[1]).encode()).hexdigest()[:16]}"
 
     def _arguments(self) -> tuple[str, ...]:
         """What follows the command in the shell's own arguments."""

@@ -133,6 +133,21 @@ async def test_a_run_that_is_to_run_again_is_released(table: Table) -> None:
     assert not await leases.release(table, first)  # too late: it is another's
 
 
+async def test_a_claim_that_says_of_what_it_is_is_never_taken_for_another_run(table: Table) -> None:
+    key = keys.claim("web", "r1")
+
+    async def ask(holder: str, note: str, after: float) -> leases.Held | Taken:
+        return await leases.acquire(table, key, holder, 30, now=NOW + after, note=note, marked=True)
+
+    assert isinstance(await ask("old-version", "", 0), Held)
+    assert isinstance(await ask("a", "slow command:1", 60), Held)
+    other = await ask("b", "other command:2", 120)
+    assert isinstance(other, Taken)
+    assert other.note == "slow command:1"
+    assert isinstance(await ask("c", "slow command:1", 120), Held)
+    assert isinstance(await ask("old-version", "", 180), Taken)
+
+
 async def test_a_lock_that_ran_out_is_taken_and_the_old_holder_is_fenced_off(table: Table) -> None:
     dead = await leases.lock_job(table, "web", "nightly", "host-a", "run-1", 30, now=NOW)
     assert isinstance(dead, Held)

@@ -20,6 +20,8 @@ def put_aside(host: Host) -> None:
     _forget(host, remembered)
     if life is not None:  # it may be just about to say so to the supervisor
         host.told_aside.update(id_ for (id_,) in host.rows("SELECT id FROM events"))
+        host.answered_aside.update(run for (run,) in host.rows("SELECT run_id FROM runs WHERE message = 'taken_over'"))
+        host.answered_aside.update(run for (run,) in host.rows("SELECT subject FROM events WHERE terminal = 1"))
     host.begin_journal()
     if services is not None:
         services.journal.database.begin_anew()

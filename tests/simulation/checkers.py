@@ -69,7 +69,7 @@ def may_delete(world: World, life: Life, message: Message) -> None:
         return
     if any(answers(event, message) for event in world.terminal(message.run)) or rejected(world, message):
         return
-    if forgotten(world, message):
+    if forgotten(world, message) or message.run in life.host.answered_aside:
         return
     sql = "SELECT 1 FROM runs WHERE run_id = ? AND message = 'taken_over'"
     if life.host.safe_rows(sql, message.run):

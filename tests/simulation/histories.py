@@ -364,3 +364,25 @@ def a_message_that_comes_again_while_it_is_answered_is_held_by_its_newest_receip
     away(world, 50.0)
     expect(world, f"it was received {message.count} times", holds=message.count == 2)
     course.heal(world)
+
+
+@history(hosts=2, table=True, policy="one-at-a-time", lasts=(30.0,))
+def a_message_with_the_run_id_of_another_hosts_run_is_rejected_there(world: World) -> None:
+    """While that one goes on, and when it is over; a copy of its own is no other's."""
+    own = world.send(job())
+    begin(world)
+    world.go_on(lambda: row(world)[0] == "running", 60.0)
+    other = Life(world.hosts[1])
+    other.begin()
+    while_it_runs = world.send(job(job="other"))
+    away(world, 10.0)
+    expect(world, "it is not rejected while the run goes on", holds=while_it_runs.id in world.buried)
+    away(world, 60.0)
+    assert world.hosts[0].life is not None
+    world.hosts[0].life.kill()
+    copy, afterwards = world.send(job()), world.send(job(command="y"))
+    away(world, 10.0)
+    expect(world, "another's is not rejected afterwards", holds=afterwards.id in world.buried)
+    expect(world, "a copy of its own is not deleted", holds=copy.id in world.deleted and copy.id not in world.buried)
+    course.heal(world)
+    expect(world, f"{own.id} ended as {ends(world)}", holds=ends(world) == ["succeeded"])

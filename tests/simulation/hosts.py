@@ -51,7 +51,8 @@ class Host:
         self.records: dict[str, ExitRecord] = {}
         self.notes: dict[str, tuple[str, str, str]] = {}  # of each start: run, job, and what is to be given back
         self.aside = 0  # journals
-        self.told_aside: set[str] = set()  # events of journals that were put aside
+        self.told_aside: set[str] = set()  # events of journals that were put aside under an agent
+        self.answered_aside: set[str] = set()  # runs that such a journal answered for
         self.starts: dict[str, int] = {}
         self.links: list[Supervision] = []
         self.life: Life | None = None

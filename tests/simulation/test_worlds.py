@@ -31,6 +31,7 @@ HISTORIES = (
     "a_message_that_comes_again_while_its_run_is_active_is_held_by_its_newest_receipt",
     "a_message_that_comes_again_while_it_waits_is_held_by_its_newest_receipt",
     "a_message_that_comes_again_while_it_is_answered_is_held_by_its_newest_receipt",
+    "a_message_with_the_run_id_of_another_hosts_run_is_rejected_there",
 )
 
 

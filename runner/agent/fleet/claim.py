@@ -20,6 +20,7 @@ from runner.protocol import table as keys
 
 if TYPE_CHECKING:
     from runner.aws.table import Table
+    from runner.protocol.job import Job
 
 
 class Wish(Enum):
@@ -37,6 +38,7 @@ class Part:
     key: keys.Key
     note: str = ""
     keep_s: float = 0.0
+    marked: bool = False  # the note says what it is a lease of, and that is never another's
     held: Held | None = None
     unsure: bool = False
 
@@ -54,7 +56,9 @@ class Part:
             answer = await leases.renew(table, held, lease_s, now=now)
         if not isinstance(answer, Held):
             # What ran out and what was given up is nobody's: it is taken again.
-            answer = await leases.acquire(table, self.key, holder, lease_s, now=now, note=self.note, keep_s=self.keep_s)
+            answer = await leases.acquire(
+                table, self.key, holder, lease_s, now=now, note=self.note, keep_s=self.keep_s, marked=self.marked
+            )
         self.unsure = False
         if isinstance(answer, Taken):
             return answer
@@ -121,8 +125,9 @@ class Stake:
         return await leases.finish_run(table, claim, now=time.time())
 
 
-def new_stake(group: str, execution: str, run_id: str, job: str, *, locks: bool, unsure: bool = False) -> Stake:
+def new_stake(group: str, execution: str, job: Job, *, locks: bool, unsure: bool = False) -> Stake:
     """`unsure`: an agent before us may have taken it."""
-    claim = Part(keys.claim(group, run_id), keep_s=keys.CLAIM_KEPT_S, unsure=unsure)
-    lock = Part(keys.lock(group, job), note=run_id, unsure=unsure) if locks else None
-    return Stake(execution, run_id, job, claim, lock)
+    run_id = job.run_id
+    claim = Part(keys.claim(group, run_id), note=job.mark(), keep_s=keys.CLAIM_KEPT_S, marked=True, unsure=unsure)
+    lock = Part(keys.lock(group, job.job), note=run_id, unsure=unsure) if locks else None
+    return Stake(execution, run_id, job.job, claim, lock)

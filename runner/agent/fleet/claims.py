@@ -60,6 +60,16 @@ class Elsewhere:
 
 
 @dataclass(frozen=True, slots=True)
+class Another:
+    """The run id is that of a run of another job, or of the same one that was told to do something else."""
+
+    job: str
+
+    def __str__(self) -> str:
+        return f"its run id is that of another run, of job {self.job}, on another host"
+
+
+@dataclass(frozen=True, slots=True)
 class Busy:
     """Another run of the job is active in the fleet."""
 
@@ -79,7 +89,7 @@ class Away:
         return f"cannot ask the fleet's table: {self.detail}"
 
 
-Answer = Clear | Over | Elsewhere | Busy | Away
+Answer = Clear | Over | Elsewhere | Another | Busy | Away
 
 
 class Stakes:
@@ -133,6 +143,8 @@ class Stakes:
             self.answered()
             if stake.claim.held is None:
                 self._free_later(stake)
+                if refused is not None and another(stake.claim.note, refused.note):
+                    return Another(refused.note.partition(" ")[0])
                 return Over() if refused is not None and refused.done else Elsewhere()
             if refused is not None:
                 stake.lock = None  # no renewal is to take it for a run that does not start
@@ -147,7 +159,7 @@ class Stakes:
 
     def _stake(self, execution: str, job: Job, *, locks: bool | None = None, unsure: bool = False) -> Stake:
         locks = job.overlap != "allow" if locks is None else locks
-        return new_stake(self._group, execution, job.run_id, job.job, locks=locks, unsure=unsure)
+        return new_stake(self._group, execution, job, locks=locks, unsure=unsure)
 
     def _free_later(self, stake: Stake) -> None:
         """It does not start now. What may be held of it is given up by the renewals, unless it is asked for again."""
@@ -259,3 +271,13 @@ class Stakes:
 
     def _leave_failed(self, error: AwsUnavailable, _wait: float) -> None:
         self.failed(error)
+
+
+def another(mine: str, theirs: str) -> bool:
+    """Whether two claims' notes (`Job.mark`) are of different runs. Where one is a declared job's and the other not,
+    hosts are configured differently, and nobody can tell; one without a note is of an older version."""
+    if not mine or not theirs:
+        return False
+    (job, _, told), (other, _, told_other) = mine.partition(" "), theirs.partition(" ")
+    of_one_kind = told.partition(":")[0] == told_other.partition(":")[0]
+    return job != other or (of_one_kind and told != told_other)

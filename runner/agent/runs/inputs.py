@@ -153,6 +153,7 @@ class Said(StrEnum):
     BUSY = "busy"  # another run of its job is active
     ELSEWHERE = "elsewhere"  # another host has this run
     OVER = "over"  # it has run to its end on another host
+    ANOTHER = "another"  # its run id is that of another job's run, or of another command's
     AWAY = "away"  # the table cannot be asked
 
 

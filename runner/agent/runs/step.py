@@ -67,6 +67,7 @@ class Order(Enum):
     HAND_BACK = "hand its message to another host, after a while"
     ASK_AGAIN = "ask the fleet again in a few seconds"
     DROP_COPY = "delete its message: it is a copy of a run that is over"
+    REFUSE = "reject it: its run id is another run's"
     TELL = "tell what becomes of it instead of a start; then its claim says that it is over"
     SKIP = "note that it is skipped for the run that is active elsewhere"
     BEGIN_HERE = "make a run of it: its row, written before anything else"
@@ -196,6 +197,7 @@ TABLE: Final = (
            lambda a: a.ends and a.said in _UNHELD and a.goes_back),
     _asked(_P.CLAIMING, (_O.ASK_AGAIN,), "no start, and not ours to tell", lambda a: a.ends and a.said in _UNHELD),
     _asked(None, (_O.DROP_COPY,), "over elsewhere", lambda a: a.said is Said.OVER),
+    _asked(None, (_O.REFUSE,), "its run id is another run's", lambda a: a.said is Said.ANOTHER),
     _asked(None, (_O.TELL,), "no start", lambda a: a.ends),
     _asked(_P.ACCEPTED, (_O.BEGIN_HERE,), "clear, and still welcome", lambda a: a.said is Said.CLEAR and a.welcome),
     _asked(_P.WAITING, (_O.FREE_CLAIM, _O.TO_LINE), "clear, and no longer welcome", lambda a: a.said is Said.CLEAR),

@@ -26,6 +26,9 @@ class Job:
     run_id: str
     overlap: str = "allow"
 
+    def mark(self) -> str:
+        return f"{self.job} command:c"
+
 
 @dataclass(slots=True, eq=False)
 class Execution:
