@@ -24,6 +24,7 @@ from runner.agent.host.instance_end import watch as watch_notices
 from runner.agent.host.memory import keep_small, settle
 from runner.agent.host.stopping import manner
 from runner.agent.host.systemd import Notifier
+from runner.agent.intake.depths import Depths
 from runner.agent.journal.reserve import Reserve
 from runner.agent.operator.actions import Operations
 from runner.agent.operator.health import judge
@@ -135,8 +136,11 @@ class Agent:
         services.shipper.make_room(lambda: disk.lack(services.config.output.spool_max_bytes))
         full = Glance(lambda: _full(services, disk))
         door.blocked_by = lambda: _blocked(services, full)
-        watch = HealthWatch(services, intake, self._notifier, parts.session.stats, reserve, queue=parts.queue.label)
-        overview = Overview(services, intake, door, parts.queue.label, lambda: judge(watch.facts()))
+        depths = Depths(lambda: {"jobs": parts.queue, "dead_letters": parts.dead_letters.queue})
+        watch = HealthWatch(
+            services, intake, self._notifier, parts.session.stats, reserve, queue=parts.queue.label, depths=depths
+        )
+        overview = Overview(services, intake, door, parts.queue.label, lambda: judge(watch.facts()), depths)
         operations = Operations(services, door)
         control.rules = lambda: services.config.control
         control.answer = Requests(

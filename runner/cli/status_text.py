@@ -114,6 +114,8 @@ def _standing(overview: Overview, now: float) -> list[tuple[str, str]]:
     said += [(f"note       {note}", _YELLOW) for note in notes]
     if aws["results_error"]:
         said.append((f"results    AWAY since {_ago(aws['results_away_since'], now)}: {aws['results_error']}", _RED))
+    if (depth := _depths(overview.get("queues") or {})) is not None:
+        said.append((f"depth      {depth}", ""))
     if (waits := _backlog(backlog)) is not None:
         said.append((f"backlog    {waits}", ""))
     return said
@@ -138,6 +140,19 @@ def _policy(admission: Mapping[str, Any]) -> str:
 
 def _amount(name: str, amount: float) -> str:
     return format_size(int(amount)) if name == "memory" else f"{amount:.3f}".rstrip("0").rstrip(".")
+
+
+def _depths(queues: Mapping[str, Any]) -> str | None:
+    """What is on the queue, where there is something; what is held here is in flight."""
+    jobs, dead = queues.get("jobs"), queues.get("dead_letters")
+    words = []
+    if jobs is not None and (jobs["visible"] or jobs["delayed"]):
+        words = [f"{jobs['visible']} on the queue", f"{jobs['in_flight']} in flight"]
+        words += [f"{jobs['delayed']} delayed"] if jobs["delayed"] else []
+        words.append(f"not empty for {short(jobs['oldest_age_s'])}")
+    if dead is not None and dead["visible"] + dead["in_flight"]:
+        words.append(f"{dead['visible'] + dead['in_flight']} dead letters (`cron-runner dead-letters list`)")
+    return ", ".join(words) or None
 
 
 def _backlog(backlog: Mapping[str, Any]) -> str | None:

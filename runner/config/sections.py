@@ -307,6 +307,9 @@ class Agent:
         "A CloudWatch log group for the agent's own log, beside the journal of the host; empty for none.",
         fixed=True,
     )
+    metrics_jobs: int = setting(
+        200, WHOLE, "At most so many jobs have metrics of their own, by name; the others share theirs. 0 for none."
+    )
     aws_client: Literal["direct", "botocore"] = setting(
         "direct",
         one_of("direct", "botocore"),

@@ -140,7 +140,7 @@ r0  report  failed  SPAN  SPAN  exit code 3
     [ended] = seen["recent"]
     assert list(seen) == [
         *("schema", "time", "agent", "host", "instance_id", "group", "queue", "state", "waiting_for", "health"),
-        *("aws", "pause", "admission", "runs", "held", "recent", "backlog"),
+        *("aws", "pause", "admission", "runs", "held", "recent", "backlog", "queues"),
     ]
     assert seen["agent"]["pid"] == host.agent.pid
     assert seen["health"] == {"ok": True, "reasons": [], "notes": []}

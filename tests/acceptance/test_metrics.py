@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +25,7 @@ UNITS = ("seconds", "bytes", "total", "info", "ratio")
 PLAIN = {
     "leases_held", "runs_running", "runs_held", "outbox_events", "healthy", "problem", "supervisor_connected",
     "journal_blocked", "admission_blocked", "paused", "draining", "config_last_reload_successful",
-    "config_restart_keys",
+    "config_restart_keys", "queue_messages", "job_running",
 }  # fmt: skip
 
 
@@ -90,6 +91,13 @@ def test_every_kind_of_end_is_counted(fleet: Fleet, proxy: Proxy) -> None:
     wait_value(address, host, 6, "output_bytes_total")
     wait_value(address, host, 0, "runs_running")
     wait_value(address, host, 0, "outbox_events")
+    wait_value(address, host, 1, "job_runs_total", job="bad", outcome="failed")
+    wait_value(address, host, 3, "job_duration_seconds_count", job="bad")
+    wait_value(address, host, 0, "job_running", job="slow")
+    succeeded = value(address, "job_last_success_timestamp_seconds", job="good")
+    assert abs((succeeded or 0) - time.time()) < 60
+    assert value(address, "job_last_success_timestamp_seconds", job="bad") is None
+    assert value(address, "job_last_failure_timestamp_seconds", job="bad") is not None
     slow = value(address, "attempt_duration_seconds_sum")
     assert slow is not None
     assert 0.3 <= slow < 30
@@ -109,6 +117,13 @@ def test_every_kind_of_end_is_counted(fleet: Fleet, proxy: Proxy) -> None:
     wait_value(address, host, 0, "spool_bytes")
     wait_value(address, host, 0, "unshipped_age_seconds")
     assert not [name for name in families(address) if not re.fullmatch(r"(cron_runner|process)_[a-z_]+", name)]
+    since = value(address, "job_last_success_timestamp_seconds", job="good")
+    host.kill()
+    host.start()
+    # Not falling silent by a restart; SQS is asked for its depth, too.
+    wait_for(lambda: health(address)[0] == 200, "the next agent is up", detail=host.log)
+    assert value(address, "job_last_success_timestamp_seconds", job="good") == pytest.approx(since)
+    wait_value(address, host, 0, "queue_messages", queue="jobs", state="visible")
 
 
 def test_what_is_held_running_and_owed_is_shown(fleet: Fleet, proxy: Proxy) -> None:

@@ -255,12 +255,17 @@ class Attempts(Debts):
             log=services.log_place(self.tag()),
         )
         self._accepted = services.outbox.accepted(event.id, unsent(execution, event))
+        ran = record.duration_s if record is not None and record.start_error is None and record.pid else None
         services.counts.ended(
+            collected.outcome, ran, last=not will_retry, written=report.bytes, dropped=report.dropped_bytes
+        )
+        services.counts.ended_of(
+            execution.job.job,
             collected.outcome,
-            record.duration_s if record is not None and record.start_error is None and record.pid else None,
+            ran,
             last=not will_retry,
-            written=report.bytes,
-            dropped=report.dropped_bytes,
+            at=execution.ended_at or services.now(),
+            most=services.config.agent.metrics_jobs,
         )
         await services.commit(execution, event, terminal=not will_retry, kept=will_retry)
         log.info(

@@ -46,6 +46,11 @@ class DeadLetters:
     def configured(self) -> bool:
         return self._configured
 
+    @property
+    def queue(self) -> Queue | None:
+        """Where they go; None for nowhere, or while that is not known."""
+        return self._queue
+
     def settle(self, redrive_url: str | None) -> None:
         """The redrive policy is known: its target, or None where there is no policy."""
         if not self._configured:

@@ -114,6 +114,16 @@ def _ended(journal: sqlite3.Connection, wanted: Wanted, after: Place, floor: flo
     return sorted(rows, key=lambda row: (row.ended_at or 0.0, row.execution), reverse=True)[:limit]
 
 
+def last_ends(journal: sqlite3.Connection, *, most_rows: int = 200_000) -> list[tuple[str, str, float]]:
+    """Job, outcome and when (unix seconds) a run of the job ended so last, among so many of the last ends."""
+    newest = (
+        "SELECT * FROM (SELECT job, outcome, ended_at FROM {} WHERE state = 'ended' ORDER BY ended_at DESC LIMIT ?)"
+    )
+    parts = " UNION ALL ".join(newest.format(table) for table in ("runs", "runs_before"))
+    sql = f"SELECT job, outcome, max(ended_at) FROM ({parts}) GROUP BY job, outcome"  # noqa: S608 - one of two names
+    return list(journal.execute(sql, (most_rows, most_rows)))
+
+
 def open_rows(journal: sqlite3.Connection) -> list[RunRow]:
     """Executions that have not ended, of any owner, the newest first."""
     sql = f"SELECT {_COLUMNS} FROM runs WHERE state != 'ended' ORDER BY accepted_at DESC"  # noqa: S608

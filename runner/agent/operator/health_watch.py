@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runner.agent.host.systemd import Notifier
+    from runner.agent.intake.depths import Depths
     from runner.agent.intake.poll import Intake
     from runner.agent.journal.reserve import Reserve
     from runner.agent.services import Services
@@ -42,6 +43,7 @@ class HealthWatch:
         reserve: Reserve,
         *,
         queue: str = "",
+        depths: Depths | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.services = services
@@ -49,6 +51,7 @@ class HealthWatch:
         self.stats = stats
         self.started_at = time.time()
         self.reserve = reserve
+        self.depths = depths
         self._notifier = notifier
         self._queue = queue.rstrip("/").rpartition("/")[2]
         self._clock = clock

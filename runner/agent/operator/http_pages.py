@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner import __version__
 from runner.agent.operator.http_listener import Page, Pages
@@ -20,7 +20,8 @@ def pages_of(watch: HealthWatch) -> Pages:
     metrics: Metrics | None = None
 
     async def healthz() -> Page:
-        return health_page(watch)
+        depths = await watch.depths.look() if watch.depths is not None else None
+        return health_page(watch, depths)
 
     async def metrics_page() -> Page:
         nonlocal metrics
@@ -34,7 +35,7 @@ def pages_of(watch: HealthWatch) -> Pages:
     return {"/healthz": healthz, "/metrics": metrics_page}
 
 
-def health_page(watch: HealthWatch) -> Page:
+def health_page(watch: HealthWatch, depths: dict[str, Any] | None = None) -> Page:
     """200 when all is well, else 503, with the reasons and the facts."""
     facts, health = watch.health()
     now = watch.services.now()
@@ -49,6 +50,7 @@ def health_page(watch: HealthWatch) -> Page:
         "version": __version__,
         "group": watch.services.config.group,
         **{name: round(v, 1) if isinstance(v, float) else v for name, v in asdict(facts).items()},
+        **({"queues": depths} if depths is not None else {}),
     }
     body = json.dumps(page, indent=1).encode() + b"\n"
     return Page("200 OK" if health.ok else "503 Service Unavailable", body)

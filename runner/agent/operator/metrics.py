@@ -1,7 +1,7 @@
 """/metrics: what the agent knows of itself, in Prometheus's text format. docs/metrics.md explains each metric.
 
 Nothing is kept for it: the numbers are collected from their owners when somebody asks. Labels have a bounded number
-of values each; job names and run ids are none.
+of values each: names of jobs as many as `[agent] metrics_jobs` says; run ids are none.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from runner import __version__
+from runner.agent.operator import job_metrics
 from runner.agent.operator.health import KINDS, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from prometheus_client.core import Metric
 
@@ -30,6 +31,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "cron_runner_"
 # A journal that waits for its disk does not answer; the page does without.
 JOURNAL_WITHIN_S = 1.0
+DEPTHS_WITHIN_S = 1.0
 LOGS = ("PutLogEvents", "CreateLogStream", "CreateLogGroup", "PutRetentionPolicy")
 
 
@@ -43,10 +45,16 @@ class Metrics:
         self._registry.register(self._agent)
         ProcessCollector(registry=self._registry)
         self._asked: asyncio.Future[tuple[int, float | None]] | None = None
+        self._remembers = False  # what was before this agent
 
     async def page(self) -> tuple[bytes, str]:
         """The body and its content type."""
+        if not self._remembers:
+            self._remembers = True
+            await job_metrics.remember(self._watch.services)
         self._agent.outbox = await self._outbox()
+        if self._watch.depths is not None:
+            self._agent.depths = await self._watch.depths.look(DEPTHS_WITHIN_S)
         return generate_latest(self._registry), CONTENT_TYPE
 
     async def _outbox(self) -> tuple[int, float | None] | None:
@@ -67,12 +75,14 @@ class AgentCollector(Collector):
     def __init__(self, watch: HealthWatch) -> None:
         self._watch = watch
         self.outbox: tuple[int, float | None] | None = None
+        self.depths: Mapping[str, Mapping[str, float] | None] = {}
 
     def collect(self) -> Iterable[Metric]:
         facts = self._watch.facts()
         yield from self._about()
         yield from self._intake(facts)
         yield from self._runs(facts)
+        yield from job_metrics.families(self._watch.services)
         yield from self._output(facts)
         yield from self._results(facts)
         yield from self._aws(facts)
@@ -96,9 +106,26 @@ class AgentCollector(Collector):
             "Seconds since SQS last answered a receive; 0 while nothing is asked for (full, paused, draining).",
             facts.silent_s if facts.silent_s != float("inf") else facts.asking_for_s or 0.0,
         )
+        yield from self._depths()
         yield _gauge("leases_held", "Messages whose lease is renewed.", keeper.holding)
         yield _counter("lease_renewals_total", "Leases renewed.", keeper.renewed)
         yield _counter("leases_lost_total", "Leases lost while their message was wanted.", keeper.lost)
+
+    def _depths(self) -> Iterator[Metric]:
+        messages = GaugeMetricFamily(
+            f"{PREFIX}queue_messages", "Messages in the queue by SQS's own count, about.", labels=["queue", "state"]
+        )
+        oldest = GaugeMetricFamily(
+            f"{PREFIX}queue_oldest_age_seconds",
+            "For how long the queue has not been seen empty: its oldest message is at least so old.",
+            labels=["queue"],
+        )
+        for queue, depth in self.depths.items():
+            if depth is not None:
+                for state in ("visible", "in_flight", "delayed"):
+                    messages.add_metric([queue, state], depth[state])
+                oldest.add_metric([queue], depth["oldest_age_s"])
+        yield from (messages, oldest)
 
     def _runs(self, facts: Facts) -> Iterator[Metric]:
         counts = self._watch.services.counts
@@ -202,15 +229,7 @@ def _by(name: str, text: str, label: str, values: Mapping[str, float], *, gauge:
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
-    return HistogramMetricFamily(PREFIX + name, text, buckets=_buckets(histogram), sum_value=histogram.sum)
-
-
-def _buckets(histogram: Histogram) -> Sequence[tuple[str, float]]:
-    total, buckets = 0, []
-    for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
-        total += count
-        buckets.append((bound, float(total)))
-    return buckets
+    return HistogramMetricFamily(PREFIX + name, text, buckets=histogram.buckets(), sum_value=histogram.sum)
 
 
 def _service(action: str) -> str:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from runner.agent.journal import history
 from runner.agent.operator import past_runs
 from runner.agent.operator.actions import state_of
-from runner.agent.operator.output_part import output_part
 from runner.agent.operator.past_runs import Here, what_it_is
 from runner.agent.operator.status import PART_WITHIN_S, held_entry, run_entry
+from runner.agent.output.output_part import output_part
 from runner.agent.runs.admission.policy import WaitsFor
 from runner.agent.runs.run import MessageState, State
 from runner.errors import Refused

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from runner.agent.held import Door
+    from runner.agent.intake.depths import Depths
     from runner.agent.intake.poll import Intake
     from runner.agent.journal.runs import RunRow
     from runner.agent.operator.health import Health
@@ -39,14 +40,16 @@ RECENT = 10
 MOST_RECENT = 1000
 # A supervisor or a disk that does not answer is left out: that is just when people look.
 PART_WITHIN_S = 2.0
+DEPTHS_WITHIN_S = 1.0
 
 
 class Overview:
     """Gathers it from the agent's parts. `health` judges the agent as `/healthz` does."""
 
     def __init__(
-        self, services: Services, intake: Intake, door: Door, queue: str, health: Callable[[], Health]
+        self, services: Services, intake: Intake, door: Door, queue: str, health: Callable[[], Health], depths: Depths
     ) -> None:
+        self._depths = depths
         self._services = services
         self._intake = intake
         self._door = door
@@ -58,10 +61,11 @@ class Overview:
     async def gather(self, recent: int = RECENT) -> dict[str, Any]:
         """The whole of it, with so many of the last ends."""
         services = self._services
-        usage, rows, unsent = await asyncio.gather(
+        usage, rows, unsent, depths = await asyncio.gather(
             _within(services.link.usage(), {}),
             _within(services.journal.recent(max(0, min(recent, MOST_RECENT))), None),
             _within(services.journal.unsent_count(), None),
+            self._depths.look(DEPTHS_WITHIN_S),
         )
         wall, clock = services.now(), time.monotonic()
         health = self._health()
@@ -101,6 +105,7 @@ class Overview:
                 "events": unsent,
                 "ended_runs": sum(1 for run in runs if not run.active),
             },
+            "queues": depths,
         }
 
     def _state(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from runner.protocol.outcome import Outcome
 
@@ -35,6 +36,55 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def buckets(self) -> list[tuple[str, float]]:
+        """As Prometheus has them: how many up to each bound."""
+        upto = accumulate(self.counts)
+        return [(bound, float(count)) for bound, count in zip((*map(str, self.bounds), "+Inf"), upto, strict=True)]
+
+
+OTHERS = "~others"
+"""Whose numbers are together, beyond as many names as are kept apart: no job is called so."""
+FAILURES = frozenset(("failed", "timed_out", "killed", "oom_killed", "start_failed", "lost"))
+
+
+class OfJob:
+    """Of the runs of one job: ends by outcome, how long its attempts took, when one succeeded and failed last (unix
+    seconds)."""
+
+    __slots__ = ("duration", "last_failure", "last_success", "runs")
+
+    def __init__(self) -> None:
+        self.runs: Counter[str] = Counter()
+        self.duration = Histogram(DURATION_S)
+        self.last_success: float | None = None
+        self.last_failure: float | None = None
+
+    def ended(self, outcome: str, at: float) -> None:
+        """A run has, perhaps long ago."""
+        if outcome == Outcome.SUCCEEDED:
+            self.last_success = max(at, self.last_success or 0.0)
+        elif outcome in FAILURES:
+            self.last_failure = max(at, self.last_failure or 0.0)
+
+
+class Jobs:
+    """By name, as many as are kept apart: those that come first, whatever names senders make up."""
+
+    __slots__ = ("by_name",)
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, OfJob] = {}
+
+    def of(self, name: str, most: int) -> OfJob | None:
+        """None where no job has numbers of its own."""
+        if most <= 0:
+            return None
+        found = self.by_name.get(name)
+        if found is None:
+            apart = len(self.by_name) - (OTHERS in self.by_name)
+            found = self.by_name.setdefault(name if apart < most else OTHERS, OfJob())
+        return found
+
 
 @dataclass(slots=True)
 class Counts:
@@ -54,12 +104,24 @@ class Counts:
     dropped_bytes: int = 0
     latency: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
     duration: Histogram = field(default_factory=lambda: Histogram(DURATION_S))
+    jobs: Jobs = field(default_factory=Jobs)
 
     def began(self, latency_s: float | None) -> None:
         """A process exists. `latency_s` since the message was sent, None where that is no matter of ours."""
         self.started += 1
         if latency_s is not None:
             self.latency.observe(max(0.0, latency_s))
+
+    def ended_of(self, job: str, outcome: str, duration_s: float | None, *, last: bool, at: float, most: int) -> None:
+        """The same of its job; `most` jobs are kept apart."""
+        of = self.jobs.of(job, most)
+        if of is None:
+            return
+        if last:
+            of.runs[outcome] += 1
+            of.ended(outcome, at)
+        if duration_s is not None:
+            of.duration.observe(duration_s)
 
     def ended(self, outcome: str, duration_s: float | None, *, last: bool, written: int, dropped: int) -> None:
         """An attempt ended; `last`: none follows. `duration_s` is None where no process was, or nobody knows."""
