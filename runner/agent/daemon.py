@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner import __version__
-from runner.agent.again import Again
 from runner.agent.answers import Answers
 from runner.agent.directories import make_own
 from runner.agent.engine.reconcile import Reconciler, take_over_dead
@@ -50,12 +49,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.agent.fleet.member import Member
+    from runner.agent.fleet.report import HostReports
     from runner.agent.intake.poll import Intake
     from runner.agent.services import Services
     from runner.config import Config
     from runner.errors import AwsUnavailable
 
 log = structlog.get_logger()
+
+_REPORT_WITHIN_S = 2.0
 
 PRUNE_EVERY_S = 600.0
 RESERVE_EVERY_S = 15.0
@@ -113,6 +115,7 @@ class Agent:
         self._background: list[asyncio.Task[None]] = []
         self._instance = os.urandom(12).hex()
         self._notifier = Notifier(os.environ)
+        self._reports: HostReports | None = None
 
     async def run(self) -> None:
         control = Control(self._config.paths.runtime, group=group_of_socket())
@@ -143,9 +146,7 @@ class Agent:
         overview = Overview(services, intake, door, parts.queue.label, lambda: judge(watch.facts()), depths)
         operations = Operations(services, door)
         control.rules = lambda: services.config.control
-        control.answer = Requests(
-            services, door, operations, overview, Standing(services, door), Again(services, parts.queue)
-        ).answer
+        control.answer = Requests(services, door, operations, overview, Standing(services, door), parts.queue).answer
         with self._handled_signals(services, watch, control):
             self._start_tasks(parts, door, watch, control)
             await Reconciler(services).run()
@@ -162,6 +163,7 @@ class Agent:
             )
             if services.fleet is not None:
                 await self._join(services, services.fleet, operations)
+                self._report(services.fleet, overview)
             if self._config.fleet.notices:
                 notices = watch_notices(services.pausing, operations.hand_back_retries)
                 self._background.append(self._tasks.create_task(notices, name="notices"))
@@ -169,6 +171,7 @@ class Agent:
             polling = self._tasks.create_task(intake.run(), name="intake")
             await self._signalled.wait()
             await self._stop(services, intake, polling, watch)
+        await self._say_stopped()
         services.abandon()
         for task in self._background:
             task.cancel()
@@ -181,6 +184,22 @@ class Agent:
         """Hear what the fleet says before anything is received, and from then on."""
         await member.first_look(services.pausing)
         self._background.append(self._tasks.create_task(member.obey(services.pausing, operations), name="fleet"))
+
+    def _report(self, member: Member, overview: Overview) -> None:
+        """Let the table show this host, where it is to."""
+        every = self._config.fleet.report
+        if every:
+            from runner.agent.fleet.report import HostReports  # noqa: PLC0415 - only for members of a fleet
+
+            reports = self._reports = HostReports(member.table, every, lambda: overview.gather(0))
+            self._background.append(self._tasks.create_task(reports.run(), name="host reports"))
+
+    async def _say_stopped(self) -> None:
+        """A host that was stopped is not a silent one; AWS that does not answer keeps nobody from ending."""
+        if self._reports is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REPORT_WITHIN_S):
+                    await self._reports.report("stopped")
 
     def _check_user(self, default_user: str | None, error: str | None) -> None:
         if not self._config.run.user and default_user is None and error:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 DEAD_LETTER_PLACEHOLDER = "NAME-OF-THE-DEAD-LETTER-QUEUE"
 """Stands for the target of the queue's redrive policy, which only AWS knows."""
 
+TABLE_PLACEHOLDER = "NAME-OF-THE-FLEET-TABLE"
+"""Stands for the fleet's table where the configuration names none."""
+
 RECEIVER_ACTIONS = (
     "sqs:ReceiveMessage",
     "sqs:DeleteMessage",
@@ -36,6 +39,12 @@ RETENTION_ACTION = "logs:PutRetentionPolicy"
 LOG_READER_ACTIONS = ("logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents")
 # Directives are read by a query of their partition, claims and locks are written by conditional updates; a run that
 # replaces one on another host leaves a directive.
+# The page looks at jobs, runs and directives, and writes what the commands write.
+WEB_TABLE_ACTIONS = (
+    *("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"),
+    *("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"),
+)
+WEB_QUEUE_ACTIONS = ("sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage")
 FLEET_ACTIONS = ("dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem")
 KMS_ACTIONS = ("kms:Decrypt", "kms:GenerateDataKey")
 
@@ -97,6 +106,25 @@ def reader_policy(config: Config, *, region: str = "", account: str = "") -> dic
     """What `cron-runner logs` needs on a machine that is not the host of the run."""
     home = _home(config, region, account)
     return _document([_allow("ReadOutput", LOG_READER_ACTIONS, _log_group(output_group(config), home))])
+
+
+def web_policy(config: Config, *, region: str = "", account: str = "", kms_keys: Sequence[str] = ()) -> dict[str, Any]:
+    """What the page of the fleet needs (`cron-runner web`). Queues of other groups are added as they are named."""
+    home = _home(config, region, account)
+    name = config.fleet.table or TABLE_PLACEHOLDER
+    table = f"arn:{home.partition}:dynamodb:{home.region}:{home.account}:table/{name}"
+    dead = (
+        queue_arn(config.queue.dead_letter_url, "", home)
+        if config.queue.dead_letter_url
+        else f"{queue_arn(config.queue.url, config.queue.name, home).rpartition(':')[0]}:{DEAD_LETTER_PLACEHOLDER}"
+    )
+    statements = [
+        _allow("FleetTable", WEB_TABLE_ACTIONS, [table, f"{table}/index/by-job", f"{table}/index/by-state"]),
+        _allow("JobQueue", WEB_QUEUE_ACTIONS, [queue_arn(config.queue.url, config.queue.name, home)]),
+        _allow("DeadLetters", WEB_QUEUE_ACTIONS[:2], [dead]),
+        _allow("ReadOutput", LOG_READER_ACTIONS, _log_group(output_group(config), home)),
+    ]
+    return _document([*statements, *_keys(kms_keys)])
 
 
 def output_group(config: Config) -> str:

@@ -21,10 +21,10 @@ EXAMPLE: Final = """\
 cron-runner check
 cron-runner check --json
 cron-runner check --offline                 # the configuration and this host, without AWS
-cron-runner check --iam-policy              # the host's policy; also: sender, reader
+cron-runner check --iam-policy              # the host's policy; also: sender, reader, web
 """
 FAILED: Final = 1
-POLICIES: Final = ("agent", "sender", "reader")
+POLICIES: Final = ("agent", "sender", "reader", "web")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const="agent",
         choices=POLICIES,
         help="print the least that AWS must allow by this configuration, and check nothing: for the hosts (agent), "
-        "for those who send jobs (sender), for those who read output (reader)",
+        "for those who send jobs (sender), who read output (reader), for the page of the fleet (web)",
     )
     policy.add_argument("--account", type=_account, metavar="ID", help="the account of what is given by name")
     policy.add_argument("--dead-letter", type=_queue, metavar="ARN", help="the target of the queue's redrive policy")
@@ -137,6 +137,8 @@ def _print_policy(settings: Config, args: argparse.Namespace) -> int:
     }
     if args.iam_policy == "sender":
         document = permissions.sender_policy(settings, kms_keys=args.kms_key, **where)
+    elif args.iam_policy == "web":
+        document = permissions.web_policy(settings, kms_keys=args.kms_key, **where)
     elif args.iam_policy == "reader":
         document = permissions.reader_policy(settings, **where)
     else:

@@ -71,6 +71,7 @@ COMMANDS: Final = (
     Command("jobs", "runner.cli.jobs", "what the fleet runs and when; apply makes it what files say"),
     Command("history", "runner.cli.history", "what ran, how it ended and what it cost, on this host or in the fleet"),
     Command("keys", "runner.cli.keys", "keys that jobs are signed with: make one, or show its public half"),
+    Command("hosts", "runner.cli.hosts", "the fleet's hosts: state, version, what runs, when last heard of"),
     Command("maintenance", "runner.cli.maintenance", "let the runs of a job be skipped on every host, or run again"),
     Command("control", "runner.cli.control", "the fleet's scheduler and recorder, as one process"),
     Command("web", "runner.cli.web", "the page and the HTTP API, of this host or of the fleet"),

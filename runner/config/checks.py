@@ -53,6 +53,16 @@ def between(low: float, high: float, show: Callable[[float], str]) -> Check:
     return check
 
 
+def zero_or(check: Check) -> Check:
+    """Allows 0, which turns it off."""
+
+    def checked(value: float) -> None:
+        if value:
+            check(value)
+
+    return checked
+
+
 def at_least(low: float, *, above: bool = False) -> Check:
     def check(value: float | None) -> None:
         if value is not None and (value < low or (above and value == low)):
@@ -166,6 +176,7 @@ CHECKS: dict[str, Check] = {
     "results.name": queue_name,
     "fleet.table": table_name,
     "fleet.lease": between(10, 900, format_duration),
+    "fleet.report": zero_or(between(10, HOUR, format_duration)),
     "admission.max_jobs": at_least(0),
     "admission.hold": between(0, 11 * HOUR, format_duration),
     "admission.resources.cpu": at_least(0, above=True),

@@ -100,6 +100,13 @@ class Fleet:
         " and the jobs that they had locked are free for others. Renewed at a third of it.",
         fixed=True,
     )
+    report: float = setting(
+        "5m",
+        DURATION,
+        "How often this host tells the table what it does, 10s to 1h, for cron-runner hosts and the page; 0s tells"
+        " nothing.",
+        fixed=True,
+    )
     notices: bool = setting(
         False,
         BOOLEAN,

@@ -24,6 +24,8 @@ NEVER = {
     *("runner.agent.fleet.member", "runner.agent.clearing", "runner.aws.table", "runner.aws.directives", "watchtower"),
     # What people ask for run by run.
     *("runner.agent.operator.records", "runner.agent.journal.history"),
+    # What people change by hand, what a member of a fleet reports of itself, and the page.
+    *("runner.agent.again", "runner.agent.operator.audit", "runner.agent.fleet.report", "runner.web", "starlette"),
     # Words for mistakes.
     "difflib",
     *("multiprocessing", "psutil", "prometheus_client"),

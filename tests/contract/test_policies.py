@@ -16,6 +16,7 @@ from runner.aws.permissions import (
     queue_arn,
     reader_policy,
     sender_policy,
+    web_policy,
 )
 from runner.config import Agent, CloudWatch, Config, Output, Queue, Results
 from runner.config.sections import Fleet
@@ -40,6 +41,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     "agent_local": agent_policy(LOCAL, dead_letter_arn="arn:aws:sqs:eu-west-1:123456789012:cron-dead"),
     "sender": sender_policy(SMALLEST),
     "sender_by_name": sender_policy(EVERYTHING, region="eu-west-1", account="123456789012", kms_keys=[KEY]),
+    "web": web_policy(EVERYTHING, region="eu-west-1", account="123456789012"),
     "reader": reader_policy(EVERYTHING, region="eu-west-1"),
 }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from runner.agent.fleet.report import HostReports
 from runner.aws import directives
 from runner.config.model import Config
 from runner.config.web import Web
@@ -15,6 +16,7 @@ from runner.control import store
 from runner.control.apply import Who, apply
 from runner.control.definition import GroupDefinition, JobDefinition
 from runner.control.files import Wanted
+from runner.control.hosts import host_of, reported
 from runner.control.plan import plan
 from runner.control.recorder import Recorder
 from runner.protocol import table as keys
@@ -74,6 +76,40 @@ async def asked(app: Application, path: str) -> tuple[int, str]:
     headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {TOKEN}".encode())]
     await app.app({**scope, "headers": headers, "client": ("::1", 1), "scheme": "http", "root_path": ""}, receive, send)
     return sent[0]["status"], b"".join(one.get("body", b"") for one in sent[1:]).decode()
+
+
+@pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
+async def test_a_host_reports_itself_and_that_it_stopped(table: Table) -> None:
+    status = {
+        "group": "web",
+        "host": "web-9",
+        "state": "full",
+        "waiting_for": "max_jobs: 1 of 1",
+        "instance_id": None,
+        "agent": {"version": "1", "since": format_time(NOW)},
+        "runs": [{}],
+        "held": [],
+        "admission": {
+            "policy": "resources",
+            "offered": {"cpu": 3.5, "memory": 1 << 33},
+            "used": {"cpu": 0.5, "memory": 0},
+        },
+    }
+
+    async def told() -> dict[str, Any]:
+        return status
+
+    reports = HostReports(table, 300.0, told)
+    await reports.report()
+    (item,) = await reported(table, "web")
+    one = host_of(item, NOW)
+    assert (one["host"], one["state"], one["running"], one["why"]) == ("web-9", "full", 1, "max_jobs: 1 of 1")
+    assert one["offered"] == {"cpu": 3.5, "memory": 1 << 33}
+    later = host_of(item, time.time() + 901)
+    assert (later["state"], later["running"]) == ("silent", None)
+    await reports.report("stopped")
+    (item,) = await reported(table, "web")
+    assert host_of(item, time.time() + 86_400)["state"] == "stopped"
 
 
 @pytest.mark.parametrize("aws_server", ["standin", "moto"], indirect=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runner.agent.operator.audit import Audit, asker
 from runner.agent.operator.status import RECENT, pause_entry
 from runner.errors import Refused
 from runner.protocol.job import Job
@@ -16,11 +15,13 @@ if TYPE_CHECKING:
     from runner.agent.again import Again
     from runner.agent.held import Door
     from runner.agent.operator.actions import Operations
+    from runner.agent.operator.audit import Asker, Audit
     from runner.agent.operator.peers import Peer
     from runner.agent.operator.records import Records
     from runner.agent.operator.standing import Standing
     from runner.agent.operator.status import Overview
     from runner.agent.services import Services
+    from runner.aws.sqs import Queue
 
     Request = Mapping[str, Any]
 
@@ -40,11 +41,11 @@ class Requests:
         operations: Operations,
         overview: Overview,
         standing: Standing,
-        again: Again,
+        queue: Queue,
     ) -> None:
         self._services = services
-        self._again = again
-        self._trail = Audit(services)
+        self._queue = queue
+        self._kept: tuple[Again, Audit] | None = None
         self._door = door
         self._made: Records | None = None
         self._operations = operations
@@ -92,6 +93,29 @@ class Requests:
         self._made = self._made or Records(self._services, self._door, self._standing)
         return self._made
 
+    @property
+    def _by_hand(self) -> tuple[Again, Audit]:
+        """What changes by hand need, made when somebody makes one, as the records are."""
+        from runner.agent.again import Again  # noqa: PLC0415
+        from runner.agent.operator.audit import Audit  # noqa: PLC0415
+
+        self._kept = self._kept or (Again(self._services, self._queue), Audit(self._services))
+        return self._kept
+
+    @property
+    def _again(self) -> Again:
+        return self._by_hand[0]
+
+    @property
+    def _trail(self) -> Audit:
+        return self._by_hand[1]
+
+    @staticmethod
+    def _by(request: Request, peer: Peer) -> Asker:
+        from runner.agent.operator.audit import asker  # noqa: PLC0415 - as above
+
+        return asker(request, peer)
+
     async def _show(self, request: Request, _: Peer) -> dict[str, Any]:
         return await self._records.one(_text(request, "run_id"))
 
@@ -133,7 +157,7 @@ class Requests:
             run_ids = self._operations.wanted(job=_text(request, "job"))
         else:
             run_ids = [_text(request, "run_id")]
-        by = asker(request, peer)
+        by = self._by(request, peer)
         told = [await self._operations.cancel(one, by=by.name, note=note, grace=grace) for one in run_ids]
         for one in told:
             await self._trail.note(by, "cancel", one["run_id"], note, "done" if one["cancelled"] else "not running")
@@ -143,7 +167,7 @@ class Requests:
         number = int(_number(request, "number", None, MOST_SIGNAL) or 0)
         if not number or number == SIGKILL:
             raise Refused("invalid", 'cannot send that: "number" is no signal from 1, or it is SIGKILL: cancel the run')
-        by, note, run_id = asker(request, peer), _text(request, "note", ""), _text(request, "run_id")
+        by, note, run_id = self._by(request, peer), _text(request, "note", ""), _text(request, "run_id")
         told = await self._operations.signal(run_id, number, by=by.name, note=note)
         result = "not running" if told["processes"] is None else f"done: signal {number}"
         await self._trail.note(by, "signal", run_id, note, result)
@@ -154,19 +178,19 @@ class Requests:
         if lasts is not None and lasts < 1:
             raise Refused("invalid", 'cannot pause for less than a second: give "for_s" from 1, or leave it out')
         until = None if lasts is None else self._services.now() + lasts
-        by, note = asker(request, peer), _text(request, "note", "")
+        by, note = self._by(request, peer), _text(request, "note", "")
         made = self._operations.pause(by=by.name, note=note, until=until)
         await self._trail.note(by, "pause", "", note)
         return self._paused(pause_entry(made))
 
     async def _drain(self, request: Request, peer: Peer) -> dict[str, Any]:
-        by, note = asker(request, peer), _text(request, "note", "")
+        by, note = self._by(request, peer), _text(request, "note", "")
         made = self._operations.drain(by=by.name, note=note)
         await self._trail.note(by, "drain", "", note)
         return self._paused(pause_entry(made))
 
     async def _resume(self, request: Request, peer: Peer) -> dict[str, Any]:
-        by = asker(request, peer)
+        by = self._by(request, peer)
         was = self._operations.resume(by=by.name)
         await self._trail.note(by, "resume", "", _text(request, "note", ""))
         return {**self._paused(pause_entry(self._services.pausing.current)), "was": pause_entry(was)}
@@ -179,20 +203,20 @@ class Requests:
     async def _refused(self, request: Request, peer: Peer) -> dict[str, Any]:
         """The page has refused somebody something."""
         what, subject = _text(request, "what"), _text(request, "subject", "")
-        await self._trail.note(asker(request, peer), what, subject, _text(request, "note", ""), "refused")
+        await self._trail.note(self._by(request, peer), what, subject, _text(request, "note", ""), "refused")
         return {}
 
     async def _jobs(self, _: Request, __: Peer) -> dict[str, Any]:
         return {"jobs": self._again.declared()}
 
     async def _rerun(self, request: Request, peer: Peer) -> dict[str, Any]:
-        by, note, run_id = asker(request, peer), _text(request, "note", ""), _text(request, "run_id")
+        by, note, run_id = self._by(request, peer), _text(request, "note", ""), _text(request, "run_id")
         made = await self._again.rerun(run_id, by=by.name)
         await self._trail.note(by, "rerun", run_id, note, f"done: {made['run_id']}")
         return made
 
     async def _start(self, request: Request, peer: Peer) -> dict[str, Any]:
-        by, note, job = asker(request, peer), _text(request, "note", ""), _text(request, "job")
+        by, note, job = self._by(request, peer), _text(request, "note", ""), _text(request, "job")
         made = await self._again.start(job, args=request.get("args"), env=request.get("env"), by=by.name)
         await self._trail.note(by, "run", job, note, f"done: {made['run_id']}")
         return made

@@ -12,6 +12,7 @@ from runner.aws.session import Session
 from runner.aws.sqs import Queue
 from runner.aws.table import Table
 from runner.control import store
+from runner.control.hosts import host_of
 from runner.control.run_state import is_open
 from runner.control.shown import as_json
 from runner.errors import AwsUnavailable, CronRunnerError
@@ -21,7 +22,7 @@ from runner.web.sources import fleet_runs
 from runner.web.sources.cloud_log import CloudLog
 from runner.web.sources.fleet_changes import OPERATIONS, carried_out, note_refusal
 from runner.web.sources.fleet_look import look
-from runner.web.sources.fleet_shape import due_of, host_of, job_row, line_of, overview_of
+from runner.web.sources.fleet_shape import due_of, job_row, line_of, overview_of
 from runner.web.sources.past import Past, Standing
 from runner.web.sources.source import Asker, Change, Filter, Piece, Unknown
 

@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.control.eventbridge import as_fired
+from runner.control.hosts import host_of
 from runner.control.shown import as_json
 from runner.errors import CronRunnerError
 from runner.protocol.units import format_time
 from runner.web.sources.overview import by_harm, ended_within, failing, running_entry, too_long
-from runner.web.words import span, unix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from runner.control.definition import GroupDefinition, JobDefinition
     from runner.web.sources.past import Standing
 
-SILENT_AFTER: Final = 3.0
-"""Reports that a host has missed."""
 _HOUR_S: Final = 3600.0
 _SHOWN_RUNNING: Final = 50
 _SUBJECT: Final = re.compile(r"(?P<op>[A-Za-z]+)[# ]?(?P<subject>\S*)(?: (?P<how>.*))?", re.DOTALL)
@@ -62,28 +60,6 @@ def job_row(job: JobDefinition, known: Mapping[str, Any], standing: Standing, no
         "maintenance": None
         if maintenance is None
         else {"by": maintenance.by, "note": maintenance.why, "since": format_time(maintenance.at)},
-    }
-
-
-def host_of(item: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """A host, by its last report: silent where it has missed several."""
-    seen = unix(str(item.get("seen_at") or "")) or 0.0
-    every = float(item.get("report_s") or 300.0)
-    silent = item.get("state") != "stopped" and now - seen > SILENT_AFTER * every
-    running = item.get("running")
-    return {
-        "group": item["pk"].partition("#")[0],
-        "host": item["sk"],
-        "state": "silent" if silent else str(item.get("state") or "unknown"),
-        "version": item.get("version"),
-        "running": None if silent or running is None else int(running),
-        "held": item.get("held"),
-        "policy": item.get("policy"),
-        "offered": item.get("offered") or {},
-        "used": item.get("used") or {},
-        "seen_at": item.get("seen_at"),
-        "why": f"for {span(now - seen)}" if silent else item.get("why"),
-        "instance_id": item.get("instance_id"),
     }
 
 
