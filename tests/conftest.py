@@ -19,6 +19,7 @@ from receiver import receiver
 
 # `pytest &` in a script has SIGINT ignored, and so would every child that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and under nohup this one
 
 # What cannot happen to a run is a fault.
 run.STRICT = True

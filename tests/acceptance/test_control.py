@@ -519,7 +519,7 @@ def test_a_drained_host_becomes_empty_and_stays_so(fleet: Fleet) -> None:
     ), done.stdout
     # The attempts that were under way are finished; the next ones are for other hosts.
     ends = [(event["data"]["outcome"], event["data"]["reason"]) for event in fleet.events.of("r2", "finished")]
-    wait_for(lambda: fleet.aws.depth(fleet.queue) == 2, "both messages are on the queue")
+    wait_for(lambda: fleet.aws.depth(fleet.queue) == 2, "both messages are on the queue", 90)
     fleet.events.wait_ended(["r1", "r2"])
     ends = [
         [(event["data"]["outcome"], event["data"]["attempt"]) for event in fleet.events.of(run_id, "finished")]

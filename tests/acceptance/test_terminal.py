@@ -8,15 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet import COMMAND, Fleet
+from faults import Proxy
+from fleet import COMMAND, Fleet, Host
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # Not 120, which is the interpreter's own for what it could not flush, and no -N.
 STATUSES = {0, 1, 2, 3, 78, 125, 130, 141}
@@ -147,15 +149,16 @@ def test_run_once_ends_as_its_job_whatever_its_output_is(place: dict[str, str], 
 def test_a_daemon_starts_and_stops_with_its_descriptors_closed(place: dict[str, str]) -> None:
     line = 'exec "$@" <&- >&- 2>&-'
     with subprocess.Popen(["sh", "-c", line, "sh", *words_of(place, ("run",))], env=place) as process:
-        lock = os.path.join(os.path.dirname(place["CONFIG"]), "run", "agent.sock")  # noqa: PTH118, PTH120 - as above
-        deadline = time.monotonic() + 30
-        while not os.path.exists(lock) and time.monotonic() < deadline:  # noqa: PTH110 - as above
-            assert process.poll() is None
-            time.sleep(0.05)
-        time.sleep(1.0)
+        wait_for(lambda: process.poll() is not None or _is_caught(process.pid, signal.SIGTERM), "it can be stopped")
         assert process.poll() is None
         process.terminate()
         assert process.wait(60) == 0
+
+
+def _is_caught(pid: int, number: signal.Signals) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 @pytest.mark.parametrize("words", [*PRINTING, *WORKING, ("check",)], ids=" ".join)
@@ -228,11 +231,17 @@ def test_a_signal_that_ends_the_job_of_a_run_once_is_its_exit_status(
 
 
 def test_an_interrupt_while_a_run_once_waits_says_what_is_finished_and_how_to_give_it_up(fleet: Fleet) -> None:
-    host = fleet.host()
+    with Proxy(fleet.aws.endpoint) as proxy:
+        fleet.endpoint = proxy.endpoint
+        _interrupt_twice(fleet.host(), proxy)
+
+
+def _interrupt_twice(host: Host, proxy: Proxy) -> None:
     words = [COMMAND, "--config", str(host.config), "run-once", "--wait", "20s"]
     with subprocess.Popen(words, env=host.environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        time.sleep(4)  # it is long in its receive by then; earlier it would leave at once
+        wait_for(lambda: proxy.count("ReceiveMessage"), "it receives")  # before, it would leave at once
+        time.sleep(1.5)
         process.send_signal(signal.SIGINT)
         line = process.stderr.readline()
         assert line.startswith("cron-runner: finishing the receive that is under way, up to 1")

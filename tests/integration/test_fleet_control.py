@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -150,14 +149,11 @@ async def test_five_thousand_jobs_of_one_minute(aws: Aws, table: Table, cloud: S
     await table.put(GroupDefinition("web", queue).item())
     await table.put_many([job.item() for job in jobs])
     before = cloud.stats.requests.copy()
-    began = time.monotonic()
     report = await minute(cloud, table, now=T0 + 61)
-    took = time.monotonic() - began
     made = cloud.stats.requests - before
-    assert (report.enqueued, report.failed, report.unfinished) == (5000, {}, []), f"in {took:.1f} s: {made}"
+    assert (report.enqueued, report.failed, report.unfinished) == (5000, {}, []), made
     assert made["SendMessageBatch"] == 500
     assert made["UpdateItem"] < 30
-    assert took < 20.0
     assert aws.depth(queue) == 5000
 
 

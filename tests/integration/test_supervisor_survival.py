@@ -217,8 +217,11 @@ async def test_a_supervisor_that_cannot_start_is_explained(tmp_path: Path) -> No
 async def test_memory_is_bounded_with_a_dead_agent(session_host: Witness) -> None:
     """Records of a client that is away go to the disk, and come back from there."""
     host = session_host
-    keys = [(await host.start("sh", "-c", "sleep 0.3")).key for _ in range(20)]
+    go = host.runtime / "go"
+    waits = f"until [ -e {go} ]; do sleep 0.05; done"
+    keys = [(await host.start("sh", "-c", waits)).key for _ in range(20)]
     await host.link.close()
+    go.touch()
     spill = host.runtime / "supervisor.sock.records"
     until(lambda: spill.exists() and spill.read_bytes().count(b"\n") == 20, "records on disk")
     await host.connect()
