@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ from runner.web.parts import FOLDER
 from runner.web.stream import Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from starlette.requests import Request
     from starlette.types import ASGIApp
@@ -57,9 +59,21 @@ class Application:
         self._live = Live(source, self._answers, self.streams)
         routes = [*self._page_routes(), *self._api_routes()]
         handlers: Any = {404: self._lost, 405: self._wrong_method, Exception: self._fault}
-        inner = Starlette(routes=routes, exception_handlers=handlers)
+        inner = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._warm)
         self.routes = routes
         self.app: ASGIApp = Guards(inner, access=self._access, names=names, refuse=self._answers.refuse)
+
+    @contextlib.asynccontextmanager
+    async def _warm(self, _: Starlette) -> AsyncIterator[None]:
+        """What was is read before somebody waits for it."""
+
+        async def look() -> None:
+            with contextlib.suppress(CronRunnerError, AwsUnavailable):
+                await self._source.history()
+
+        task = asyncio.create_task(look(), name="warm")
+        yield
+        task.cancel()
 
     def _page_routes(self) -> list[Any]:
         pages, live = self._pages, self._live
@@ -161,8 +175,10 @@ class Application:
     async def _lost(self, request: Request, _: Exception) -> Response:
         return self._missing(request, 404, f"there is nothing at {request.url.path}")
 
-    async def _wrong_method(self, request: Request, _: Exception) -> Response:
-        return self._missing(request, 405, f"{request.url.path} does not take {request.method}")
+    async def _wrong_method(self, request: Request, error: Exception) -> Response:
+        answer = self._missing(request, 405, f"{request.url.path} does not take {request.method}")
+        answer.headers.update(getattr(error, "headers", None) or {})  # Allow
+        return answer
 
     async def _fault(self, request: Request, error: Exception) -> Response:
         log.error("page_failed", path=request.url.path, error=f"{type(error).__name__}: {error}", exc_info=error)

@@ -78,7 +78,7 @@ class Changes:
             run = await self._source.run(change.run_id)
             return _with(change, run.get("group") or "", run.get("job") or "")
         if change.host:
-            return _with(change, (await self._source.status()).get("group") or "", "")
+            return _with(change, await self._source.group(), "")
         return change
 
     async def _once(self, change: Change, asker: Asker, key: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DAY_S: Final = 86_400.0
 STRIP: Final = 30
+MOST_BARS: Final = 24
+"""Of a line of a day that are links; more are one picture."""
 
 _CROSS: Final = "M-3.5-3.5l7 7m0-7l-7 7"
 
@@ -204,7 +206,8 @@ def day_scale() -> Markup:
 
 def day_bars(runs: Iterable[Mapping[str, Any]], due: Iterable[float], begin: float, now: float) -> Markup:
     """The runs of a day on one line; `due` are times to come. `begin` is the day's first second."""
-    parts = [_bar(run, begin, now) for run in runs]
+    shown = list(runs)
+    parts = [_bar(run, begin, now) for run in shown] if len(shown) <= MOST_BARS else _dense(shown, begin, now)
     parts += [
         f'<circle class="v-due" cx="{(moment - begin) / DAY_S:.4%}" cy="12" r="2.5"></circle>'
         for moment in due
@@ -214,6 +217,23 @@ def day_bars(runs: Iterable[Mapping[str, Any]], due: Iterable[float], begin: flo
         place = f"{(now - begin) / DAY_S:.4%}"
         parts.append(f'<line class="v-now" x1="{place}" x2="{place}" y1="0" y2="24"/>')
     return Markup(f'<svg height="24" aria-hidden="true">{"".join(parts)}</svg>')  # noqa: S704 - numbers, and what was escaped
+
+
+def _dense(runs: Iterable[Mapping[str, Any]], begin: float, now: float) -> list[str]:
+    """Many runs of one line: a path a tone, with no links, which the list below has."""
+    paths: dict[str, list[str]] = {}
+    for run in runs:
+        started, ended = unix(run.get("started_at")), unix(run.get("ended_at"))
+        left = max(begin, started if started is not None else ended if ended is not None else now)
+        right = min(begin + DAY_S, ended if ended is not None else now)
+        kind = _KINDS_OF_BARS.get(tone(str(run.get("outcome") or "running")), "v-off")
+        wide = max(2, int((right - left) / DAY_S * 1440))
+        paths.setdefault(kind, []).append(f"M{(left - begin) / DAY_S * 1440:.0f} 4h{wide}v16h-{wide}z")
+    drawn = "".join(f'<path class="{kind}" d="{"".join(parts)}"/>' for kind, parts in paths.items())
+    return [f'<svg width="100%" height="24" viewBox="0 0 1440 24" preserveAspectRatio="none">{drawn}</svg>']
+
+
+_KINDS_OF_BARS: Final = {"bad": "v-bad", "run": "v-run", "ok": "past", "warn": "v-warn"}
 
 
 def _bar(run: Mapping[str, Any], begin: float, now: float) -> str:
@@ -229,7 +249,7 @@ def _bar(run: Mapping[str, Any], begin: float, now: float) -> str:
         f"{run.get('job') or '?'}: {label(state)}, {datetime.fromtimestamp(left, UTC):%H:%M} to "
         + (f"{datetime.fromtimestamp(right, UTC):%H:%M}" if ended is not None else "now")
     )
-    kind = {"bad": "v-bad", "run": "v-run", "ok": "past", "warn": "v-warn"}.get(tone(state), "v-off")
+    kind = _KINDS_OF_BARS.get(tone(state), "v-off")
     box = 'y="2" height="20"' if kind == "v-bad" else 'y="4" height="16"'
     cut = (
         f'<svg x="{x + width / 2:.2f}%" y="12" overflow="visible"><path class="v-cut" d="{_CROSS}"/></svg>'

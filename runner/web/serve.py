@@ -45,7 +45,7 @@ def serve(config: Config, socket_path: Path, say: Callable[[str], None], *, tabl
             loop="asyncio",
             http="h11",
             ws="none",
-            lifespan="off",
+            lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,

@@ -31,6 +31,7 @@ def test_guards_api_changes_and_the_log(fleet: Fleet, tmp_path: Path) -> None:
     )
     fleet.send(
         {"job": "count", "run_id": "c1", "command": f"{counting}; exit 4", "env": {"API_TOKEN": "battery-staple"}},
+        {"job": "typo", "run_id": "t1", "command": "true", "timout": 5},
         {"job": "long", "run_id": "l1", "command": "echo begun; exec sleep 600"},
         {"job": "short", "run_id": "s1", "command": "printf '<b>\\033[31mred\\033[0m</b>\\n'; exit 3"},
     )
@@ -112,6 +113,8 @@ def _reads(page: Page) -> None:
         "/",
         "/jobs",
         "/jobs/test/long",
+        "/jobs/test/typo",
+        "/runs/t1",
         "/runs",
         "/runs/s1",
         "/timeline",

@@ -78,7 +78,9 @@ class Requests:
         return await self._known[op](request, peer)
 
     async def _status(self, request: Request, _: Peer) -> dict[str, Any]:
-        return await self._overview.gather(int(_number(request, "recent", RECENT) or 0))
+        most = _number(request, "most", None)
+        recent = int(_number(request, "recent", RECENT) or 0)
+        return await self._overview.gather(recent, None if most is None else int(most))
 
     async def _run(self, request: Request, _: Peer) -> dict[str, Any]:
         """`standing`: with its phase, what it waits for and what it owes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner import __version__
@@ -58,8 +59,11 @@ class Overview:
         self._started_at = services.now()
         self._started = time.monotonic()
 
-    async def gather(self, recent: int = RECENT) -> dict[str, Any]:
-        """The whole of it, with so many of the last ends."""
+    async def gather(self, recent: int = RECENT, most: int | None = None) -> dict[str, Any]:
+        """The whole of it, with so many of the last ends.
+
+        `most`: no more of the runs than this, the oldest, and beside them `running`, how many there are of each job.
+        """
         services = self._services
         usage, rows, unsent, depths = await asyncio.gather(
             _within(services.link.usage(), {}),
@@ -70,6 +74,8 @@ class Overview:
         wall, clock = services.now(), time.monotonic()
         health = self._health()
         runs = services.roster.all()
+        active = [run for run in runs if run.active]
+        shown = active if most is None else active[:most]
         return {
             "schema": SCHEMA,
             "time": format_time(wall),
@@ -97,7 +103,8 @@ class Overview:
             "aws": self._aws(wall, clock),
             "pause": pause_entry(services.pausing.current),
             "admission": self._admission(),
-            "runs": [run_entry(run, usage.get(run.execution.key), wall, clock) for run in runs if run.active],
+            "runs": [run_entry(run, usage.get(run.execution.key), wall, clock) for run in shown],
+            **({} if most is None else {"running": dict(Counter(run.execution.job.job for run in active))}),
             "held": [held_entry(waiting, wall, clock) for waiting in self._door.held],
             "recent": None if rows is None else [recent_entry(row) for row in rows],
             "backlog": {

@@ -54,6 +54,10 @@ class FleetSource:
     async def title(self) -> str:
         return "fleet"
 
+    async def group(self) -> str:
+        """None: what is of no group is not one host's either."""
+        return ""
+
     async def _look(self) -> dict[str, Any]:
         """Groups, jobs, how they stand, what is switched, what runs, which hosts were heard of."""
         async with self._asking:

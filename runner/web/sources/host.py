@@ -20,6 +20,7 @@ _PAGE: Final = 500
 _LOOKS: Final = 8  # pages: how far one request looks back for something rare
 _END: Final = 1 << 52  # behind every output
 _FRESH_S: Final = 0.5
+MOST_SHOWN: Final = 60
 OPERATIONS: Final = frozenset({"cancel", "rerun", "run", "pause", "resume", "drain"})
 
 
@@ -33,30 +34,39 @@ class HostSource:
         self._past = Past(
             lambda cursor, since: self.agent.ask("runs", state="ended", limit=_PAGE, cursor=cursor, since=since)
         )
-        self._status: dict[str, Any] | None = None
+        self._brief: dict[str, Any] | None = None
         self._asked = float("-inf")
         self._asking = asyncio.Lock()
 
     async def status(self) -> dict[str, Any]:
+        """All of it, as `status --json`."""
+        return await self.agent.ask("status", recent=10)
+
+    async def brief(self) -> dict[str, Any]:
+        """What pages show of it: of hundreds of runs those that have gone on for the longest."""
         async with self._asking:
-            if self._status is None or time.monotonic() - self._asked > _FRESH_S:
-                self._status = await self.agent.ask("status", recent=10)
+            if self._brief is None or time.monotonic() - self._asked > _FRESH_S:
+                self._brief = await self.agent.ask("status", recent=0, most=MOST_SHOWN)
                 self._asked = time.monotonic()
-            return self._status
+            return self._brief
 
     async def title(self) -> str:
-        return str((await self.status())["host"])
+        return str((await self.brief())["host"])
+
+    async def group(self) -> str:
+        return str((await self.brief())["group"])
 
     async def history(self) -> Sequence[dict[str, Any]]:
         async with self._asking:
             return await self._past.look(time.monotonic())
 
     async def overview(self) -> dict[str, Any]:
-        status, past = await self.status(), await self.history()
+        status, past = await self.brief(), await self.history()
         return of_host(status, past, Standing(past), time.time())
 
     async def runs(self, wanted: Filter) -> dict[str, Any]:
-        status = await self.status()
+        # All of them only where somebody asks for what runs.
+        status = await (self.status() if wanted.state == "running" else self.brief())
         job = _name_in(wanted.job, status["group"])
         nothing: dict[str, Any] = {"runs": [], "cursor": None}
         if job is None or (wanted.group and wanted.group != status["group"]):
@@ -95,18 +105,20 @@ class HostSource:
     async def output(self, run_id: str, start: int, limit: int) -> Piece:
         told = await self.agent.ask("output", run_id=run_id, limit=max(1, limit), from_=start if limit else _END)
         if told["state"] == "unknown":
-            raise Unknown(f"cannot find run {run_id} on this host; check the id, or ask the host that had it")
+            # A message that was rejected has no output, and is known all the same.
+            run = await self.run(run_id)
+            return Piece(0, 0, 0, b"", run["outcome"] is not None, run["outcome"])
         data = told["text"].encode("utf-8", "surrogateescape")
         return Piece(
             told["from"], told["next"], told["size"], data, told["end"], told["outcome"], told["anchors"], told["here"]
         )
 
     async def jobs(self) -> Sequence[dict[str, Any]]:
-        status, past = await self.status(), await self.history()
+        status, past = await self.brief(), await self.history()
         declared = {one["job"]: one for one in (await self.agent.ask("jobs"))["jobs"]}
         standing = Standing(past)
         names = {(status["group"], name) for name in declared} | set(standing.by_job)
-        names |= {(status["group"], run["job"]) for run in status["runs"] if run["job"]}
+        names |= {(status["group"], name) for name in status["running"] if name}
         return [
             {
                 "job": name,
@@ -117,7 +129,7 @@ class HostSource:
                 "next": [],
                 **declared.get(name, {}),
                 "last": next(iter(standing.by_job.get((group, name), [])), None),
-                "running": sum(1 for run in status["runs"] if run["job"] == name),
+                "running": status["running"].get(name, 0),
             }
             for group, name in sorted(names)
         ]
@@ -136,14 +148,14 @@ class HostSource:
         return list(job["next"])[:count]
 
     async def hosts(self) -> Sequence[dict[str, Any]]:
-        status = await self.status()
+        status = await self.brief()
         return [
             {
                 "group": status["group"],
                 "host": status["host"],
                 "state": status["state"],
                 "version": status["agent"]["version"],
-                "running": len(status["runs"]),
+                "running": sum(status["running"].values()),
                 "held": len(status["held"]),
                 "policy": status["admission"]["policy"],
                 "offered": status["admission"]["offered"],
@@ -156,7 +168,7 @@ class HostSource:
 
     async def queues(self) -> Sequence[dict[str, Any]]:
         """What the agent says of its queue; counts are the fleet's to ask for."""
-        status = await self.status()
+        status = await self.brief()
         aws = status["aws"]
         why = aws["error"] or status.get("waiting_for")
         state = "away" if aws["reachable"] is False else "polling" if aws["reachable"] else "unknown"
@@ -171,7 +183,7 @@ class HostSource:
 
     async def change(self, change: Change, asker: Asker) -> dict[str, Any]:
         """Do it; raises NotPossible for what only the fleet can."""
-        status = await self.status()
+        status = await self.brief()
         if change.op not in OPERATIONS:
             raise NotPossible(f"cannot {change.op} on a host alone: it is the fleet's, see docs/web.md", "fleet_only")
         if change.group and change.group != status["group"]:

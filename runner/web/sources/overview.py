@@ -31,7 +31,7 @@ def of_host(
         "status": status,
         "wrong": [*_unwell(status), *failing(standing, now), *too_long(running)],
         "running": by_harm(running)[:_SHOWN_RUNNING],
-        "running_count": len(running),
+        "running_count": sum(status["running"].values()),
         "waiting": [waiting_entry({**one, "group": group, "host": host}) for one in status["held"]]
         + [backoff_entry(run) for run in running if run["state"] == "backoff"],
         "queued": None,

@@ -62,8 +62,7 @@ def _compact(run: dict[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name in (*_KEPT, *_MOMENTS):
         value = run.get(name)
-        if value is not None:
-            kept[name] = sys.intern(value) if name in _SHARED and isinstance(value, str) else value
+        kept[name] = sys.intern(value) if name in _SHARED and isinstance(value, str) else value
     return kept
 
 
@@ -91,7 +90,7 @@ class Standing:
         took = sorted(
             float(run["duration_s"])
             for run in self.by_job.get(key, [])[:_USUAL_OF]
-            if run.get("outcome") == "succeeded" and "duration_s" in run
+            if run.get("outcome") == "succeeded" and run.get("duration_s") is not None
         )
         return (percentile(took, 0.5), percentile(took, 0.95)) if len(took) >= _ENOUGH else (None, None)
 
