@@ -205,11 +205,17 @@ class Logs:
         from runner.reading.cloudwatch import CloudOutput  # noqa: PLC0415
 
         session = Session(queue_url=self._config.queue.url)
-        cloud = CloudOutput(Logs(session), self._group, self._config.output.cloudwatch.log_stream)
+        template = self._config.output.cloudwatch.log_stream
+        cloud = CloudOutput(Logs(session), self._group, template, at_length=self._say_searching)
         try:
             return await self._read(cloud, known)
         finally:
             session.close()
+
+    def _say_searching(self) -> None:
+        if not self._said:
+            where = "--stream NAME finds" if self._job else "--job NAME or --stream NAME finds"
+            printing.note(f"searching the streams of {self._group} for run {self._run_id}; {where} it at once")
 
     async def _read(self, cloud: CloudOutput, known: Known | None) -> bool:
         job = self._job or (known.job if known else None)

@@ -16,10 +16,14 @@ LARGEST_BODY: Final = 1024 * 1024  # bytes; also the most that SQS carries
 # Each value costs far more than its bytes: `[[],[],...` of 1 MiB takes 25 MB and a fifth of a second.
 MOST_VALUES: Final = 10_000
 
+# What reads a body calls itself for each level, and how often Python lets it differs by version. Nobody means more.
+_DEEPEST: Final = 100
+
 _PIECE: Final = 1 << 16
 
 # A string is passed over whole, also one without an end: so the search is linear.
 _VALUE: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{,]', re.DOTALL)
+_LEVEL: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 
 
 class NotJson(InvalidMessage):
@@ -34,6 +38,8 @@ def decode(body: str | bytes) -> object:
     text = _text(body)
     if not few_values(text, MOST_VALUES):
         raise InvalidMessage(f"the body has more than {MOST_VALUES} values; send fewer")
+    if _is_deep(text):
+        raise InvalidMessage("the body is nested too deep; send a flat JSON object")
     try:
         return _DECODER.decode(text)
     except InvalidMessage:
@@ -82,6 +88,18 @@ def few_values(text: str, most: int) -> bool:
         if values > most:
             return False
     return True
+
+
+def _is_deep(text: str) -> bool:
+    """Whether values lie in each other more than `_DEEPEST` deep; of a text of few values."""
+    if text.count("[") + text.count("{") <= _DEEPEST:
+        return False
+    depth = 0
+    for found in _LEVEL.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0)
+        if depth > _DEEPEST:
+            return True
+    return False
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

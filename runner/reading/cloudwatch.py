@@ -10,12 +10,13 @@ from runner.errors import AwsUnavailable, CronRunnerError, NotThere
 from runner.sinks.cloudwatch import SHARED_STREAM, readable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from runner.aws.logs import Logs
 
 LIST_PAGES = 200
 """Of 50 streams each, the last written to first: 10,000 runs are looked through for one whose job is not known."""
+_AT_LENGTH_PAGES = 10  # some seconds, at a quota of 5 to 25 a second
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -32,9 +33,11 @@ class Line:
 
 
 class CloudOutput:
-    """`template` is `[output.cloudwatch] log_stream`; `group` the log group's name."""
+    """`template` is `[output.cloudwatch] log_stream`; `group` the log group's name; `at_length` is
+    called once where a search takes long."""
 
-    def __init__(self, logs: Logs, group: str, template: str) -> None:
+    def __init__(self, logs: Logs, group: str, template: str, *, at_length: Callable[[], None] = lambda: None) -> None:
+        self._at_length = at_length
         self._logs = logs
         self._group = group
         self._template = template
@@ -49,7 +52,9 @@ class CloudOutput:
         if begin == self._template.format_map(_Kept(values)):
             return [begin] if await self._exists(begin) else []
         token: str | None = None
-        for _ in range(LIST_PAGES):
+        for pages in range(LIST_PAGES):
+            if pages == _AT_LENGTH_PAGES:
+                self._at_length()
             try:
                 page = await self._logs.streams(self._group, prefix=begin, token=token)
             except AwsUnavailable as error:

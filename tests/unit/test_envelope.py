@@ -69,6 +69,7 @@ def test_byte_order_mark_is_taken_off() -> None:
         (b"\xff", "not UTF-8"),
         ("[" * 9_000, "nested too deep"),
         ('{"a":' * 9_000, "nested too deep"),
+        ('{"a":' * 101 + "1" + "}" * 101, "nested too deep"),
         ("1" * 10_000, "too many digits"),
         ('{"a":Infinity}', "Infinity is not JSON"),
         ('{"a":-Infinity}', "-Infinity is not JSON"),
@@ -83,6 +84,15 @@ def test_byte_order_mark_is_taken_off() -> None:
 def test_bodies_that_mean_nothing(body: str | bytes, why: str) -> None:
     with pytest.raises(InvalidMessage, match=why):
         unwrap(body)
+
+
+def test_brackets_in_texts_and_beside_each_other_are_no_depth() -> None:
+    body = {"a": "[{" * 500, "b": [[number] for number in range(200)], "c": '\\"[[' * 200}
+    deep: object = 1
+    for _ in range(99):
+        deep = {"a": deep}
+    assert unwrap(json.dumps(body)) == body
+    assert unwrap(json.dumps(deep)) == deep
 
 
 def test_a_body_of_exactly_one_mebibyte_is_read() -> None:

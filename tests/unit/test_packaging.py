@@ -204,6 +204,33 @@ def test_modes_and_times_do_not_depend_on_who_builds(tmp_path: Path, tree: Modul
     assert {path.stat().st_mtime for path in tmp_path.rglob("*")} == {1_700_000_000}
 
 
+def test_an_rpm_marks_what_may_be_left_out_and_says_what_changed(tmp_path: Path, tree: ModuleType) -> None:
+    package, paper = importlib.import_module("package"), importlib.import_module("paper")
+    names = {
+        "usr/share/doc/cron-runner/copyright": "license",
+        "usr/share/doc/cron-runner/changelog.gz": "doc",
+        "usr/share/man/man1/cron-runner.1.gz": "doc",
+        "etc/cron-runner/config.toml": "config|noreplace",
+        "usr/lib/cron-runner/runner/__init__.py": None,
+    }
+    for name in (*names, "usr/share/doc/cron-runner/changelog.Debian.gz", "usr/lib/cron-runner/runner/a.pyc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    made = tree.Made(tmp_path, "amd64", "1.2.3", 1_900_000_000, 5)
+
+    def marks(kind: str) -> dict[str, str | None]:
+        entries = package.contents(made, kind)
+        return {entry["dst"][1:]: entry.get("type") for entry in entries if entry.get("type") != "dir"}
+
+    assert marks("rpm") == names | {"usr/lib/cron-runner/runner/a.pyc": None}
+    assert marks("deb")["usr/share/doc/cron-runner/copyright"] is None
+    assert "usr/lib/cron-runner/runner/a.pyc" not in marks("deb")
+    changes = tmp_path / "changes.json"
+    assert package.description(ROOT, made, "rpm", changes)["changelog"] == str(changes)
+    [entry] = paper.rpm_changelog("1.2.3", "2030-03-17T17:46:40Z")
+    assert (entry["semver"], entry["changes"][0]["note"].startswith("Release 1.2.3; ")) == ("1.2.3", True)
+
+
 def test_a_stripped_library_still_loads(tmp_path: Path, tree: ModuleType) -> None:
     import psutil
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from runner.reading.cloudwatch import Line
+from typing import Any
+
+import pytest
+
+from runner.aws.logs import StreamPage
+from runner.reading.cloudwatch import CloudOutput, Line
 from runner.reading.streams import Reading
 
 
@@ -27,3 +32,24 @@ async def test_a_page_that_comes_again_is_shown_once() -> None:
         async for page in reading.rest():
             seen += [line.text for line in page]
     assert seen == ["a", "b", "c", "c", "d"]
+
+
+class ManyStreams:
+    """A group of so many pages of streams, none of them the run's."""
+
+    def __init__(self, pages: int) -> None:
+        self.left = pages
+
+    async def streams(self, _group: str, *, prefix: str, token: str | None) -> StreamPage:  # noqa: ARG002 - its name is the interface
+        assert prefix == ""
+        self.left -= 1
+        return StreamPage(("other/run",), str(self.left) if self.left else None)
+
+
+@pytest.mark.parametrize(("pages", "times"), [(1, 0), (10, 0), (11, 1), (60, 1)])
+async def test_a_search_through_many_streams_says_so_once(pages: int, times: int) -> None:
+    said: list[int] = []
+    logs: Any = ManyStreams(pages)
+    cloud = CloudOutput(logs, "group", "{job}/{run_id}", at_length=lambda: said.append(logs.left))
+    assert await cloud.streams("nothing", None) == []
+    assert (logs.left, len(said)) == (0, times)
