@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.signing import INTRUDER
 from tests.simulation.virtual import CLOCK
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def may_start(host: Host, spec: StartSpec) -> None:
     execution = spec.key.partition("/")[0]
     if not host.rows("SELECT 1 FROM runs WHERE execution = ?", execution):
         raise world.violated(f"{spec.key} is started before its row is written")
+    if spec.run_id.startswith(INTRUDER):
+        raise world.violated(f"{spec.run_id} is started, and nobody has signed it")
     if host.starts.get(spec.key):
         raise world.violated(f"{spec.key} is started twice")
     for other in world.hosts:

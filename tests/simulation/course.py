@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner.agent.host.stopping import Manner
-from tests.simulation import aside, checkers
+from tests.simulation import aside, checkers, signing
 from tests.simulation.life import Life
 from tests.simulation.world import Kind, World
 
@@ -46,7 +46,9 @@ def drawn(r: random.Random) -> Kind:
 def world_of(seed: int) -> World:
     """As its seed makes it; nothing has happened yet."""
     draws = random.Random(seed)
-    return World(drawn(draws), draws)
+    kind = drawn(draws)
+    kind.signed = seed % 5 == 4 and not kind.long
+    return World(kind, draws)
 
 
 def live(world: World) -> None:
@@ -105,6 +107,8 @@ def _send_some(world: World) -> None:
         if world.chance(0.05):
             # Another run under its id.
             _send(world, {**body, "command": "y"})
+        if world.kind.signed:
+            signing.intrude(world, body, number)
         if world.chance(0.05):
             world.send({"job": "a", "run_id": f"bad{number}", "comand": "x"}, group="bad")
 

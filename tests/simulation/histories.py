@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation import aside, checkers, course
+from tests.simulation import aside, checkers, course, signing
 from tests.simulation.life import Life
 from tests.simulation.virtual import CLOCK
 from tests.simulation.world import Kind, Message, World
@@ -322,6 +322,24 @@ def _comes_again(world: World, message: Message) -> None:
     world.copies.append(message)
     count = message.count
     world.go_on(lambda: message.count > count, 30.0)
+
+
+@history(signed=True, lasts=(20.0,))
+def what_nobody_signed_and_what_is_replayed_starts_nothing(world: World) -> None:
+    """A signed message runs once, over a crash; what somebody makes of it without a key is rejected."""
+    good = job()
+    world.send(good)
+    for number in range(6):
+        signing.intrude(world, good, number)
+    life = begin(world)
+    killed_when(world, life, lambda: world.hosts[0].alive)
+    begin(world)
+    away(world, 60.0)
+    expect(world, f"the run's ends are {ends(world)}", holds=ends(world) == ["succeeded"])
+    reasons = sorted(event["data"]["reason"] for event in world.delivered if event["type"].endswith("rejected"))
+    wanted = ["bad_signature"] * 2 + ["not_allowed"] * 3 + ["not_signed"]
+    expect(world, f"it was rejected as {reasons}", holds=reasons == wanted)
+    course.heal(world)
 
 
 @history(lasts=(150.0,))

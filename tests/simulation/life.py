@@ -26,6 +26,8 @@ from runner.agent.wiring import _keeper, intake_of
 from runner.config import load
 from runner.errors import SupervisorUnavailable
 from runner.protocol.event import HostFacts, Source
+from runner.signing.load import trust_of
+from tests.simulation import signing
 from tests.simulation.parts import Database, Shipper
 from tests.simulation.queues import DeadLetters, JobQueue, ResultsQueue
 from tests.simulation.supervision import Supervision
@@ -194,6 +196,7 @@ class Life:
             tasks=tasks,
             log_place=lambda _tag: None,
             fleet=self._member(roster) if self.world.kind.table else None,
+            trust=trust_of(config),
         )
         database.remembered = services.remembered
         return services
@@ -243,5 +246,6 @@ def configured(host: Host, kind: Kind) -> Any:
         on_stop=kind.on_stop,
         table="fleet" if kind.table else "",
     )
+    text += signing.lines(host.folder) if kind.signed else ""
     path.write_text(text)
     return load(path, {})

@@ -64,6 +64,7 @@ class Kind:
     power: bool = False  # it can fail: what was not flushed is lost then
     damage: bool = False  # a journal can be damaged: it is put aside, and a new one begun
     most_receives: int | None = None
+    signed: bool = False  # hosts take signed messages alone
     long: bool = False  # longer than SQS holds any message
     lasts: tuple[float, ...] = (0.0, 0.05, 1.0, 5.0, 40.0)
     codes: tuple[int, ...] = (0, 0, 1)
@@ -139,15 +140,25 @@ class World:
 
     # -- the queue
 
-    def send(self, body: dict[str, Any] | str, *, group: str | None = None) -> Message:
-        """A message; one that is no JSON object is a string here."""
-        said = body if isinstance(body, dict) else {}
-        text = body if isinstance(body, str) else json.dumps(body)
+    def send(
+        self, body: dict[str, Any] | str, *, group: str | None = None, said: dict[str, Any] | None = None
+    ) -> Message:
+        """A message; one that is no JSON object is a string here. `said`: what it says, else its fields."""
+        said = said or (body if isinstance(body, dict) else {})
+        text = body if isinstance(body, str) else self.written(body)
         message = Message(f"m{len(self.sent) + 1}", text, group, CLOCK.mono, said=said)
         self.messages[message.id] = message
         self.sent.append(message)
         self.note("sent", message.id, text)
         return message
+
+    def written(self, body: dict[str, Any]) -> str:
+        """The message's text: signed, where hosts take no others."""
+        if not self.kind.signed:
+            return json.dumps(body)
+        from tests.simulation.signing import envelope
+
+        return envelope(self, body)
 
     def held_by(self, receipt: str) -> tuple[str, Message | None]:
         """The message that a receipt names, and itself where that is its newest receipt."""
