@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import runner
 from runner.agent.host.load import HostGauge
 from runner.agent.runs.admission.policy import terms
-from runner.check import accounts, disk, jobs, needed, process, sinks, supervisor, unit
+from runner.check import accounts, disk, jobs, needed, process, signing, sinks, supervisor, unit
 from runner.check.aws import check_aws, crashed
 from runner.check.finding import Finding, failed, ok
 from runner.control.zones import database
@@ -61,14 +61,16 @@ def versions() -> Finding:
     )
 
 
-async def check_everything(config: Config, *, offline: bool = False, agent: str = "") -> list[Finding]:
+async def check_everything(
+    config: Config, *, offline: bool = False, agent: str = "", install: str = ""
+) -> list[Finding]:
     """Every line, in the order in which they are shown. AWS and this host are looked at side by side.
 
-    ``agent``: see `check_aws`.
+    ``agent``: see `check_aws`. ``install``: what to type where what [signing] needs is not installed.
     """
     aws, host = await asyncio.gather(
         _bounded("aws", _nothing() if offline else check_aws(config, socket.gethostname(), agent), AWS_WITHIN_S),
-        _bounded("host", _Host(config).check(), AWS_WITHIN_S),
+        _bounded("host", _Host(config, install).check(), AWS_WITHIN_S),
     )
     source = str(config.source) if config.source is not None else "the environment alone"
     declared = f", {len(config.jobs)} declared jobs" if config.jobs else ""
@@ -100,6 +102,7 @@ class _Host:
     """The looks at this host; some need what others have found."""
 
     config: Config
+    install: str = ""
 
     async def check(self) -> list[Finding]:
         config = self.config
@@ -112,6 +115,7 @@ class _Host:
             *await self._look("jobs", lambda: self._jobs(hello)),
             *await self._look("state", lambda: disk.directories(config, who, unit=unit.installed(unit.AGENT_UNIT))),
             *await self._look("access", lambda: self._needed(who, hello)),
+            *await self._look("signing", lambda: signing.looks(config, self.install)),
             *await self._look("disk", lambda: [disk.free(config)]),
             *await self._look("holes", lambda: [found for found in [disk.holes(config)] if found is not None]),
             *await self._look("journal", lambda: [disk.journal(config)]),

@@ -41,6 +41,7 @@ def looks(config: Config, who: Account, environ: Mapping[str, str], *, root: boo
 
 def _readable(config: Config, who: Account, environ: Mapping[str, str]) -> Iterator[Finding]:
     files = [] if config.source is None else [config.source, *_declared(config.source.parent / FOLDER)]
+    files += [key.file for key in config.signing.keys if key.file.exists()]
     named = [Path(environ[name]) for name in _AWS_FILES if environ.get(name)]
     for path in (*files, *(path for path in named if path.exists())):
         closed = _closed(path, who)

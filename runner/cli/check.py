@@ -83,6 +83,7 @@ def execute(args: argparse.Namespace) -> int:
     from runner.check.accounts import other_agent  # noqa: PLC0415
     from runner.check.everything import ABOUT_CONFIG, check_everything, config_faults  # noqa: PLC0415
     from runner.check.unit import add_environment  # noqa: PLC0415
+    from runner.cli import remedy  # noqa: PLC0415
 
     _need_effect(args)
     if args.iam_policy:
@@ -94,7 +95,8 @@ def execute(args: argparse.Namespace) -> int:
     except ConfigError as error:
         return _report([*config_faults(error), *about], as_json=args.json)
     agent = other_agent(os.environ, os.environ.keys() - own)
-    findings = asyncio.run(check_everything(settings, offline=args.offline, agent=agent))
+    install = remedy.missing("sign", ("cryptography", "cronsim")) if settings.signing.keys else ""
+    findings = asyncio.run(check_everything(settings, offline=args.offline, agent=agent, install=install))
     return _report([*findings[:ABOUT_CONFIG], *about, *findings[ABOUT_CONFIG:]], as_json=args.json)
 
 

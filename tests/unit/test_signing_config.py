@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.check.signing import looks
 from runner.config import load
 from runner.errors import ConfigError
 from runner.signing.load import trust_of
@@ -120,3 +121,25 @@ def test_a_host_without_cryptography_says_so(tmp_path: Path) -> None:
     file = write(tmp_path, f'[[signing.keys]]\nfile = "{tmp_path}/ops.pem"\n')
     said = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=False)
     assert "cryptography is not installed; `cron-runner check`" in said.stderr
+
+
+def test_check_says_who_may_sign_and_what_is_wrong_with_keys(tmp_path: Path) -> None:
+    (tmp_path / "ops.pem").write_bytes(public_pem())
+    key = f'[[signing.keys]]\nfile = "{tmp_path}/ops.pem"\n'
+
+    def lines(text: str, install: str = "") -> list[str]:
+        return [found.line() for found in looks(load(write(tmp_path, text), {}), install)]
+
+    assert lines("") == []
+    [line] = lines(key)
+    assert line == f"ok       signing       {pair().keyid} may sign; unsigned messages are taken too"
+    [line] = lines(f"[signing]\nrequire = true\n{key}")
+    assert line.endswith("unsigned messages are rejected")
+    first, second = lines(f'[signing]\nrequire = true\n{key}until = "2001-01-01"\n')
+    assert first.startswith("warning  signing       key ")
+    assert second.startswith("failed   signing       no key may sign")
+    [line] = lines(key, "type: pip install x")
+    assert line.startswith("failed")
+    assert line.endswith("; type: pip install x")
+    [line] = lines(key.replace("ops", "gone"))
+    assert line.endswith("; let the agent's user read it")
