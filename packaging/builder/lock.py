@@ -38,7 +38,7 @@ def carried(root: Path) -> list[str]:
     """What the packages hold: what every command needs but the demo. Their Python looks at nothing beside them."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    return [*project["dependencies"], *extras["control"], *extras["web"]]
+    return [*project["dependencies"], *extras["control"], *extras["web"], *extras["sign"]]
 
 
 def selection(arch: str, python: str) -> tuple[str, ...]:

@@ -129,7 +129,7 @@ def test_the_lock_file_has_every_dependency_with_hashes() -> None:
     locked = dict(re.findall(r"^(\S+)==\S+ \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["control"], *extras["web"]]
+    wanted = [*project["dependencies"], *extras["control"], *extras["web"], *extras["sign"]]
     names = [re.split(r"[<>=!~\[;]", line)[0].strip().lower().replace("_", "-") for line in wanted]
     assert [name for name in names if name not in locked] == [], "run packaging/build --lock"
 
