@@ -33,6 +33,9 @@ class Live:
         self._source = source
         self._answers = answers
         self._streams = streams
+        self._looking = asyncio.Lock()
+        self._looked = float("-inf")
+        self._seen = ""
 
     async def changes(self, request: Request) -> Response:
         return self._stream(request, self._changed())
@@ -55,16 +58,25 @@ class Live:
         """An event when what runs, waits, is wrong or has ended is another than before."""
         before, quiet = "", 0
         while True:
-            try:
-                now = _digest(await self._source.overview())
-            except (AwsUnavailable, CronRunnerError):
-                now = "away"
+            now = await self._now()
             if before and now != before:
                 yield event("changed", "")
             elif (quiet := quiet + 1) % _QUIET_LOOKS == 1:
                 yield QUIET
             before = now
             await asyncio.sleep(_LOOK_S)
+
+    async def _now(self) -> str:
+        """What it is now, made once a second however many look."""
+        loop = asyncio.get_running_loop()
+        async with self._looking:
+            if loop.time() - self._looked >= _LOOK_S:
+                try:
+                    self._seen = _digest(await self._source.overview())
+                except (AwsUnavailable, CronRunnerError):
+                    self._seen = "away"
+                self._looked = loop.time()
+            return self._seen
 
     async def _both(self, log: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The log's events and the changes, as they come; the log's end ends it."""

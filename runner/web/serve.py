@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _LOCAL: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _GRACE_S: Final = 2
 _BACKLOG: Final = 128
+_UNREAD: Final = 96 << 10
+"""Of what a reader does not take the kernel keeps twice this, and the server 64 KiB: 256 KiB in all. Those that are
+accepted have it from the listener (socket(7))."""
 
 
 def serve(config: Config, socket_path: Path, say: Callable[[str], None], *, table: str = "") -> None:
@@ -103,6 +106,7 @@ def _listener(listen: str) -> tuple[socket.socket, str]:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         made = socket.socket(family, socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNREAD)
         made.bind((host, int(port)))
         made.listen(_BACKLOG)
         name = f"[{host}]" if ":" in host else host

@@ -12,7 +12,7 @@ from waiting import wait_for
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fleet import Fleet
+    from fleet import Fleet, Host
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -38,9 +38,10 @@ def test_guards_api_changes_and_the_log(fleet: Fleet, tmp_path: Path) -> None:
     with serving(host, tmp_path) as page:
         wait_for(lambda: page.ask("/api/v1/runs/l1").json.get("state") == "running", "l1 runs", detail=host.log)
         _guards(page)
+        wait_for(lambda: page.ask("/api/v1/jobs/test/typo").status == 200, "what was rejected is known")
         stream = Stream(page, "/api/v1/runs/c1/stream?from=0")
         _reads(page)
-        _changes(page, fleet)
+        _changes(page, fleet, host, tmp_path / "tokens")
         # The agent is restarted in mid-stream: the job goes on, and so does its log.
         wait_for(lambda: stream.output.endswith("begun"), "the log follows, an unended line too")
         host.kill()
@@ -143,7 +144,7 @@ def _reads(page: Page) -> None:
     assert page.ask("/api/v1/jobs/test/backup", READ).json["allow_args"] is True
 
 
-def _changes(page: Page, fleet: Fleet) -> None:
+def _changes(page: Page, fleet: Fleet, host: Host, tokens: Path) -> None:
     refused = page.post("/api/v1/runs/l1/cancel", {"note": "mine"}, READ)
     assert (refused.status, refused.json["title"]) == (403, "Not allowed")
     assert page.post("/api/v1/runs/l1/cancel", {}).status == 422
@@ -173,6 +174,14 @@ def _changes(page: Page, fleet: Fleet) -> None:
     assert ("oncall", "cancel", "l1", "wrong bucket", "done") in trail
     assert ("reader", "cancel", "l1", "mine", "refused") in trail
     wait_for(lambda: page.ask(f"/api/v1/runs/{done.json['run_id']}").status == 200, "what was asked for runs")
+    # A token that is made while the page runs is good at once, and the role run may give arguments.
+    made = host.command("web", "token", "carol", "--role", "run", CRON_RUNNER_WEB__TOKENS_FILE=str(tokens))
+    assert made.returncode == 0, made.stderr
+    carol = made.stdout.strip()
+    assert carol not in tokens.read_text()
+    wait_for(lambda: page.ask("/api/v1/status", carol).status == 200, "the new token is good")
+    given = page.post("/api/v1/jobs/test/backup/run", {"note": "x", "args": ["a", "b"]}, carol).json
+    fleet.wait_lines("backup", given["run_id"], ["a b"])
     rerun = page.post("/api/v1/runs/s1/rerun", {"note": "again"})
     assert rerun.status == 200
     ended = fleet.events.wait(rerun.json["run_id"], "finished")

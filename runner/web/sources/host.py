@@ -46,7 +46,7 @@ class HostSource:
         """What pages show of it: of hundreds of runs those that have gone on for the longest."""
         async with self._asking:
             if self._brief is None or time.monotonic() - self._asked > _FRESH_S:
-                self._brief = await self.agent.ask("status", recent=0, most=MOST_SHOWN)
+                self._brief = await self.agent.ask("status", recent=1, most=MOST_SHOWN)
                 self._asked = time.monotonic()
             return self._brief
 
@@ -57,7 +57,10 @@ class HostSource:
         return str((await self.brief())["group"])
 
     async def history(self) -> Sequence[dict[str, Any]]:
+        last = (await self.brief())["recent"]
         async with self._asking:
+            if last and self._past.has(last[0]["run_id"], last[0]["ended"], time.monotonic()):
+                return self._past.runs  # nothing has ended since
             return await self._past.look(time.monotonic())
 
     async def overview(self) -> dict[str, Any]:

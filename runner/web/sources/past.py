@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MOST: Final = 3_000
 """Runs: a few megabytes."""
+_LOOK_AGAIN_S: Final = 5.0
 _LATE_S: Final = 10.0  # an end may be written a while after it was
 _KEPT: Final = ("run_id", "job", "group", "host", "outcome", "reason", "exit_code", "attempt", "attempts", "signal")
 _MOMENTS: Final = ("started_at", "ended_at", "scheduled_at", "duration_s")
@@ -32,6 +33,13 @@ class Past:
         self._every = every
         self._looked = float("-inf")
         self.runs: list[dict[str, Any]] = []  # newest first
+
+    def has(self, run_id: str, ended_at: str, clock: float) -> bool:
+        """Whether the run that ended last is known, so that there is nothing new; for what is told late it is looked
+        again after a while."""
+        if not self.runs or clock - self._looked > _LOOK_AGAIN_S:
+            return False
+        return (self.runs[0]["run_id"], self.runs[0]["ended_at"]) == (run_id, ended_at)
 
     async def look(self, clock: float) -> Sequence[dict[str, Any]]:
         """All that is kept, after a look at what is new; at most one look a second."""
