@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runner.cli import fleet, printing
+from runner.cli.jobs_cost import cost
 from runner.cli.jobs_plan import as_json, plan_text
 from runner.cli.jobs_shown import coming, listed, show, upcoming
 from runner.cli.jobs_trigger import trigger
-from runner.cli.numbers import whole
+from runner.cli.numbers import lasting, whole
 from runner.cli.signing import add_key, required_by, signer_of
 from runner.errors import CronRunnerError
 
@@ -31,6 +32,7 @@ cron-runner jobs apply --prune --yes jobs/*.yaml
 cron-runner jobs list --group web
 cron-runner jobs next nightly
 cron-runner jobs disable nightly --note "database is moved"
+cron-runner jobs cost --hosts 40
 """
 _EXAMPLES: Final = {
     "apply": "--prune jobs/*.yaml",
@@ -40,9 +42,11 @@ _EXAMPLES: Final = {
     "disable": 'nightly --note "database is moved"',
     "trigger": "reindex",
     "next": "nightly -n 10",
+    "cost": "--hosts 40 --took 5m",
 }
 NOT_APPLIED: Final = 1
 _COMING: Final = 5
+_TOOK_S: Final = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +77,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     apply.add_argument("--dry", action="store_true", dest="dry_run", help=argparse.SUPPRESS)  # as it was called first
     add_key(apply, "sign what is new, changed, or signed by another key")
     word("list", listed, "all jobs, when they are due next, and how their last run ended")
+    added = word("cost", cost, "what AWS bills for these jobs in a month, from their schedules")
+    added.add_argument("--hosts", type=whole(1, 1_000_000), default=1, metavar="N", help="hosts of the fleet (1)")
+    added.add_argument(
+        "--took", type=lasting("0s", "30d"), default=_TOOK_S, metavar="DURATION", help="how long a run takes (1m)"
+    )
     for name, does, summary in (
         ("show", show, "a job as it was applied"),
         ("enable", _enable, "let a job's schedule fire again; nothing of the time between is caught up with"),

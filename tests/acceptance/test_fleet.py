@@ -308,6 +308,8 @@ def test_from_a_job_file_to_history_and_logs(fleet: Fleet, control: subprocess.P
     )
     assert (elsewhere.returncode, elsewhere.stdout) == (0, "no disk\n"), elsewhere.stderr
 
+    assert " jobs of 1 groups, " in ours(host, "jobs", "cost", "--hosts", "40")
+    assert shown(host, "jobs", "cost")["usd"] > 0
     assert "disabled" in ours(host, "jobs", "disable", "nightly", "--note", "moved")
     assert "disabled" in ours(host, "jobs", "next", "nightly")
     assert "enabled: false -> true" in ours(host, "jobs", "apply", "--dry", str(file))

@@ -15,8 +15,9 @@ import os
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.request import ProxyHandler, build_opener
 
 if TYPE_CHECKING:
@@ -168,13 +169,23 @@ async def _kept(minute: Callable[..., Awaitable[object]], table: Table) -> Facts
     return {"definitions": Definitions(table)}
 
 
+def _look(directives: Any) -> Callable[..., Awaitable[object]]:
+    """An idle host's look in which nothing has changed: each revision's own."""
+    number = getattr(directives, "number", None)
+    if number is None:
+        return cast("Callable[..., Awaitable[object]]", directives.read)
+    if "consistent" in inspect.signature(number).parameters:
+        return partial(number, consistent=False)
+    return cast("Callable[..., Awaitable[object]]", number)
+
+
 async def hosts(facts: Facts) -> Facts:
     """What hosts ask the table: a look at the directives, and a run's claim from its start to its end."""
     from runner.aws import directives, leases
 
     _, table = await fleet()
     await directives.pause(table, "web", on=False, by="ann", why="", now=NOW)
-    look = getattr(directives, "number", directives.read)
+    look = _look(directives)
     count, found = facts["hosts"], {}
 
     async def each(work: Callable[[int], Awaitable[object]]) -> Facts:

@@ -148,7 +148,8 @@ class Member:
             await self._carry_out(orders)
             low, high = LOOK_EVERY_S
             await asyncio.sleep(low + random.random() * (high - low))  # noqa: S311 - jitter
-            await self._look(pausing)
+            # An idle host does little else: by the cheaper read, which a change may escape until the next look.
+            await self._look(pausing, consistent=False)
 
     async def _unready(self) -> str | None:
         """Why nothing may be claimed: what is told is not known as of now. Looks where it is not."""
@@ -164,14 +165,14 @@ class Member:
     def _fresh(self) -> bool:
         return self.last_look is not None and time.monotonic() - self.last_look < FRESH_S
 
-    async def _look(self, pausing: Pausing) -> None:
+    async def _look(self, pausing: Pausing, *, consistent: bool = True) -> None:
         """One look at a time, of which the last one's word holds; who waited for one that failed need not try again."""
         asked = time.monotonic()
         async with self._looking:
             if self._tried > asked:
                 return
             try:
-                await self._see()
+                await self._see(consistent=consistent)
             except AwsUnavailable as error:
                 self.stakes.failed(error)  # what was told last holds
                 return
@@ -188,9 +189,9 @@ class Member:
             else Pause(f"{paused.by} for the whole group", paused.at, paused.why, until=paused.until),
         )
 
-    async def _see(self) -> None:
+    async def _see(self, *, consistent: bool) -> None:
         began = time.monotonic()
-        number = await directives.number(self.table, self._group)
+        number = await directives.number(self.table, self._group, consistent=consistent)
         if self._read is None or number != self._number or began - self._read >= READ_ALL_EVERY_S:
             self.told = await directives.read(self.table, self._group)
             self._number, self._read = number, began
