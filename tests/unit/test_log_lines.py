@@ -11,7 +11,7 @@ ROOT = Path(runner.__file__).parent
 
 # No fault: something is over, or somebody wanted it.
 NEWS = {
-    *("paused", "drained", "resumed", "run_cancelled", "taken_over_from", "run_taken_over"),
+    *("paused", "drained", "resumed", "run_cancelled", "run_signalled", "taken_over_from", "run_taken_over"),
     *("queue_available_again", "fleet_table_available_again", "journal_writable_again", "health_served_again"),
     # Waited out or asked again at once, and told of by another line where that does not help.
     *("supervisor_disconnected", "start_not_answered", "stop_not_answered", "event_shortened", "systemd_not_asked"),
