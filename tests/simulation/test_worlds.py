@@ -63,3 +63,13 @@ def test_a_seed_draws_the_same_world_in_every_process() -> None:
     first, second = (simulate("--seed", "7", "--trace").stdout for _ in range(2))
     assert first == second
     assert "is at rest" in first
+
+
+def test_worlds_find_a_fault_that_is_planted() -> None:
+    """Some that the first worlds show; all of them by hand, `python -m tests.simulation.planted`."""
+    names = ("started_before_its_row_is_written", "record_forgotten", "instance_not_compared")
+    words = [word for name in names for word in ("--name", name)]
+    line = [sys.executable, "-m", "tests.simulation.planted", "--count", "25", *words]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("3 faults, 0 missed\n")
