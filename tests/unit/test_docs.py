@@ -124,3 +124,15 @@ def invocations(text: str) -> Iterator[list[str]]:
 
 def options(parser: argparse.ArgumentParser) -> set[str]:
     return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", parser.format_help()))
+
+
+FOR_MAINTAINERS = [ROOT / "docs" / f"{name}.md" for name in ("reading", "glossary", "changing")]
+_PATH = re.compile(r"`((?:runner|tests|docs)/[\w./-]+|README\.md|config\.example\.toml)`")
+_IN = re.compile(r"`(\w+)` in `(runner/[\w./]+\.py)`")
+
+
+@pytest.mark.parametrize("page", FOR_MAINTAINERS, ids=lambda page: page.name)
+def test_what_maintainers_are_told_to_read_is_there(page: Path) -> None:
+    text = page.read_text()
+    assert [path for path in _PATH.findall(text) if not (ROOT / path).exists()] == []
+    assert [name for name, path in _IN.findall(text) if not re.search(rf"\b{name}\b", (ROOT / path).read_text())] == []
