@@ -70,6 +70,8 @@ COMMANDS: Final = (
     Command("resume", "runner.cli.resume", "end a pause or a drain"),
     Command("jobs", "runner.cli.jobs", "what the fleet runs and when; apply makes it what files say"),
     Command("history", "runner.cli.history", "what ran, how it ended and what it cost, on this host or in the fleet"),
+    Command("dead-letters", "runner.cli.dead_letters", "what no host could run, and why; redrive or drop it"),
+    Command("config", "runner.cli.config_shown", "what is in force, and where each value comes from"),
     Command("keys", "runner.cli.keys", "keys that jobs are signed with: make one, or show its public half"),
     Command("hosts", "runner.cli.hosts", "the fleet's hosts: state, version, what runs, when last heard of"),
     Command("maintenance", "runner.cli.maintenance", "let the runs of a job be skipped on every host, or run again"),

@@ -24,7 +24,7 @@ class DeclaredJobs:
 
     fault: Callable[[str, str, str], None]
     jobs: dict[str, Declaration] = field(default_factory=dict)
-    _origins: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
 
     def read_tables(self, tables: object, origin: str) -> None:
         """Take the value of ``jobs`` in one file: a table of tables."""
@@ -72,10 +72,10 @@ class DeclaredJobs:
         self.read_tables(content["jobs"], str(file))
 
     def _declare(self, name: str, table: Mapping[str, object], origin: str, key: str) -> None:
-        if name in self._origins:
-            self.fault(origin, key, f'the job "{name}" is declared a second time, first in {self._origins[name]}')
+        if name in self.origins:
+            self.fault(origin, key, f'the job "{name}" is declared a second time, first in {self.origins[name]}')
             return
-        self._origins[name] = origin
+        self.origins[name] = origin
         fields = {field: value for field, value in table.items() if field != "job"}
         try:
             self.jobs[name] = parse_declaration(name, fields)
@@ -89,14 +89,14 @@ class DeclaredJobs:
             nice = declaration.nice
             if nice is not None and nice < run.min_nice:
                 yield (
-                    self._origins[name],
+                    self.origins[name],
                     f"jobs.{name}.nice",
                     f"{nice} is not allowed here: set min_nice of [run] to {nice}",
                 )
             user = declaration.user
             if user and user != run.user and user not in run.allowed_users:
                 yield (
-                    self._origins[name],
+                    self.origins[name],
                     f"jobs.{name}.user",
                     f'"{user}" is not allowed here: add it to allowed_users of [run]',
                 )

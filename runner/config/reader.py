@@ -31,6 +31,13 @@ def load(path: Path | None, environ: Mapping[str, str], *, offline: bool = False
 
     Raises ConfigError with every fault that was found.
     """
+    return traced(path, environ, offline=offline)[0]
+
+
+def traced(
+    path: Path | None, environ: Mapping[str, str], *, offline: bool = False
+) -> tuple[Config, dict[str, str], dict[str, str]]:
+    """The same, with where each key that is set was set (a file, or a variable in words), and each job declared."""
     reading = _Reading(str(path or DEFAULT_PATH))
     reading.read_environment(environ)
     source = reading.read_file(path, offline=offline)
@@ -42,7 +49,7 @@ def load(path: Path | None, environ: Mapping[str, str], *, offline: bool = False
             reading.fault(*fault)
     if reading.faults:
         raise ConfigError(dict.fromkeys(reading.faults))
-    return replace(config, jobs=dict(sorted(jobs.jobs.items())), source=source)
+    return replace(config, jobs=dict(sorted(jobs.jobs.items())), source=source), reading.origins, jobs.origins
 
 
 @dataclass(slots=True)

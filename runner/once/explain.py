@@ -139,7 +139,7 @@ async def _peek(config: Config, wait: float, *, dead_letters: bool) -> Given | N
     try:
         queue = Queue(session, url=config.queue.url, name="" if config.queue.url else config.queue.name)
         if dead_letters:
-            queue = Queue(session, url=await _dead_letter_url(config, queue))
+            queue = Queue(session, url=await dead_letter_url(config, queue))
         deadline = time.monotonic() + wait
         left = wait
         while not (received := await queue.receive(1, min(20.0, left), config.queue.visibility)):
@@ -154,7 +154,8 @@ async def _peek(config: Config, wait: float, *, dead_letters: bool) -> Given | N
         session.close()
 
 
-async def _dead_letter_url(config: Config, queue: Queue) -> str:
+async def dead_letter_url(config: Config, queue: Queue) -> str:
+    """The queue where dead letters of this one are. Raises CronRunnerError where there is none."""
     if config.queue.dead_letter_url:
         return config.queue.dead_letter_url
     redrive = (await queue.facts()).redrive

@@ -329,6 +329,64 @@ def test_a_pause_that_is_set_before_the_agent_is_up(fleet: Fleet, host: Host) ->
     assert typed(other, "pause", "web", "--no-agent").returncode == 2
 
 
+def test_dead_letters_say_why_and_are_redriven_or_dropped(fleet: Fleet, host: Host) -> None:
+    done = host.command("dead-letters", "list", "--json")
+    [wrong] = document(done)
+    assert (wrong["job"], wrong["run_id"], wrong["reason"]) == ("nope", "wrong", "not_allowed"), done.stderr
+    assert "nobody-of-that-name" in wrong["detail"]
+    for body in (
+        {"job": "again", "run_id": "dead-1", "command": "echo alive", "env": {"KEY": "s3cret-value"}},
+        {"job": "again", "run_id": "dead-2", "command": "echo alive"},
+        "no JSON",
+    ):
+        fleet.aws.send(fleet.dead, body)
+    letters = {one["run_id"]: one for one in document(host.command("dead-letters", "list", "--json"))}
+    assert letters["dead-1"]["reason"] == "received too often"
+    text = host.command("dead-letters", "show", letters["dead-1"]["message_id"]).stdout
+    assert "dead-1 of again" in text
+    assert "s3cret" not in text
+    done = host.command("dead-letters", "redrive", letters["dead-1"]["message_id"])
+    assert done.stdout == f"{letters['dead-1']['message_id']} is on the job queue again, as run dead-1\n", done.stderr
+    done = host.command("dead-letters", "redrive", "--new-run-id", letters["dead-2"]["message_id"], "--json")
+    [sent] = document(done)
+    assert sent["sent_as"] != "dead-2"
+    ends = fleet.events.wait_ended(["dead-1", sent["sent_as"]])
+    assert [event["data"]["outcome"] for event in ends] == ["succeeded", "succeeded"]
+    done = host.command("dead-letters", "drop", wrong["message_id"], "nowhere")
+    assert (done.returncode, done.stdout) == (1, f"dropped {wrong['message_id']}\n")
+    assert "the dead-letter queue has no such message" in done.stderr
+    assert typed(host, "dead-letters", "drop").returncode == 2
+    assert typed(host, "dead-letters", "redrive", "--all", "x").returncode == 2
+    assert host.command("dead-letters", "drop", "--all").returncode == 0
+    assert fleet.aws.depth(fleet.dead) == 0
+
+
+def test_config_show_says_where_each_value_comes_from(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = host.config.read_text()
+    more = "[run.env]\nDB_PASSWORD = 'hidden-value'\nPLAIN = 'yes'\n[jobs.report]\ncommand = ['make', 'report']\n"
+    other = host.config.with_name("other.toml")
+    other.write_text(f"{text}{more}")
+    monkeypatch.setenv("CRON_RUNNER_QUEUE__WAIT", "3s")
+    shown = document(typed(host, "config", "show", "--config", str(other), "--json"))
+    keys = {key["key"]: key for key in shown["keys"]}
+    line = next(number for number, one in enumerate(text.splitlines(), 1) if one.startswith("queue.visibility"))
+    assert (keys["queue.visibility"]["from"], keys["queue.visibility"]["line"]) == ("file", line)
+    assert (keys["queue.wait"]["value"], keys["queue.wait"]["from"]) == (3, "environment")
+    assert (keys["agent.metrics_jobs"]["value"], keys["agent.metrics_jobs"]["from"]) == (200, "default")
+    assert keys["run.env"]["value"] == {"DB_PASSWORD": "***", "PLAIN": "yes"}
+    assert keys["run.env"]["line"] == len(text.splitlines()) + 1
+    assert [(job["job"], job["command"], job["file"]) for job in shown["jobs"]] == [
+        ("report", "make report", str(other))
+    ]
+    lines = typed(host, "config", "show", "--set", "--config", str(other)).stdout
+    assert re.search(r"^queue.wait +3.0 +\$CRON_RUNNER_QUEUE__WAIT$", lines, re.MULTILINE)
+    assert "hidden-value" not in lines
+    assert "agent.metrics_jobs" not in lines
+    other.write_text("group = 3\n")
+    assert typed(host, "config", "show", "--config", str(other)).returncode == 78
+    assert typed(host, "config").returncode == 2
+
+
 # At the end: it ends the host's agent.
 def test_without_an_agent_its_journal_is_read(host: Host) -> None:
     host.kill()
