@@ -3,6 +3,9 @@
 Importing `botocore.session` imports what clients are made of, with writers of documentation, waiters and paginators.
 That is 5 MB, for an agent that makes its daily calls without a client (`runner.aws.direct`). They are loaded with the
 first client, also with one that botocore makes itself, to assume a role.
+
+A client of botocore reads an answer to its end, however long that is; those of this session read it within the bounds
+that `runner.aws.exchange` has.
 """
 
 from __future__ import annotations
