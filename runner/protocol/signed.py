@@ -55,9 +55,12 @@ class Envelope:
         """The bytes that the signatures are of."""
         return encoded(self.payload)
 
-    def table(self) -> dict[str, object]:
-        """The message that payload and `run` make together; raises InvalidMessage. What is signed, nobody changes."""
-        table = payload_of(self.payload)
+    def table(self, said: Mapping[str, object] | None = None) -> dict[str, object]:
+        """The message that payload and `run` make together; raises InvalidMessage. What is signed, nobody changes.
+
+        ``said`` is the payload's, where it was read already.
+        """
+        table = payload_of(self.payload) if said is None else dict(said)
         for name, value in self.run.items():
             if name not in OF_RUN:
                 known = ", ".join(OF_RUN)

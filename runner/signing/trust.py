@@ -59,7 +59,8 @@ class Trust:
         """What a signed message says; raises InvalidMessage where it is not to be believed."""
         envelope = signed.read(value)
         keyids = self._signers(envelope)
-        table = envelope.table()
+        payload = signed.payload_of(envelope.payload)
+        table = envelope.table(payload)
         job = table.get("job")
         about = f"job {shown(job)}" if isinstance(job, str) else "a message without a job"
         now = self.now()
@@ -75,7 +76,7 @@ class Trust:
             raise _not_allowed(f"signatures: {'; '.join(dict.fromkeys(why))}; have it signed with a key that may")
         self._check_group(table, about, may[0].keyid)
         standing: dict[str, object] = {name: table.pop(name) for name in signed.STANDING if name in table}
-        table.update(fresh(table, standing, signed.payload_of(envelope.payload), now, strict=self.fresh))
+        table.update(fresh(table, standing, payload, now, strict=self.fresh))
         return Proof(table, tuple(may))
 
     def refuse_unsigned(self, table: Mapping[str, object]) -> None:
