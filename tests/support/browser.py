@@ -66,7 +66,13 @@ class Browser:
         return len(self.call("POST", "/elements", {"using": "css selector", "value": selector}))
 
     def text(self, selector: str) -> str:
-        return str(self.call("GET", f"/element/{self.find(selector)}/text"))
+        """Of the first element; empty where there is none, or where it is just being replaced."""
+        if not self.count(selector):
+            return ""
+        try:
+            return str(self.call("GET", f"/element/{self.find(selector)}/text"))
+        except AssertionError:
+            return ""
 
     def click(self, selector: str) -> None:
         self.call("POST", f"/element/{self.find(selector)}/click")
@@ -113,7 +119,7 @@ def browser(*, scripts: bool = True, width: int = 1280) -> Iterator[Browser]:
         start = Browser(f"http://127.0.0.1:{port}")
         made = start.call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         session = Browser(f"{start.base}/session/{made['sessionId']}")
-        session.call("POST", "/timeouts", {"script": 30_000, "pageLoad": 60_000, "implicit": 10_000})
+        session.call("POST", "/timeouts", {"script": 30_000, "pageLoad": 60_000, "implicit": 0})
         yield session
         session.call("DELETE", "")
     finally:
