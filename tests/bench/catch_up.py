@@ -23,6 +23,8 @@ from typing import Any
 # Behind what is installed: the scheduler is that of the environment.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
+import structlog
+
 from runner.control.definition import GroupDefinition, JobDefinition
 from runner.control.scheduler import minute
 from runner.protocol import table as keys
@@ -101,6 +103,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--against", metavar="REV", default="", help="a revision in git, measured beside this one")
     args = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))  # what is printed is the answer
     world = World(1)
     world.slow = False
     found: dict[str, Any] = asyncio.run(compare(world, args.jobs))
