@@ -188,6 +188,12 @@ class Proxy:
 
     async def _close(self) -> None:
         if self._server is not None:
+            # What was accepted in this turn of the loop is attached in the next ones; a server that has been closed
+            # by then fails that without a word, and leaves the connection open (CPython 3.11, Server._attach).
+            for sock in self._server.sockets:
+                self._loop.remove_reader(sock.fileno())
+            for _ in range(3):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         for task in list(self._open):
