@@ -31,7 +31,8 @@ MISTAKES = {
     ),
     "a table that does not exist": (
         f'{GOOD}[logging]\nlevel = "debug"\n',
-        "FILE: logging: unknown key; known here: group, queue, results, fleet, admission, run, output, agent, paths",
+        "FILE: logging: unknown key; known here: group, queue, results, fleet, admission, run, output, agent, signing,"
+        " control, paths, web",
     ),
     "a key in the wrong table": (
         f'{GOOD}policy = "resources"\n',
