@@ -85,11 +85,8 @@ async def _do(settings: Config, args: argparse.Namespace, named: Sequence[str], 
 async def _hold(dead: Queue, limit: int, named: Sequence[str]) -> list[Received]:
     """Those there are, as far as SQS gives them; none twice."""
     found: dict[str, Received] = {}
-    empty = 0
-    while len(found) < limit and empty < 2:
-        received = await dead.receive(min(_BATCH, limit - len(found)), 1, _HOLD_S)
-        # SQS asks a part of its servers: one answer without messages does not say that there are none.
-        empty = 0 if received else empty + 1
+    # A long poll asks all of SQS's servers: an answer without messages says that there are no more.
+    while len(found) < limit and (received := await dead.receive(min(_BATCH, limit - len(found)), 1, _HOLD_S)):
         found.update((one.message_id, one) for one in received)
         if named and set(named) <= found.keys():
             break

@@ -329,8 +329,12 @@ def test_a_pause_that_is_set_before_the_agent_is_up(fleet: Fleet, host: Host) ->
     assert typed(other, "pause", "web", "--no-agent").returncode == 2
 
 
-def test_dead_letters_say_why_and_are_redriven_or_dropped(fleet: Fleet, host: Host) -> None:
-    done = host.command("dead-letters", "list", "--json")
+def test_dead_letters_say_why_and_are_redriven_or_dropped(
+    fleet: Fleet, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in host.environment.items():
+        monkeypatch.setenv(name, value)
+    done = typed(host, "dead-letters", "list", "--json")
     [wrong] = document(done)
     assert (wrong["job"], wrong["run_id"], wrong["reason"]) == ("nope", "wrong", "not_allowed"), done.stderr
     assert "nobody-of-that-name" in wrong["detail"]
@@ -340,24 +344,24 @@ def test_dead_letters_say_why_and_are_redriven_or_dropped(fleet: Fleet, host: Ho
         "no JSON",
     ):
         fleet.aws.send(fleet.dead, body)
-    letters = {one["run_id"]: one for one in document(host.command("dead-letters", "list", "--json"))}
+    letters = {one["run_id"]: one for one in document(typed(host, "dead-letters", "list", "--json"))}
     assert letters["dead-1"]["reason"] == "received too often"
-    text = host.command("dead-letters", "show", letters["dead-1"]["message_id"]).stdout
+    text = typed(host, "dead-letters", "show", letters["dead-1"]["message_id"]).stdout
     assert "dead-1 of again" in text
     assert "s3cret" not in text
-    done = host.command("dead-letters", "redrive", letters["dead-1"]["message_id"])
+    done = typed(host, "dead-letters", "redrive", letters["dead-1"]["message_id"])
     assert done.stdout == f"{letters['dead-1']['message_id']} is on the job queue again, as run dead-1\n", done.stderr
-    done = host.command("dead-letters", "redrive", "--new-run-id", letters["dead-2"]["message_id"], "--json")
+    done = typed(host, "dead-letters", "redrive", "--new-run-id", letters["dead-2"]["message_id"], "--json")
     [sent] = document(done)
     assert sent["sent_as"] != "dead-2"
     ends = fleet.events.wait_ended(["dead-1", sent["sent_as"]])
     assert [event["data"]["outcome"] for event in ends] == ["succeeded", "succeeded"]
-    done = host.command("dead-letters", "drop", wrong["message_id"], "nowhere")
+    done = typed(host, "dead-letters", "drop", wrong["message_id"], "nowhere")
     assert (done.returncode, done.stdout) == (1, f"dropped {wrong['message_id']}\n")
     assert "the dead-letter queue has no such message" in done.stderr
     assert typed(host, "dead-letters", "drop").returncode == 2
     assert typed(host, "dead-letters", "redrive", "--all", "x").returncode == 2
-    assert host.command("dead-letters", "drop", "--all").returncode == 0
+    assert typed(host, "dead-letters", "drop", "--all").returncode == 0
     assert fleet.aws.depth(fleet.dead) == 0
 
 
