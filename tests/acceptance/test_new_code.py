@@ -41,7 +41,7 @@ def test_a_runtime_directory_that_is_gone_over_a_restart_costs_no_run_and_starts
     host.kill()
     shutil.rmtree(host.runtime)
     host.start()
-    wait_for(lambda: host.log().count('"agent_started"') == 2, "the next agent is there", 40, detail=host.log)
+    wait_for(lambda: host.log().count('"agent_started"') == 2, "the next agent is there", 90, detail=host.log)
     assert host.supervisor() == before
     assert psutil.pid_exists(job)
     go.touch()
