@@ -39,7 +39,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
         ((), "required: COMMAND", ""),
         (("fly",), "invalid choice: 'fly'", ""),
         (("--fly", "demo"), "unrecognized arguments: --fly", ""),
-        (("logs",), "required: RUN_ID", "logs "),
+        (("show",), "required: RUN_ID", "show "),
         (("send", "a", "--fly"), "unrecognized arguments: --fly", "send "),
         (("send", "a", "--fly=1\n2"), "unrecognized arguments: --fly=1 2", "send "),
         (("send", "a", "--env", "novalue"), "'novalue' is not NAME=VALUE", "send "),
