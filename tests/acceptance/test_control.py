@@ -508,7 +508,9 @@ def test_what_is_held_goes_back_when_the_host_is_paused(fleet: Fleet) -> None:
 
 def test_a_drained_host_becomes_empty_and_stays_so(fleet: Fleet) -> None:
     host = up(fleet.host())
-    fleet.send({"job": "short", "run_id": "r1", "command": "sleep 3; exit 1", "retries": {"max": 1, "backoff": 0}})
+    drained = host.state / "pause.json"  # an attempt is under way when it is, however slow this machine is
+    waits = f"until [ -e {drained} ]; do sleep 0.1; done; sleep 0.5; exit 1"
+    fleet.send({"job": "short", "run_id": "r1", "command": waits, "retries": {"max": 1, "backoff": 0}})
     fleet.send({"job": "bad", "run_id": "r2", "command": "exit 3", "retries": {"max": 3, "backoff": "1h"}})
     running(fleet, "r1", "r2")
     wait_for(lambda: "backoff" in [run["state"] for run in status(host)["runs"]], "a retry is waited for")
