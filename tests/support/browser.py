@@ -120,8 +120,10 @@ def browser(*, scripts: bool = True, width: int = 1280) -> Iterator[Browser]:
         made = start.call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         session = Browser(f"{start.base}/session/{made['sessionId']}")
         session.call("POST", "/timeouts", {"script": 30_000, "pageLoad": 60_000, "implicit": 0})
-        yield session
-        session.call("DELETE", "")
+        try:
+            yield session
+        finally:
+            session.call("DELETE", "")  # else Chromium outlives its driver, where a test has failed
     finally:
         driver.terminate()
         driver.wait(20)
