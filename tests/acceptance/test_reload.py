@@ -18,7 +18,7 @@ import pytest
 
 from runner.config.keys import KEYS
 
-from asking import Systemd, health, listen
+from asking import Systemd, health, listen, page
 from fleet import processes_of
 from signers import envelope, message, pair
 from waiting import NeverHappenedError, wait_for
@@ -381,6 +381,15 @@ def _quiet(fleet: Fleet, run_id: str) -> bool:
     except NeverHappenedError:
         return True
     return False
+
+
+@shows("agent.metrics_jobs")
+def _(host: Reloaded) -> None:
+    host.run("true")
+    assert 'cron_runner_job_runs_total{job="' in page(host.address, "/metrics")[1]
+    host.reload(agent__metrics_jobs="0")
+    host.run("true")
+    assert "cron_runner_job_runs_total" not in page(host.address, "/metrics")[1]
 
 
 @shows("agent.log_level")

@@ -78,7 +78,8 @@ def may_delete(world: World, life: Life, message: Message) -> None:
     if life.host.safe_rows(sql, message.run):
         return
     told = "SELECT 1 FROM events WHERE subject = ? AND terminal = 1"
-    if life.impatient and life.host.safe_rows(told, message.run):
+    # What was changed after it was signed is told of by its message, whatever run it names.
+    if life.impatient and (life.host.safe_rows(told, message.run) or life.host.safe_rows(told, message.id)):
         return
     if world.kind.table and any(host.safe_rows(told, message.run) for host in world.hosts if host is not life.host):
         return  # the fleet's table says that it is over; the host that has its end will deliver it

@@ -75,7 +75,15 @@ class Browser:
             return ""
 
     def click(self, selector: str) -> None:
-        self.call("POST", f"/element/{self.find(selector)}/click")
+        """Of a part that the page has just made anew, the new one."""
+        for last in (False, False, False, True):
+            try:
+                self.call("POST", f"/element/{self.find(selector)}/click")
+            except AssertionError as error:
+                if last or "stale element" not in str(error):
+                    raise
+            else:
+                return
 
     def type(self, selector: str, text: str) -> None:
         self.call("POST", f"/element/{self.find(selector)}/value", {"text": text})

@@ -148,7 +148,9 @@ def _await(process: subprocess.Popen[bytes], path: Path, log: Path) -> socket.so
         try:
             sock = _dial(path)
         except SupervisorUnavailable:
-            if process.poll() is not None:
+            # One that finds another, which has lost its socket and makes it anew, goes back: that one is waited for.
+            given_way = process.poll() == os.EX_TEMPFAIL and time.monotonic() < until
+            if process.returncode is not None and not given_way:
                 said = _last_lines(log)
                 why = said[-1] if said else f"exit status {process.returncode}"
                 raise SupervisorUnavailable(f"cannot start a supervisor: {why}") from None
