@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runner.cli import printing
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
 
     from runner.config import Config
@@ -31,7 +31,7 @@ _KEY: Final = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words below it."""
-    from runner.cli.main import Parser, add_config  # noqa: PLC0415 - it imports this module
+    from runner.cli.words import Words  # noqa: PLC0415 - main imports this module when it is asked for
 
     parser.epilog = (
         "As a daemon that is started now would read it: a running one may have begun with another file; see\n"
@@ -39,17 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "masked.\n"
         f"Exit status: 0, 78 the configuration is at fault.\n\n{parser.epilog}"
     )
-    words = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-    shown = words.add_parser(
+    shown = Words(parser, "config").add(
         "show",
-        help="every key with its value, and where that comes from; the declared jobs",
-        description="Every key with its value, and where that comes from: the default, a file and its line, or a "
+        "every key with its value, and where that comes from; the declared jobs",
+        "--set",
+        says="Every key with its value, and where that comes from: the default, a file and its line, or a "
         "variable; and the declared jobs.",
-        epilog="example:\n  cron-runner config show --set",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        json=False,
     )
-    add_config(shown, default=argparse.SUPPRESS)
     shown.add_argument("--set", action="store_true", help="only what is not the default")
     shown.add_argument("--json", action="store_true", help="print JSON")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.cli import printing
@@ -10,6 +9,8 @@ from runner.cli.numbers import whole
 from runner.errors import NotThere, WrongUsage
 
 if TYPE_CHECKING:
+    import argparse
+
     from runner.cli.dead_letters_held import Letter
 
 EXAMPLE: Final = """\
@@ -26,27 +27,18 @@ _TITLES: Final = ("MESSAGE", "SENT", "JOB", "RUN", "RECEIVED", "WHY")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words below it."""
-    from runner.cli.main import Parser, add_config  # noqa: PLC0415 - it imports this module
+    from runner.cli.words import Words  # noqa: PLC0415 - main imports this module when it is asked for
 
     parser.epilog = (
         "WHY is what a host with this configuration finds wrong with the message, or that it has been received as\n"
         "often as its queue allows. To look at them each is received once and handed back at once.\n"
         f"Exit status: 0, 1 a message that was named is not there.\n\n{parser.epilog}"
     )
-    words = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    words = Words(parser, "dead-letters")
 
     def word(name: str, summary: str) -> argparse.ArgumentParser:
-        added = words.add_parser(
-            name,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog=f"example:\n  cron-runner dead-letters {name} {_EXAMPLES[name]}".rstrip(),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        added = words.add(name, summary, _EXAMPLES[name])
         added.set_defaults(what=name)
-        add_config(added, default=argparse.SUPPRESS)
-        added.add_argument("--json", action="store_true", help="print JSON")
         return added
 
     listed = word("list", "the messages of the dead-letter queue, and why each is there")

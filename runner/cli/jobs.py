@@ -51,59 +51,52 @@ _TOOK_S: Final = 60.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words behind `jobs`."""
-    from runner.cli.main import Parser, add_config  # noqa: PLC0415 - main imports this module when it is asked for
+    from runner.cli.words import Words  # noqa: PLC0415 - main imports this module when it is asked for
 
-    words = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    words = Words(parser, "jobs")
 
     def word(name: str, does: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
-        added = words.add_parser(
-            name,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog=f"example:\n  cron-runner jobs {name} {_EXAMPLES[name]}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        added = words.add(name, summary, _EXAMPLES[name], json=False)
         added.set_defaults(does=does, soon_over=True)
-        add_config(added, default=argparse.SUPPRESS)
         fleet.add_options(added, group=name != "apply")
         return added
 
-    apply = word("apply", _apply, "make the table's jobs those of files, after showing what changes")
-    apply.add_argument("files", metavar="FILE", nargs="+", type=Path, help="TOML or YAML")
-    apply.add_argument("--yes", action="store_true", help="do not ask; without a terminal nothing is done otherwise")
-    apply.add_argument("--prune", action="store_true", help="delete the jobs of these groups that no file has")
-    apply.add_argument("--dry-run", action="store_true", help="show the plan alone")
-    apply.add_argument("--dry", action="store_true", dest="dry_run", help=argparse.SUPPRESS)  # as it was called first
-    add_key(apply, "sign what is new, changed, or signed by another key")
+    def of_a_job(name: str, does: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        added = word(name, does, summary)
+        added.add_argument("job", metavar="JOB")
+        return added
+
+    _add_apply(word("apply", _apply, "make the table's jobs those of files, after showing what changes"))
     word("list", listed, "all jobs, when they are due next, and how their last run ended")
     added = word("cost", cost, "what AWS bills for these jobs in a month, from their schedules")
     added.add_argument("--hosts", type=whole(1, 1_000_000), default=1, metavar="N", help="hosts of the fleet (1)")
     added.add_argument(
         "--took", type=lasting("0s", "30d"), default=_TOOK_S, metavar="DURATION", help="how long a run takes (1m)"
     )
+    of_a_job("show", show, "a job as it was applied")
     for name, does, summary in (
-        ("show", show, "a job as it was applied"),
         ("enable", _enable, "let a job's schedule fire again; nothing of the time between is caught up with"),
         ("disable", _disable, "let a job's schedule not fire until it is enabled"),
-        ("trigger", trigger, "enqueue a run of a job now, and print its id"),
-        ("next", upcoming, "when a job is due next"),
     ):
-        added = word(name, does, summary)
-        added.add_argument("job", metavar="JOB")
-        if name == "trigger":
-            add_key(added, "sign this one run")
-        if name in ("enable", "disable"):
-            added.add_argument("--note", metavar="TEXT", default="", help="why, for the audit trail")
-            added.add_argument("--why", dest="note", help=argparse.SUPPRESS)  # as it was called first
-        if name == "trigger":
-            added.add_argument(
-                "--run-id", metavar="ID", help="of a run that was triggered before, and may be on the queue already"
-            )
-        if name == "next":
-            added.add_argument(
-                "-n", "--count", type=whole(1, 1000), default=_COMING, metavar="N", help="how many times (5)"
-            )
+        added = of_a_job(name, does, summary)
+        added.add_argument("--note", metavar="TEXT", default="", help="why, for the audit trail")
+        added.add_argument("--why", dest="note", help=argparse.SUPPRESS)  # as it was called first
+    added = of_a_job("trigger", trigger, "enqueue a run of a job now, and print its id")
+    add_key(added, "sign this one run")
+    added.add_argument(
+        "--run-id", metavar="ID", help="of a run that was triggered before, and may be on the queue already"
+    )
+    added = of_a_job("next", upcoming, "when a job is due next")
+    added.add_argument("-n", "--count", type=whole(1, 1000), default=_COMING, metavar="N", help="how many times (5)")
+
+
+def _add_apply(apply: argparse.ArgumentParser) -> None:
+    apply.add_argument("files", metavar="FILE", nargs="+", type=Path, help="TOML or YAML")
+    apply.add_argument("--yes", action="store_true", help="do not ask; without a terminal nothing is done otherwise")
+    apply.add_argument("--prune", action="store_true", help="delete the jobs of these groups that no file has")
+    apply.add_argument("--dry-run", action="store_true", help="show the plan alone")
+    apply.add_argument("--dry", action="store_true", dest="dry_run", help=argparse.SUPPRESS)  # as it was called first
+    add_key(apply, "sign what is new, changed, or signed by another key")
 
 
 def execute(args: argparse.Namespace) -> int:

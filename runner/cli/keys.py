@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from runner.cli import printing
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import argparse
 
     from runner.signing.keypairs import PublicKey
 
@@ -24,30 +23,17 @@ cron-runner keys show awskms:arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12a
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words behind `keys`."""
-    from runner.cli.main import Parser, add_config  # noqa: PLC0415 - main imports this module when it is asked for
+    from runner.cli.words import Words  # noqa: PLC0415 - main imports this module when it is asked for
 
-    words = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-
-    def word(name: str, does: Callable[[argparse.Namespace], int], summary: str, example: str) -> Any:
-        added = words.add_parser(
-            name,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog=f"example:\n  cron-runner keys {name} {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        added.set_defaults(does=does)
-        add_config(added, default=argparse.SUPPRESS)
-        added.add_argument("--json", action="store_true", help="print JSON")
-        return added
-
-    new = word("new", _new, "make a key pair: FILE, and its public half in FILE.pub", "ops.key")
+    words = Words(parser, "keys")
+    new = words.add("new", "make a key pair: FILE, and its public half in FILE.pub", "ops.key")
+    new.set_defaults(does=_new)
     new.add_argument("file", metavar="FILE", type=Path, help="the private key; it must not be there yet")
     new.add_argument(
         "--kind", choices=("ed25519", "p256"), default="ed25519", help="Ed25519 (the default), or ECDSA on P-256"
     )
-    shown = word("show", _show, "a key's id and its public half, as a file that hosts read", "ops.key > ops.pem")
+    shown = words.add("show", "a key's id and its public half, as a file that hosts read", "ops.key > ops.pem")
+    shown.set_defaults(does=_show)
     shown.add_argument("key", metavar="KEY", help="a private or a public key's file, or awskms:ARN")
 
 

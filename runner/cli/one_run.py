@@ -21,6 +21,13 @@ ELSEWHERE: Final = "elsewhere"
 _OF_AN_END: Final = ("outcome", "reason", "exit_code", "signal", "duration_s", "usage", "output", "will_retry", "log")
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Who is asked."""
+    agent_socket.add_options(parser)
+    fleet.add_table(parser)
+    parser.add_argument("--group", metavar="GROUP", help="the run's group, where the table knows several of the id")
+
+
 def is_over(run: dict[str, Any]) -> bool:
     return run.get("outcome") is not None and run.get("state") == run.get("outcome")
 
@@ -30,7 +37,7 @@ class Finder:
     out, and said where nobody else knows the run."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args = self._args = args
+        self.args = args
         self._socket = None if args.table else agent_socket.socket_of(args, os.environ)
         self._silent: CronRunnerError | None = None  # why the agent was not asked
         self._table: str | None = None
@@ -59,9 +66,9 @@ class Finder:
         """The fleet's table; "" where there is none, or the configuration that would name it cannot be read."""
         if self._table is None:
             try:
-                self._table = fleet.table_name(self._args)
+                self._table = fleet.table_name(self.args)
             except CronRunnerError:
-                if self._args.table:
+                if self.args.table:
                     raise
                 self._table = ""
         return self._table
@@ -87,7 +94,7 @@ class Finder:
         from runner.cli.local_history import here  # noqa: PLC0415
 
         try:
-            settings = config.load(self._args.config, os.environ, offline=True)
+            settings = config.load(self.args.config, os.environ, offline=True)
             with history.reading(settings.paths.state / "journal.db") as journal:
                 pasts = history.executions(journal, run_id)
         except (CronRunnerError, OSError, sqlite3.Error):
@@ -104,13 +111,13 @@ class Finder:
 
         async def work(_: Session, table: Table) -> dict[str, Any] | None:
             try:
-                run = await store.run(table, run_id, self._args.group)
+                run = await store.run(table, run_id, self.args.group)
             except store.NotFound:
                 return None
             return as_told(run, await store.attempts(table, run["group"], run_id))
 
         try:
-            found: dict[str, Any] | None = fleet.run(self._args, work)
+            found: dict[str, Any] | None = fleet.run(self.args, work)
         except AwsUnavailable as error:
             raise CronRunnerError(f"cannot ask table {self.table}: {error.code}: {error.detail}") from error
         return found

@@ -23,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "cron-runner send JOB [options] [-- COMMAND ...]"
     parser.usage_status_with = ("--wait", JOBS_OWN)  # type: ignore[attr-defined] # main._CommandParser's
     parser.add_argument("job", nargs="?", metavar="JOB", help="the job's name (not needed with --message)")
-    what = parser.add_argument_group("what runs")
+    _add_what(parser.add_argument_group("what runs"))
+    _add_how(parser.add_argument_group("how it runs and when it has failed"))
+    _add_message(parser.add_argument_group("the message"))
+
+
+def _add_what(what: argparse._ArgumentGroup) -> None:
     what.add_argument("--shell", metavar="TEXT", help="a command for the host's shell, instead of -- COMMAND ...")
     what.add_argument(
         "--arg",
@@ -32,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="an argument of a declared job; repeatable; --arg=-v for one with a dash",
     )
-    what.add_argument(
-        "--env", action="append", type=_pair, metavar="NAME=VALUE", help="a variable of its environment; repeatable"
-    )
+    _add_pairs(what, "--env", "env", "NAME=VALUE", "a variable of its environment")
     what.add_argument("--stdin", metavar="FILE", help="a file for the job's standard input; - is this one")
     what.add_argument("--cwd", metavar="DIRECTORY", help="the directory that it starts in")
     what.add_argument("--user", metavar="NAME", help="must be allowed by the host")
@@ -43,50 +46,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--nice", type=int, metavar="N", help="from 19, the most patient, as far down as the host allows")
     what.add_argument("--cpu", type=float, metavar="CORES", help="what it needs to be admitted")
     what.add_argument("--memory", metavar="SIZE", help="what it needs to be admitted, such as 512M")
-    what.add_argument(
-        "--resource",
-        action="append",
-        type=_pair,
-        dest="resources",
-        metavar="NAME=N",
-        help="a named resource that it needs to be admitted; repeatable",
-    )
-    what.add_argument(
-        "--limit",
-        action="append",
-        type=_pair,
-        dest="limits",
-        metavar="NAME=AMOUNT",
-        help="what it is held to: memory=1G, cpu=2, pids=500; repeatable",
-    )
-    limits = parser.add_argument_group("how it runs and when it has failed")
+    _add_pairs(what, "--resource", "resources", "NAME=N", "a named resource that it needs to be admitted")
+    _add_pairs(what, "--limit", "limits", "NAME=AMOUNT", "what it is held to: memory=1G, cpu=2, pids=500")
+
+
+def _add_how(how: argparse._ArgumentGroup) -> None:
     for name, text in _DURATIONS.items():
-        limits.add_argument(name, metavar="DURATION", help=text)
-    limits.add_argument("--retries", type=int, metavar="N", help="tries after a failed one")
-    limits.add_argument("--backoff", metavar="DURATION", help="with --retries: until the first of them (30s)")
-    limits.add_argument(
+        how.add_argument(name, metavar="DURATION", help=text)
+    how.add_argument("--retries", type=int, metavar="N", help="tries after a failed one")
+    how.add_argument("--backoff", metavar="DURATION", help="with --retries: until the first of them (30s)")
+    how.add_argument(
         "--overlap", choices=("allow", "skip", "wait", "replace"), help="while a run of the same job is active"
     )
-    limits.add_argument(
+    how.add_argument(
         "--stop-signal", choices=("TERM", "INT", "HUP", "QUIT", "USR1", "USR2"), help="what asks it to end"
     )
-    limits.add_argument(
+    how.add_argument(
         "--ack", choices=("on-finish", "on-start"), help="on-finish: at least once; on-start: at most once"
     )
-    limits.add_argument("--fail-on", action="append", metavar="REGEX", help="fails if a line matches; repeatable")
-    limits.add_argument("--require", action="append", metavar="REGEX", help="fails if no line matches; repeatable")
-    limits.add_argument("--scheduled-at", metavar="TIME", help="RFC 3339, such as 2030-01-31T04:00:00Z")
-    limits.add_argument("--not-after", metavar="TIME", help="skipped as stale after this time")
-    message = parser.add_argument_group("the message")
+    how.add_argument("--fail-on", action="append", metavar="REGEX", help="fails if a line matches; repeatable")
+    how.add_argument("--require", action="append", metavar="REGEX", help="fails if no line matches; repeatable")
+    how.add_argument("--scheduled-at", metavar="TIME", help="RFC 3339, such as 2030-01-31T04:00:00Z")
+    how.add_argument("--not-after", metavar="TIME", help="skipped as stale after this time")
+
+
+def _add_message(message: argparse._ArgumentGroup) -> None:
     message.add_argument("--run-id", metavar="ID", help="two messages with one run id are one run")
-    message.add_argument(
-        "--label",
-        action="append",
-        type=_pair,
-        metavar="NAME=VALUE",
-        dest="labels",
-        help="copied to its events; repeatable",
-    )
+    _add_pairs(message, "--label", "labels", "NAME=VALUE", "copied to its events")
     message.add_argument(
         "--message",
         metavar="FILE",
@@ -109,6 +95,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="wait until the run has ended; the exit status is the job's, as of run-once, and 125 for all else",
     )
     message.add_argument("--follow", action="store_true", help="with --wait: show its output meanwhile")
+
+
+def _add_pairs(group: argparse._ArgumentGroup, option: str, dest: str, metavar: str, summary: str) -> None:
+    group.add_argument(option, action="append", type=_pair, dest=dest, metavar=metavar, help=f"{summary}; repeatable")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.cli import agent_socket, fleet, printing
+from runner.cli import printing
 from runner.cli.agent_socket import NOTHING_DONE
+from runner.cli.one_run import UNKNOWN, Finder, add_options, not_known
 
 if TYPE_CHECKING:
     import argparse
@@ -21,9 +22,7 @@ cron-runner show --json nightly-2030-01-31 | jq '.attempts[].usage'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which runs, and from where."""
     parser.add_argument("run_id", metavar="RUN_ID", nargs="+", help="the runs")
-    agent_socket.add_options(parser)
-    fleet.add_table(parser)
-    parser.add_argument("--group", metavar="GROUP", help="the run's group, where the table knows several of the id")
+    add_options(parser)
     parser.epilog = (
         "From this host, or, of a run that it does not know, from the fleet's table; with --table from the table\n"
         "alone. The values of variables are not shown, and secrets in the command are masked.\n"
@@ -33,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Show them; 1 where one is not known."""
-    from runner.cli.one_run import UNKNOWN, Finder, not_known  # noqa: PLC0415 - `--help` needs none of it
-    from runner.cli.run_ids import run_id_of  # noqa: PLC0415
+    from runner.cli.run_ids import run_id_of  # noqa: PLC0415 - `--help` needs none of it
 
     finder = Finder(args)
     runs: list[dict[str, Any]] = [finder.find(run_id_of(run_id, "show a run")) for run_id in args.run_id]

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.cli import agent_socket, fleet, printing
+from runner.cli import agent_socket, printing
 from runner.cli.numbers import lasting
+from runner.cli.one_run import UNKNOWN, Finder, add_options, is_over, not_known
 from runner.errors import CronRunnerError, WrongUsage
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-
-    from runner.cli.one_run import Finder
 
 EXAMPLE: Final = """\
 cron-runner wait nightly-2030-01-31 && echo "it is done"
@@ -36,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", metavar="DURATION", type=lasting("0s", "3650d"), help="give up after so long (default: never)"
     )
-    agent_socket.add_options(parser)
-    fleet.add_table(parser)
-    parser.add_argument("--group", metavar="GROUP", help="the run's group, where the table knows several of the id")
+    add_options(parser)
     parser.epilog = (
         "The runs of this host, or of the fleet's table. Exit status: as of run-once: the job's own (1 if it exited\n"
         "with 0 and a rule failed it), 124 timed out, 128+n ended by a signal, 126 or 127 not started, and 125 for\n"
@@ -64,8 +61,7 @@ def of_a_job(work: Callable[[argparse.Namespace], int], args: argparse.Namespace
 
 
 def _execute(args: argparse.Namespace) -> int:
-    from runner.cli.one_run import Finder  # noqa: PLC0415 - `--help` needs none of it
-    from runner.cli.run_ids import run_id_of  # noqa: PLC0415
+    from runner.cli.run_ids import run_id_of  # noqa: PLC0415 - `--help` needs none of it
 
     if args.follow and (len(args.run_id) > 1 or args.json):
         raise WrongUsage("cannot follow that: --follow shows the output of one run, as it is; leave it out")
@@ -84,8 +80,6 @@ def _execute(args: argparse.Namespace) -> int:
 
 def after_sending(args: argparse.Namespace) -> Callable[[dict[str, str]], int]:
     """What waits for a run that is sent now. Raises where its end could not be heard of: nothing is sent then."""
-    from runner.cli.one_run import Finder  # noqa: PLC0415 - `--help` needs none of it
-
     args.socket = args.table = args.group = None
     finder = Finder(args)
     finder.find("-")  # raises where there is neither an agent nor a table
@@ -122,8 +116,6 @@ class _Waiting:
 
     def end(self) -> dict[str, Any]:
         """The run, when it has ended."""
-        from runner.cli.one_run import UNKNOWN, is_over  # noqa: PLC0415 - `--help` needs none of it
-
         while True:
             run = self._found()
             if run["state"] == UNKNOWN:
@@ -155,8 +147,6 @@ class _Waiting:
         return self._last
 
     def _not_known(self) -> None:
-        from runner.cli.one_run import not_known  # noqa: PLC0415 - as above
-
         waited = time.monotonic() - self._began
         if not self._comes and self._until == float("inf") and waited > _APPEARS_S:
             raise not_known(self._run_id, "wait for")
