@@ -7,23 +7,19 @@ its queue, so AWS may refuse it: then that is told.
 from __future__ import annotations
 
 import json
-import secrets
 from typing import TYPE_CHECKING, Any
 
 from runner.agent.runs.secrets import secrets_in, shown
 from runner.aws.sqs import Outgoing
 from runner.errors import AwsUnavailable, CronRunnerError, NotThere, Refused
-from runner.protocol.job import Job
-from runner.protocol.units import format_time
+from runner.protocol.job import Job, what_is_said
+from runner.protocol.run_id import by_hand
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from runner.agent.services import Services
     from runner.aws.sqs import Queue
     from runner.protocol.message import Declaration
 
-_LONGEST_ID = 128
 _SAME = (
     *("cwd", "unix_group", "nice", "stdin", "timeout", "grace", "stop_signal", "overlap", "ack"),
     *("no_output_timeout", "min_duration"),
@@ -93,15 +89,12 @@ class Again:
 
     async def _send(self, message: dict[str, Any]) -> dict[str, Any]:
         services = self._services
-        stamp = format_time(services.now())[:19].replace(":", "-")
         job = str(message["job"])
-        ending = f"-{stamp}Z-{secrets.token_hex(3)}"
-        run_id = job[: _LONGEST_ID - len(ending)] + ending
+        run_id = by_hand(job, services.now())
         body = json.dumps({**message, "run_id": run_id})
         queue = self._queue
-        fifo = queue.fifo
         try:
-            failed = await queue.send([Outgoing("0", body, job if fifo else None, run_id if fifo else None)])
+            failed = await queue.send([Outgoing.of_run(body, job, run_id, fifo=queue.fifo)])
         except AwsUnavailable as error:
             raise CronRunnerError(
                 f"cannot send to {queue.label}: {error.code}: {error.detail}; allow this host sqs:SendMessage on it, "
@@ -117,16 +110,15 @@ def _message_of(job: Job, declaration: Declaration | None, usual_user: str) -> d
     if job.declared:
         return _of_declared(job, declaration)
     usual = Job("", "", (), ())
-    resources = {"cpu": job.resources.cpu, "memory": job.resources.memory, **job.resources.named}
     message: dict[str, Any] = {
         "job": job.job,
         "command": job.command if isinstance(job.command, str) else list(job.command),
         "env": dict(job.env),
-        **_said({name: getattr(job, name) for name in _SAME}),
+        **what_is_said({name: getattr(job, name) for name in _SAME}),
         "user": job.user if job.user != usual_user else None,
         "umask": None if job.umask is None else f"{job.umask:04o}",
-        "resources": _said(resources) if job.resources != usual.resources else None,
-        "limits": _said(job.limits.to_json()) if job.limits != usual.limits else None,
+        "resources": job.resources.said() if job.resources != usual.resources else None,
+        "limits": job.limits.said() if job.limits != usual.limits else None,
         "retries": job.retries.to_json() if job.retries != usual.retries else None,
         "success": job.success.to_json() if job.success != usual.success else None,
     }
@@ -147,7 +139,3 @@ def _of_declared(job: Job, declaration: Declaration | None) -> dict[str, Any]:
     if sent := {name: job.env[name] for name in declaration.allow_env if name in job.env}:
         message["env"] = sent
     return message
-
-
-def _said(amounts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: amount for name, amount in amounts.items() if amount is not None}

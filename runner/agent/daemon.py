@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     from runner.agent.fleet.member import Member
     from runner.agent.fleet.report import HostReports
     from runner.agent.intake.poll import Intake
+    from runner.agent.runs.process import Hello
     from runner.agent.services import Services
+    from runner.agent.wiring import Parts
     from runner.config import Config
     from runner.errors import AwsUnavailable
 
@@ -152,15 +154,7 @@ class Agent:
             await Reconciler(services).run()
             self._background.append(self._tasks.create_task(self._take_over(services), name="take over"))
             await self._say("started", services, "started")
-            log.info(
-                "agent_started",
-                version=__version__,
-                group=self._config.group,
-                queue=parts.queue.label,
-                policy=self._config.admission.policy,
-                supervisor=hello.pid,
-                placement=hello.placement,
-            )
+            self._log_started(parts, hello)
             if services.fleet is not None:
                 await self._join(services, services.fleet, operations)
                 self._report(services.fleet, overview)
@@ -172,6 +166,21 @@ class Agent:
             await self._signalled.wait()
             await self._stop(services, intake, polling, watch)
         await self._say_stopped()
+        await self._close(parts)
+
+    def _log_started(self, parts: Parts, hello: Hello) -> None:
+        log.info(
+            "agent_started",
+            version=__version__,
+            group=self._config.group,
+            queue=parts.queue.label,
+            policy=self._config.admission.policy,
+            supervisor=hello.pid,
+            placement=hello.placement,
+        )
+
+    async def _close(self, parts: Parts) -> None:
+        services = parts.services
         services.abandon()
         for task in self._background:
             task.cancel()

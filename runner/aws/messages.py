@@ -10,7 +10,7 @@ import base64
 import json
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from runner.aws.failures import plain_code
 
@@ -64,6 +64,12 @@ class Outgoing:
     delay_s: int | None = None
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     trace: str = ""
+
+    @classmethod
+    def of_run(cls, body: str, job: str, run_id: str, *, fifo: bool) -> Self:
+        """A run's message, alone in its batch; on a FIFO queue in the order of its job, and once per run id within
+        SQS's five minutes."""
+        return cls("0", body, job if fifo else None, run_id if fifo else None)
 
 
 @dataclass(frozen=True, slots=True)

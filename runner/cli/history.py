@@ -232,15 +232,11 @@ def latest(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def since_of(text: str | None, what: str = "history") -> float | None:
     """Unix seconds of what `--since` says: so long ago, or a time."""
-    from runner.protocol.units import parse_duration, parse_time  # noqa: PLC0415
+    from runner.protocol.units import parse_since  # noqa: PLC0415
 
     if text is None:
         return None
     try:
-        return time.time() - parse_duration(text)
-    except ValueError:
-        pass
-    try:
-        return parse_time(text)
+        return parse_since(text, time.time())
     except ValueError as error:
         raise WrongUsage(f"cannot show {what} since {text}: {error}; or a duration such as 24h") from error

@@ -31,8 +31,7 @@ def trigger(args: argparse.Namespace) -> int:
         group = await store.group(table, job.group)
         run_id, body = triggered(job, now=time.time(), by=fleet.whoami(), signer=signer, run_id=given)
         queue = Queue(session, url=group.queue)
-        fifo = queue.fifo
-        outgoing = Outgoing("0", body, job.name if fifo else None, run_id if fifo else None)
+        outgoing = Outgoing.of_run(body, job.name, run_id, fifo=queue.fifo)
         again = f"trigger it again with --run-id {run_id}, and it is one run even if the queue has it already"
         await deliver(queue, outgoing, again)
         return {"job": job.name, "group": job.group, "run_id": run_id, "queue": queue.label}

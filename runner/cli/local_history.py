@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,12 +14,13 @@ from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
     import argparse
+    import sqlite3
     from collections.abc import Iterator, Sequence
 
     from runner.agent.operator.past_runs import Here
-    from runner.config import Config
 
 _PAGE: Final = 500
+FROM_JOURNAL: Final = "no agent answers; this is what its journal has"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,16 @@ class Asked:
     limit: int = 20
 
 
-def here(settings: Config) -> Here:
-    """Whose journal it is, where its agent cannot say it."""
-    from runner.agent.operator.past_runs import Here  # noqa: PLC0415 - only for who looks at the past
+@contextmanager
+def journal_of(args: argparse.Namespace) -> Iterator[tuple[sqlite3.Connection, Here]]:
+    """This host's journal, and whose it is, where no agent says it. Raises CronRunnerError, OSError, sqlite3.Error."""
+    from runner import config  # noqa: PLC0415 - only where no agent answers
+    from runner.agent.journal import history  # noqa: PLC0415
+    from runner.agent.operator.past_runs import Here  # noqa: PLC0415
 
-    return Here(socket.gethostname(), settings, settings.run.user or None)
+    settings = config.load(args.config, os.environ, offline=True)
+    with history.reading(settings.paths.state / "journal.db") as journal:
+        yield journal, Here(socket.gethostname(), settings, settings.run.user or None)
 
 
 def runs(args: argparse.Namespace, asked: Asked) -> list[dict[str, Any]]:
@@ -79,15 +86,12 @@ def _of_journal(args: argparse.Namespace, asked: Asked, silent: CronRunnerError)
     """What the agent has written down, for those who may read that; else why it was not asked."""
     import sqlite3  # noqa: PLC0415 - only where no agent answers
 
-    from runner import config  # noqa: PLC0415
     from runner.agent.journal import history  # noqa: PLC0415
     from runner.agent.operator.past_runs import entry  # noqa: PLC0415
 
     try:
-        settings = config.load(args.config, os.environ, offline=True)
-        with history.reading(settings.paths.state / "journal.db") as journal:
-            printing.note("no agent answers; this is what its journal has")
-            whose = here(settings)
+        with journal_of(args) as (journal, whose):
+            printing.note(FROM_JOURNAL)
             wanted = history.Wanted(asked.job, asked.outcomes, asked.since)
             if asked.state != "ended" and asked.outcomes is None:
                 rows = [row for row in history.open_rows(journal) if asked.job in (None, row.job)]

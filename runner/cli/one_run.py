@@ -88,23 +88,21 @@ class Finder:
         """What the agent has written down, for those who may read that."""
         import sqlite3  # noqa: PLC0415 - only where no agent answers
 
-        from runner import config  # noqa: PLC0415
         from runner.agent.journal import history  # noqa: PLC0415
         from runner.agent.operator.past_runs import account  # noqa: PLC0415
-        from runner.cli.local_history import here  # noqa: PLC0415
+        from runner.cli.local_history import FROM_JOURNAL, journal_of  # noqa: PLC0415
 
         try:
-            settings = config.load(self.args.config, os.environ, offline=True)
-            with history.reading(settings.paths.state / "journal.db") as journal:
+            with journal_of(self.args) as (journal, whose):
                 pasts = history.executions(journal, run_id)
         except (CronRunnerError, OSError, sqlite3.Error):
             return None
         if not pasts:
             return None
         if not self.warned:
-            printing.note("no agent answers; this is what its journal has")
+            printing.note(FROM_JOURNAL)
             self.warned = True
-        return account(pasts, here(settings))
+        return account(pasts, whose)
 
     def _of_table(self, run_id: str) -> dict[str, Any] | None:
         from runner.control import store  # noqa: PLC0415

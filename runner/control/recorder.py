@@ -207,12 +207,8 @@ async def change_run(
         run = run_of(attempts.values(), before, job)
         run["version"] = (before or {}).get("version", 0) + 1
         when = ABSENT if before is None else When("#version = :v", {"v": before["version"]})
-        changed = [
-            {**item, keys.EXPIRES: expires(item["seen_at"], job)}
-            for sk, item in attempts.items()
-            if item != old.get(sk)
-        ]
-        puts = [Put(item) for item in changed] + [Put(run, when)]
+        changed = [item for sk, item in attempts.items() if item != old.get(sk)]
+        puts = [Put({**item, keys.EXPIRES: expires(item["seen_at"], job)}) for item in changed] + [Put(run, when)]
         puts += await _consequences(
             table, known, before, run, attempts, job, now=now, remembered=remembered if turn == 0 else None
         )

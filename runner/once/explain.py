@@ -16,7 +16,7 @@ from runner.agent.runs.run import Execution
 from runner.agent.runs.secrets import MASK, secrets_in, shown
 from runner.errors import AwsUnavailable, CronRunnerError
 from runner.once.once import Given
-from runner.protocol.units import format_duration, format_size, format_time
+from runner.protocol.units import format_duration, format_size, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,13 +58,13 @@ def explain(
         "no_output_timeout": _duration(job.no_output_timeout),
         "min_duration": _duration(job.min_duration),
         "limits": job.limits.to_json(),
-        "resources": _resources(job),
+        "resources": job.resources.said(),
         "success": job.success.to_json(),
         "retries": job.retries.to_json(),
         "overlap": job.overlap,
         "ack": job.ack,
-        "scheduled_at": _time(job.scheduled_at),
-        "not_after": _time(job.not_after),
+        "scheduled_at": time_of(job.scheduled_at),
+        "not_after": time_of(job.not_after),
         "labels": dict(job.labels),
         "output": _output(config, job),
         "cannot_start": list(cannot_start),
@@ -74,16 +74,6 @@ def explain(
 
 def _duration(seconds: float | None) -> str | None:
     return None if seconds is None else format_duration(seconds)
-
-
-def _time(unix: float | None) -> str | None:
-    return None if unix is None else format_time(unix)
-
-
-def _resources(job: Job) -> dict[str, object]:
-    """What it says that it needs; nothing where the host's defaults count."""
-    said = {"cpu": job.resources.cpu, "memory": job.resources.memory, **job.resources.named}
-    return {name: amount for name, amount in said.items() if amount is not None}
 
 
 def _output(config: Config, job: Job) -> dict[str, object]:

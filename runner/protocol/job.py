@@ -23,6 +23,11 @@ ACKS: tuple[Ack, ...] = ("on-finish", "on-start")
 STOP_SIGNALS = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2")
 
 
+def what_is_said(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without those that say nothing."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What a job needs to be admitted; None where it says nothing and the host's default counts."""
@@ -33,6 +38,10 @@ class Resources:
 
     def to_json(self) -> dict[str, object]:
         return {"cpu": self.cpu, "memory": self.memory, "named": dict(self.named)}
+
+    def said(self) -> dict[str, Any]:
+        """What it says, as a message has it."""
+        return what_is_said({"cpu": self.cpu, "memory": self.memory, **self.named})
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Resources:
@@ -49,6 +58,10 @@ class Limits:
 
     def to_json(self) -> dict[str, object]:
         return {"memory": self.memory, "cpu": self.cpu, "pids": self.pids}
+
+    def said(self) -> dict[str, Any]:
+        """What it says, as a message has it."""
+        return what_is_said(self.to_json())
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Limits:

@@ -52,6 +52,14 @@ def parse_duration(value: object) -> float:
     return seconds
 
 
+def parse_since(text: str, now: float) -> float:
+    """Unix seconds of so long ago, as a duration says it, or of a time."""
+    try:
+        return now - parse_duration(text)
+    except ValueError:
+        return parse_time(text)
+
+
 def _duration_of(text: str) -> float | None:
     if _PLAIN.fullmatch(text):
         return float(text)
@@ -150,6 +158,11 @@ def format_time(unix: float) -> str:
     second = math.floor(unix)
     more, microseconds = divmod(round((unix - second) * 1_000_000), 1_000_000)
     return f"{_second(second + more)}.{microseconds:06d}Z"
+
+
+def time_of(unix: float | None) -> str | None:
+    """The same of an instant that may not be known; None then."""
+    return None if unix is None else format_time(unix)
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from runner.web.answers import named
 from runner.web.asked import body_of, change_of, runs_filter
 from runner.web.openapi import description
 from runner.web.sources.source import Filter, Piece
-from runner.web.stream import QUIET, EventStream, Streams, event, pieces
+from runner.web.stream import QUIET, Streams, event, pieces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -71,15 +71,9 @@ class Api:
         return Response(bytes(data), media_type="text/plain; charset=utf-8", headers=headers)
 
     async def stream(self, request: Request) -> Response:
-        run_id = named(request, "run_id")
-        start = asked.whole(request.query_params, "from", 0, 1 << 60, 0)
-        seen = request.headers.get("last-event-id", "")
-        if seen.isascii() and seen.isdecimal() and len(seen) < 19:
-            start = int(seen)
+        run_id, start = named(request, "run_id"), asked.place(request)
         await self._source.output(run_id, start, 0)  # whether there is such a run
-        if not self._streams.take():
-            return self._answers.problem(503, "all streams are in use; try again in a moment", path=request.url.path)
-        return EventStream(_events(pieces(self._source, run_id, start)), self._streams)
+        return self._streams.answer(_events(pieces(self._source, run_id, start)), request, self._answers)
 
     async def jobs(self, _: Request) -> Response:
         return JSONResponse(list(await self._source.jobs()))

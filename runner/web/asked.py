@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
-from runner.protocol.units import parse_duration, parse_time
+from runner.protocol.units import parse_duration, parse_since, parse_time
 from runner.web.answers import Misread
 from runner.web.sources.source import Change, Filter
 from runner.web.words import OUTCOMES
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_RUNS: Final = 500
 STATES: Final = ("", "all", "running", "waiting", "ended")
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _CHANGE_FIELDS: Final = {"note", "args", "env", "command", "params", "for_s", "grace", "on", "until"}
 
 
@@ -27,13 +29,16 @@ def moment(text: str, name: str) -> float | None:
     if not text:
         return None
     try:
-        return time.time() - parse_duration(text)
-    except ValueError:
-        pass
-    try:
-        return parse_time(f"{text}T00:00:00Z" if len(text) == 10 else text)
+        return parse_time(f"{text}T00:00:00Z") if _DAY.fullmatch(text) else parse_since(text, time.time())
     except ValueError:
         raise Misread(f"cannot read {name}={text[:40]}: give a duration such as 24h, a day, or a time") from None
+
+
+def place(request: Request) -> int:
+    """From which byte a stream goes: where the connection that was lost had come to, else `from`. Raises Misread."""
+    start = whole(request.query_params, "from", 0, 1 << 60, 0)
+    seen = request.headers.get("last-event-id", "")
+    return int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 19 else start
 
 
 def whole(params: QueryParams, name: str, default: int, most: int, least: int = 1) -> int:

@@ -11,7 +11,7 @@ from runner.errors import AwsUnavailable, CronRunnerError
 from runner.web import asked
 from runner.web.answers import named
 from runner.web.log import following
-from runner.web.stream import QUIET, EventStream, Streams, event
+from runner.web.stream import QUIET, Streams, event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,21 +38,12 @@ class Live:
         self._seen = ""
 
     async def changes(self, request: Request) -> Response:
-        return self._stream(request, self._changed())
+        return self._streams.answer(self._changed(), request, self._answers)
 
     async def follow(self, request: Request) -> Response:
-        run_id = named(request, "run_id")
-        start = asked.whole(request.query_params, "from", 0, 1 << 60, 0)
-        seen = request.headers.get("last-event-id", "")
-        if seen.isascii() and seen.isdecimal() and len(seen) < 19:
-            start = int(seen)
+        run_id, start = named(request, "run_id"), asked.place(request)
         await self._source.output(run_id, start, 0)  # whether there is such a run
-        return self._stream(request, self._both(following(self._source, run_id, start)))
-
-    def _stream(self, request: Request, events: AsyncIterator[bytes]) -> Response:
-        if not self._streams.take():
-            return self._answers.problem(503, "all streams are in use; try again in a moment", path=request.url.path)
-        return EventStream(events, self._streams)
+        return self._streams.answer(self._both(following(self._source, run_id, start)), request, self._answers)
 
     async def _changed(self) -> AsyncIterator[bytes]:
         """An event when what runs, waits, is wrong or has ended is another than before."""

@@ -17,8 +17,10 @@ from runner.web.sources.source import SourceAway
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
+    from runner.web.answers import Answers
     from runner.web.sources.source import Piece, Source
 
 MOST_STREAMS: Final = 32
@@ -44,6 +46,12 @@ class Streams:
 
     def leave(self) -> None:
         self.open -= 1
+
+    def answer(self, events: AsyncIterator[bytes], request: Request, answers: Answers) -> Response:
+        """A stream of these events; 503 where there is no room for one more."""
+        if not self.take():
+            return answers.problem(503, "all streams are in use; try again in a moment", path=request.url.path)
+        return EventStream(events, self)
 
 
 async def pieces(source: Source, run_id: str, start: int, look: float = _LOOK_S) -> AsyncIterator[Piece | None]:

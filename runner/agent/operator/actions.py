@@ -14,7 +14,7 @@ from runner.agent.runs.run import State
 from runner.agent.runs.step import HANDED_BACK
 from runner.agent.supervision.connection import StartRefused
 from runner.errors import Refused
-from runner.protocol.units import format_time
+from runner.protocol.units import time_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ class Operations:
                 "attempt": row.attempt,
                 "outcome": row.outcome,
                 "reason": row.reason,
-                "ended_at": _at(row.ended_at),
+                "ended_at": time_of(row.ended_at),
             }
         if row.owner != self._services.owner:
             return {"run_id": run_id, "state": "elsewhere", "job": row.job, "owner": row.owner}
@@ -98,7 +98,7 @@ class Operations:
             "stop_signal": execution.job.stop_signal,
         }
         if not run.active:
-            found |= {"outcome": execution.outcome, "reason": execution.reason, "ended_at": _at(execution.ended_at)}
+            found |= {"outcome": execution.outcome, "reason": execution.reason, "ended_at": time_of(execution.ended_at)}
         return found
 
     async def foresee(self, job: Job) -> dict[str, Any]:
@@ -216,7 +216,3 @@ def checked_note(note: str) -> str:
     if len(line) > LONGEST_NOTE:
         raise Refused("invalid", f"cannot take a note of {len(line)} characters; give at most {LONGEST_NOTE}")
     return line
-
-
-def _at(unix: float | None) -> str | None:
-    return None if unix is None else format_time(unix)

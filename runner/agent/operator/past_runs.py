@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from runner.agent.runs.run import State
 from runner.agent.runs.secrets import secrets_in, shown
 from runner.protocol.job import Job
-from runner.protocol.units import format_time
+from runner.protocol.units import time_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from runner.agent.journal.history import Past
     from runner.agent.journal.runs import RunRow
@@ -131,8 +131,8 @@ def what_it_is(job: Job, here: Here, *, user: str = "", secrets: Sequence[str] =
         "timeout_s": job.timeout,
         "grace_s": job.grace,
         "stop_signal": job.stop_signal,
-        "resources": _said({"cpu": job.resources.cpu, "memory": job.resources.memory, **job.resources.named}),
-        "limits": _said(job.limits.to_json()),
+        "resources": job.resources.said(),
+        "limits": job.limits.said(),
         "retries": retries.max,
         "overlap": job.overlap,
         "ack": job.ack,
@@ -172,11 +172,3 @@ def duration(row: RunRow) -> float | None:
     if row.started_at is None or row.ended_at is None:
         return None
     return round(max(0.0, row.ended_at - row.started_at), 3)
-
-
-def time_of(unix: float | None) -> str | None:
-    return None if unix is None else format_time(unix)
-
-
-def _said(amounts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: amount for name, amount in amounts.items() if amount is not None}

@@ -17,6 +17,7 @@ from runner.agent.output.output_part import output_part
 from runner.agent.runs.admission.policy import WaitsFor
 from runner.agent.runs.run import MessageState, State
 from runner.errors import Refused
+from runner.protocol.units import time_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +100,7 @@ class Records:
             "job": job.job,
             "group": here.config.group,
             "state": "held",
-            "scheduled_at": past_runs.time_of(job.scheduled_at),
+            "scheduled_at": time_of(job.scheduled_at),
             "reason": held["reason"],
             "host": here.host,
             "seen_at": held["since"],
@@ -138,7 +139,7 @@ class Records:
             "message": {
                 "id": received.message_id,
                 "delivery": waiting.delivery,
-                "sent_at": past_runs.time_of(received.sent_at),
+                "sent_at": time_of(received.sent_at),
                 "received_at": held["since"],
                 "state": str(MessageState.LEASED),
             },

@@ -16,7 +16,7 @@ from runner.agent.operator.actions import state_of
 from runner.agent.runs.admission.amounts import JOBS
 from runner.agent.runs.run import State
 from runner.errors import CronRunnerError
-from runner.protocol.units import format_time
+from runner.protocol.units import format_time, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -79,15 +79,7 @@ class Overview:
         return {
             "schema": SCHEMA,
             "time": format_time(wall),
-            "agent": {
-                "version": __version__,
-                "pid": os.getpid(),
-                "since": format_time(self._started_at),
-                "up_s": round(clock - self._started, 3),
-                "supervisor_version": services.link.hello.version if services.link.hello else None,
-                "supervisor_pid": services.link.hello.pid if services.link.hello else None,
-                "supervisor_start": services.link.hello.start if services.link.hello else None,
-            },
+            "agent": self._agent(clock),
             "host": services.source.host.name,
             "instance_id": services.source.host.instance_id,
             "group": services.config.group,
@@ -113,6 +105,18 @@ class Overview:
                 "ended_runs": sum(1 for run in runs if not run.active),
             },
             "queues": depths,
+        }
+
+    def _agent(self, clock: float) -> dict[str, Any]:
+        hello = self._services.link.hello
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "since": format_time(self._started_at),
+            "up_s": round(clock - self._started, 3),
+            "supervisor_version": hello.version if hello else None,
+            "supervisor_pid": hello.pid if hello else None,
+            "supervisor_start": hello.start if hello else None,
         }
 
     def _state(self) -> str:
@@ -186,7 +190,7 @@ def pause_entry(pause: Pause | None) -> dict[str, Any] | None:
         "by": pause.by,
         "since": format_time(pause.since),
         "note": pause.note,
-        "until": _at(pause.until),
+        "until": time_of(pause.until),
     }
 
 
@@ -211,10 +215,10 @@ def run_entry(run: Run, usage: Usage | None, wall: float, clock: float) -> dict[
         "user": run.user or job.user or None,
         "pid": execution.pid if running else None,
         "accepted": format_time(execution.accepted_at),
-        "since": _at(started_at),
+        "since": time_of(started_at),
         "running_s": round(max(0.0, ran), 3) if running else None,
         "deadline": format_time(wall + job.timeout - ran) if running else None,
-        "next_attempt": _at(due),
+        "next_attempt": time_of(due),
         "last_outcome": execution.outcome,
         "cpu_s": round(usage.cpu_user_s + usage.cpu_system_s, 3) if usage else None,
         "memory_bytes": usage.memory_bytes if usage else None,
@@ -251,14 +255,10 @@ def recent_entry(row: RunRow) -> dict[str, Any]:
         "reason": row.reason,
         "exit_code": row.exit_code,
         "attempt": row.attempt,
-        "since": _at(row.started_at),
-        "ended": _at(row.ended_at),
+        "since": time_of(row.started_at),
+        "ended": time_of(row.ended_at),
         "duration_s": took,
     }
-
-
-def _at(unix: float | None) -> str | None:
-    return None if unix is None else format_time(unix)
 
 
 async def _within(part: Awaitable[T], otherwise: T) -> T:

@@ -101,14 +101,7 @@ def finished_event(
             "cpu_system_s": round(record.cpu_system_s, 3),
             "max_rss_bytes": record.max_rss_bytes,
         },
-        "output": {
-            "bytes": report.bytes,
-            "shipped_bytes": report.shipped_bytes,
-            "dropped_bytes": report.dropped_bytes,
-            "truncated": report.truncated,
-            "lines": report.lines,
-            "tail": report.tail,
-        },
+        "output": report.as_data(),
         "will_retry": will_retry,
         "log": log.as_data() if log else None,
     }

@@ -128,6 +128,17 @@ class OutputReport:
     missing: str | None
     lines: int
 
+    def as_data(self) -> dict[str, Any]:
+        """As the finished event has it."""
+        return {
+            "bytes": self.bytes,
+            "shipped_bytes": self.shipped_bytes,
+            "dropped_bytes": self.dropped_bytes,
+            "truncated": self.truncated,
+            "lines": self.lines,
+            "tail": self.tail,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class LogPlace:

@@ -88,9 +88,7 @@ async def _send(session: Session, table: Table, change: Change, by: str, now: fl
     if change.more.get("env"):
         message["env"] = {**message.get("env", {}), **change.more["env"]}
     queue = Queue(session, url=group.queue)
-    fifo = queue.fifo
-    entry = Outgoing("0", json.dumps(message), job.name if fifo else None, run_id if fifo else None)
-    failed = await queue.send([entry])
+    failed = await queue.send([Outgoing.of_run(json.dumps(message), job.name, run_id, fifo=queue.fifo)])
     if failed:
         raise NotPossible(f"cannot send to {queue.label}: {failed[0].code}: {failed[0].detail}", "refused_by_sqs")
     what = f"{change.op.upper()} {change.subject} {run_id}"

@@ -86,19 +86,36 @@ async def _of_day(
     for failed in (True, False):
         if wanted.outcomes and not any((one in FAILURES) is failed for one in wanted.outcomes):
             continue
-        both += await table.query(
-            "#state_key = :day AND #state_at BETWEEN :least AND :edge",
-            {
-                "day": keys.ended_key(format_time(begin)[:10], failed=failed),
-                "least": format_time(max(begin, least)),
-                "edge": format_time(edge),
-            },
-            index=keys.BY_STATE,
-            newest_first=True,
-            limit=limit + 1,
+        both += await _ends(
+            table, begin, edge, least, failed=failed, limit=limit + 1,
             keep=lambda run: keep(run) and str(run["ended_at"]) < format_time(edge),
-        )
+        )  # fmt: skip
     return sorted(both, key=lambda run: str(run["ended_at"]), reverse=True)
+
+
+async def _ends(
+    table: Table,
+    begin: float,
+    edge: float,
+    least: float,
+    *,
+    failed: bool,
+    limit: int,
+    keep: Callable[[Item], bool] | None = None,
+) -> list[Item]:
+    """Of the day that begins so, from `least` to `edge`, the newest first: those that failed, or the others."""
+    return await table.query(
+        "#state_key = :day AND #state_at BETWEEN :least AND :edge",
+        {
+            "day": keys.ended_key(format_time(begin)[:10], failed=failed),
+            "least": format_time(max(begin, least)),
+            "edge": format_time(edge),
+        },
+        index=keys.BY_STATE,
+        newest_first=True,
+        limit=limit,
+        keep=keep,
+    )
 
 
 async def _of_job(
@@ -124,16 +141,6 @@ async def page(table: Table, cursor: str, since: float | None) -> dict[str, Any]
     begin = edge - edge % DAY_S if edge % DAY_S else edge - DAY_S
     found: list[Item] = []
     for failed in (True, False):
-        found += await table.query(
-            "#state_key = :day AND #state_at BETWEEN :least AND :edge",
-            {
-                "day": keys.ended_key(format_time(begin)[:10], failed=failed),
-                "least": format_time(max(begin, least)),
-                "edge": format_time(edge),
-            },
-            index=keys.BY_STATE,
-            newest_first=True,
-            limit=1_500,
-        )
+        found += await _ends(table, begin, edge, least, failed=failed, limit=1_500)
     found.sort(key=lambda run: str(run["ended_at"]), reverse=True)
     return {"runs": [as_json(run) for run in found], "cursor": format_time(begin) if begin > least else None}
