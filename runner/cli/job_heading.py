@@ -76,7 +76,7 @@ def _states(at: Standing) -> list[str]:
         states = ["in no job file that was applied: deleted, or sent by hand"]
     elif not at.job.enabled:
         states = [f"disabled: cron-runner jobs enable {at.name}"]
-    elif at.job.schedule is None:
+    elif at.job.schedule is None and not at.job.after:
         states = [f"enabled, without a schedule: cron-runner jobs trigger {at.name}"]
     else:
         states = ["enabled"]
@@ -97,7 +97,7 @@ def _by(said: Directive) -> str:
 def _schedule(job: JobDefinition, group: GroupDefinition | None, now: float) -> list[tuple[str, str]]:
     """Its schedule in words, and when it is due next."""
     if job.schedule is None:
-        return []
+        return [("Runs", job.after_words())] if job.after else []
     if find_spec("cronsim") is None:  # a host that only runs jobs
         return [("Schedule", f"{job.schedule} ({job.timezone})")]
     from runner.cli.jobs_shown import coming  # noqa: PLC0415

@@ -47,7 +47,7 @@ def listed(args: argparse.Namespace) -> int:
             [
                 row["job"],
                 row["group"],
-                row["schedule"] or "-",
+                row["schedule"] or job.after_words() or "-",
                 _next_words(job, row, now),
                 _last_words(row["last"], now),
                 row["owner"] or "-",
@@ -162,6 +162,7 @@ def _row(
         "group": job.group,
         "schedule": job.schedule,
         "timezone": job.timezone if job.schedule else None,
+        **({"after": list(job.after), "after_when": job.after_when} if job.after else {}),
         "enabled": job.enabled,
         "next": format_time(times[0]) if times else None,
         "next_unix": times[0] if times else None,
@@ -207,6 +208,9 @@ def show(args: argparse.Namespace) -> int:
             says["schedule"] = f"{job.schedule}: {schedule.words()}"
     except CronRunnerError as error:
         says["fault"] = str(error)
+    if job.after:
+        says["after"] = job.after_words().removeprefix("after ")
+        del says["after_when"]
     width = max(map(len, says))
     printing.lines(*(f"{name.ljust(width)}  {shown(name, value)}" for name, value in says.items()))
     return 0
@@ -225,15 +229,20 @@ def upcoming(args: argparse.Namespace) -> int:
     if args.json:
         said = [{"at": format_time(at), "run_id": run_id_at(job.name, at)} for at in times]
         found = {"job": job.name, "group": job.group, "enabled": job.enabled, "next": said}
+        if job.after:
+            found |= {"after": list(job.after), "after_when": job.after_when}
         printing.document({**found, "tz_database": database().version})
         return 0
-    if schedule is None:
+    if job.after:
+        printing.lines(f"{job.name}: {job.after_words()}")
+    elif schedule is None:
         printing.lines(f"{job.name} has no schedule; `cron-runner jobs trigger {job.name}` runs it")
         return 0
-    printing.lines(f"{job.name}: {schedule.words()}")
+    else:
+        printing.lines(f"{job.name}: {schedule.words()}")
     if not job.enabled:
         printing.lines(f"disabled; `cron-runner jobs enable {job.name}` lets it fire again")
-    elif not times:
+    elif not times and not job.after:
         printing.lines("never again")
     printing.lines(*(f"  {fleet.when(at, job.timezone, now)}" for at in times))
     if times:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from runner.control.chain import AFTER_WHEN, AfterWhen, words
 from runner.control.notify import Notify, notify_of
 from runner.control.schedule import Schedule, parse_schedule, parse_timezone
 from runner.control.signatures import body, signature_in
@@ -99,9 +100,9 @@ class JobDefinition:
     """A job. Durations are seconds, None where not asked for.
 
     ``message`` holds the fields of the job message as they were written. ``start_within`` and ``finish_within`` count
-    from the time it was due, ``too_long`` from its start. ``since`` is when its schedule began to count (unix
-    seconds), so that a new job, or one that was enabled again, catches up with nothing. ``revision`` rises with
-    every change.
+    from the time it was due, ``too_long`` from its start. ``after`` are its parents (see `runner.control.chain`).
+    ``since`` is when its schedule began to count (unix seconds), so that a new job, or one that was enabled again,
+    catches up with nothing. ``revision`` rises with every change.
     """
 
     group: str
@@ -117,6 +118,8 @@ class JobDefinition:
     start_within: float | None = None
     finish_within: float | None = None
     too_long: float | None = None
+    after: tuple[str, ...] = ()
+    after_when: AfterWhen = "success"
     since: float = 0.0
     revision: int = 0
     changed_at: float = 0.0
@@ -143,6 +146,10 @@ class JobDefinition:
             )
         return read
 
+    def after_words(self) -> str:
+        """What it runs after, in words; "" where it does not."""
+        return words(self.after, self.after_when)
+
     def says(self) -> dict[str, Any]:
         """What a file says of it, for showing and comparing: nothing that the table adds."""
         said: dict[str, Any] = {
@@ -157,6 +164,8 @@ class JobDefinition:
             "start_within": self.start_within,
             "finish_within": self.finish_within,
             "too_long": self.too_long,
+            "after": list(self.after) or None,
+            "after_when": self.after_when if self.after else None,
             **self.message,
             **self._signature(),
         }
@@ -201,6 +210,7 @@ class JobDefinition:
             "scheduled": self.scheduled,
             "state_key": keys.JOBS,
             "state_at": f"{self.name}#{self.group}",
+            **({"after": list(self.after), "after_when": self.after_when} if self.after else {}),
             **({"signed": self.signed} if self.signed else {}),
         }
 
@@ -230,6 +240,8 @@ def _job_of(item: Mapping[str, Any]) -> JobDefinition:
     message = json.loads(item["message"])
     if not isinstance(message, dict) or item["missed"] not in MISSED:
         raise ValueError(f"missed is {item['missed']!r}, message a {type(message).__name__}")
+    if item.get("after_when", "success") not in AFTER_WHEN:
+        raise ValueError(f"after_when is {item['after_when']!r}; this version knows {', '.join(AFTER_WHEN)}")
     for name, kinds in _KINDS.items():
         if not isinstance(item[name], kinds):
             raise TypeError(f"{name} is a {type(item[name]).__name__}")
@@ -247,6 +259,8 @@ def _job_of(item: Mapping[str, Any]) -> JobDefinition:
         start_within=item["start_within"],
         finish_within=item["finish_within"],
         too_long=item["too_long"],
+        after=tuple(str(name) for name in item.get("after") or ()),
+        after_when=item.get("after_when", "success"),
         since=parse_time(item["since"]),
         revision=item["revision"],
         changed_at=parse_time(item["changed_at"]),

@@ -22,6 +22,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from runner.control.chain import AFTER_WHEN, MOST_PARENTS
 from runner.control.definition import FIRES, MISSED, GroupDefinition, JobDefinition, run_id_at
 from runner.control.notify import parse_notify
 from runner.control.schedule import parse_schedule, parse_timezone
@@ -209,6 +210,7 @@ def _across(name: str, said: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for field in ("timezone", "missed", "start_within", "finish_within"):
         if field in said and not said.get("schedule"):
             yield field, "needs a schedule; give one or leave it out"
+    yield from _across_chain(name, said)
     if said.get("schedule"):
         try:
             parse_schedule(said["schedule"], said.get("timezone", "UTC"))
@@ -216,6 +218,29 @@ def _across(name: str, said: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield "schedule", str(error)
         if len(run_id_at(name, 0.0)) > 128:
             yield "schedule", "the name is too long for the ids of its runs; shorten it to 107 characters"
+
+
+def _across_chain(name: str, said: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    after = said.get("after", ())
+    if "after_when" in said and not after:
+        yield "after_when", "needs `after`; name the jobs that it runs after, or leave it out"
+    if after and said.get("schedule"):
+        yield (
+            "after",
+            "fires it when its parents have ended, and its schedule would do so besides; leave one of them out",
+        )
+    if name in after:
+        yield "after", "names the job itself; name others"
+
+
+def _after(path: str, value: object) -> tuple[str, ...]:
+    """Names of jobs, or one as a text."""
+    said = (fields.job_name(path, value),) if isinstance(value, str) else fields.items(path, value, fields.job_name)
+    if len(set(said)) < len(said):
+        fields.refuse(path, "names a job twice; keep one")
+    if len(said) > MOST_PARENTS:
+        fields.refuse(path, f"names {len(said)} jobs; the most is {MOST_PARENTS}")
+    return said
 
 
 def _timezone(path: str, value: object) -> str:
@@ -255,6 +280,8 @@ _OF_JOBS: Final[Mapping[str, fields.Parser]] = {
     "start_within": fields.limit,
     "finish_within": fields.limit,
     "too_long": fields.limit,
+    "after": _after,
+    "after_when": fields.choice("way", AFTER_WHEN),
     **_OF_MESSAGE,
 }
 _OF_GROUPS: Final[Mapping[str, fields.Parser]] = {

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from runner.control.chain import faults
+from runner.errors import JobFilesInvalid
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -46,7 +49,10 @@ def plan(
     *,
     prune: bool,
 ) -> Plan:
-    """Compare. Pruned are only jobs of groups that the files are about: another team's group is none of it."""
+    """Compare. Pruned are only jobs of groups that the files are about: another team's group is none of it.
+
+    Raises JobFilesInvalid for a job that would run after one that is not there, or in a circle.
+    """
     there = {(job.group, job.name): job for job in jobs}
     changes = [change for group in wanted.groups if (change := _group(groups.get(group.name), group))]
     asked = {(job.group, job.name): job for job in wanted.jobs}
@@ -58,6 +64,9 @@ def plan(
             unchanged += 1
     ours = {group.name for group in wanted.groups} | {job.group for job in wanted.jobs}
     extra = sorted(key for key in there if key[0] in ours and key not in asked)
+    gone = set(extra) if prune else set()
+    if wrong := faults((job for key, job in {**there, **asked}.items() if key not in gone), asked):
+        raise JobFilesInvalid(wrong)
     if prune:
         changes += [Change("delete", "job", "/".join(key), there[key], None) for key in extra]
     return Plan(tuple(changes), unchanged, () if prune else tuple("/".join(key) for key in extra))

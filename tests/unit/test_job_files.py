@@ -190,3 +190,89 @@ def test_a_triggered_run_is_never_taken_for_the_scheduled_one() -> None:
     assert json.loads(body)["labels"] == {"a": "b", "triggered-by": "ann@host"}
     assert triggered(job, now=0.0, by="x", run_id="again")[0] == "again"
     assert len(triggered(JobDefinition("web", "n" * 128), now=0.0, by="x")[0]) == 128
+
+
+CHAIN = """
+[groups.web]
+queue = "https://sqs.eu-west-1.amazonaws.com/1/cron-web"
+[defaults]
+group = "web"
+command = "true"
+[jobs.extract]
+schedule = "0 3 * * *"
+[jobs.prices]
+schedule = "0 3 * * *"
+[jobs.load]
+after = ["extract", "prices"]
+[jobs.alarm]
+after = "load"
+after_when = "failure"
+"""
+
+
+def test_a_job_after_others_needs_no_schedule(tmp_path: Path) -> None:
+    wanted = read_files([write(tmp_path, "jobs.toml", CHAIN)])
+    jobs = {job.name: job for job in wanted.jobs}
+    assert (jobs["load"].after, jobs["load"].after_when) == (("extract", "prices"), "success")
+    assert (jobs["alarm"].after, jobs["alarm"].after_when) == (("load",), "failure")
+    assert jobs["extract"].after == ()
+    for job in wanted.jobs:
+        assert job_of(job.item()) == job
+    assert jobs["load"].says()["after"] == ["extract", "prices"]
+    assert "after" not in jobs["extract"].says()
+    assert "after" not in jobs["load"].message, "a host is not told of it"
+    assert plan(wanted, wanted.jobs, {group.name: group for group in wanted.groups}, prune=True).changes == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ('after = ["extract", "extract"]', "jobs.load.after: names a job twice"),
+        ('after = ["load"]', "jobs.load.after: names the job itself"),
+        ('after = ["extract"]\nschedule = "@daily"', "jobs.load.after: fires it"),
+        ('after_when = "any"', "jobs.load.after_when: needs `after`"),
+        ('after = "extract"\nafter_when = "succes"', 'jobs.load.after_when: unknown way "succes"'),
+        ("after = 3", "jobs.load.after: "),
+        (f"after = {[f'j{n}' for n in range(51)]}", "jobs.load.after: names 51 jobs; the most is 50"),
+    ],
+)
+def test_what_is_wrong_with_after_is_said_by_its_field(tmp_path: Path, fields: str, said: str) -> None:
+    text = f'[jobs.load]\ngroup = "web"\ncommand = "true"\n{fields}\n'
+    with pytest.raises(JobFilesInvalid) as caught:
+        read_files([write(tmp_path, "jobs.toml", text)])
+    assert said in str(caught.value)
+
+
+def _after(group: str, name: str, *after: str) -> JobDefinition:
+    return JobDefinition(group, name, after=after)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "said"),
+    [
+        ([_after("web", "load", "extrct")], [_after("web", "extract")], 'no job "extrct" in group web; did you mean'),
+        ([_after("web", "load", "pay")], [_after("bank", "pay")], '"pay" is a job of group bank'),
+        ([_after("web", "a", "b"), _after("web", "b", "a")], [], "circle: a after b after a"),
+        # One is in the files, the other one in the table.
+        ([_after("web", "a", "c")], [_after("web", "b", "a"), _after("web", "c", "b")], "after"),
+    ],
+)
+def test_a_chain_that_cannot_be_is_refused_by_name(
+    wanted: list[JobDefinition], there: list[JobDefinition], said: str
+) -> None:
+    with pytest.raises(JobFilesInvalid, match=said):
+        plan(Wanted(tuple(wanted), ()), there, {}, prune=False)
+
+
+def test_a_parent_is_not_pruned_from_under_its_child() -> None:
+    load, extract = _after("web", "load", "extract"), _after("web", "extract")
+    with pytest.raises(JobFilesInvalid, match='no job "extract" in group web'):
+        plan(Wanted((load,), ()), [load, extract], {}, prune=True)
+    plan(Wanted((load,), ()), [load, extract], {}, prune=False)
+    # What is wrong with jobs that these files say nothing of keeps nobody from applying them.
+    plan(
+        Wanted((extract,), ()),
+        [_after("web", "x", "y"), _after("web", "y", "x"), _after("web", "z", "?")],
+        {},
+        prune=False,
+    )

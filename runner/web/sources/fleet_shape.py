@@ -39,7 +39,7 @@ def _words(job: JobDefinition) -> str:
         schedule = job.parsed()
     except CronRunnerError as error:
         return str(error)
-    return f"{schedule.words()}, {job.timezone}" if schedule is not None else ""
+    return f"{schedule.words()}, {job.timezone}" if schedule is not None else job.after_words()
 
 
 def job_row(job: JobDefinition, known: Mapping[str, Any], standing: Standing, now: float) -> dict[str, Any]:

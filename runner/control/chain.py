@@ -1,0 +1,105 @@
+"""What runs after what: the words for it, the ids of the runs that it makes, and what is wrong with a chain. Pure.
+
+A job with `after` is a child of the jobs that it names, its parents, all of its group. It has a run for each run of
+one parent, or, of several, for each time for which all of them were due.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import hashlib
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from runner.protocol.suggest import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+AfterWhen = Literal["success", "failure", "any"]
+
+AFTER_WHEN: Final = ("success", "failure", "any")
+MOST_PARENTS: Final = 50
+"""So that a child is written in one transaction with what its parents know of it."""
+LONGEST_RUN_ID: Final = 128
+_HASHED: Final = 12
+
+
+class Member(Protocol):
+    """What is looked at of a job; `JobDefinition` has it."""
+
+    @property
+    def group(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def after(self) -> tuple[str, ...]: ...
+
+
+def words(after: Collection[str], when: str) -> str:
+    """``after extract and load, when they succeed``; "" of a job that is after none."""
+    if not after:
+        return ""
+    *first, last = after
+    names = f"{', '.join(first)} and {last}" if first else last
+    one = len(after) == 1
+    ends = {
+        "success": "it succeeds" if one else "they succeed",
+        "failure": "it does not succeed" if one else "none of them succeeds",
+        "any": "it has ended" if one else "they have ended",
+    }
+    return f"after {names}, when {ends[when]}"
+
+
+def child_run_id(child: str, parent: str, run_id: str) -> str:
+    """The id of the run of ``child`` that a run of ``parent`` fires: the same whoever fires it, so that all fire one.
+
+    Of a scheduled run it is what a schedule of the same time would give the child.
+    """
+    if run_id.startswith(f"{parent}-") and len(said := f"{child}{run_id[len(parent) :]}") <= LONGEST_RUN_ID:
+        return said
+    digest = hashlib.sha256(f"{parent} {run_id}".encode()).hexdigest()[:_HASHED]
+    return f"{child[: LONGEST_RUN_ID - _HASHED - 7]}-after-{digest}"
+
+
+def faults(meant: Iterable[Member], asked: Collection[tuple[str, str]]) -> list[str]:
+    """What is wrong with the chains of all jobs that there are meant to be, as far as it is of those that are asked for
+    ((group, name))."""
+    jobs = {(job.group, job.name): job for job in meant}
+    found: list[str] = []
+    for job in (jobs[key] for key in sorted(asked) if key in jobs):
+        missing = [name for name in job.after if (job.group, name) not in jobs]
+        found += [f"jobs.{job.name}.after: {_unknown(name, job, jobs)}" for name in missing]
+    return found + [
+        f"jobs.{cycle[0]}.after: goes round in a circle: {' after '.join(cycle)}; take one of them out"
+        for cycle in _cycles(jobs, asked)
+    ]
+
+
+def _unknown(name: str, job: Member, jobs: Mapping[tuple[str, str], Member]) -> str:
+    others = sorted(group for group, other in jobs if other == name)
+    if others:
+        return (
+            f'"{name}" is a job of group {others[0]}, and this one is of {job.group}: a job runs after jobs of its own'
+            " group; name one of these"
+        )
+    near = nearest(name, [other for group, other in jobs if group == job.group and other != job.name])
+    question = f'did you mean "{near}"?' if near else "apply it in the same files, or leave it out"
+    return f'there is no job "{name}" in group {job.group}; {question}'
+
+
+def _cycles(jobs: Mapping[tuple[str, str], Member], asked: Collection[tuple[str, str]]) -> list[list[str]]:
+    """A circle of each group that has one with a job that is asked for, as names, the first one again at its end."""
+    graphs: dict[str, dict[str, list[str]]] = {}
+    for (group, name), job in jobs.items():
+        if job.after:
+            graphs.setdefault(group, {})[name] = [parent for parent in job.after if (group, parent) in jobs]
+    found = []
+    for group, graph in sorted(graphs.items()):
+        try:
+            graphlib.TopologicalSorter(graph).prepare()
+        except graphlib.CycleError as error:
+            # As graphlib has it each one is named by the next one; here each names the next.
+            cycle = [str(name) for name in reversed(error.args[1])]
+            if any((group, name) in asked for name in cycle):
+                found.append(cycle)
+    return found
