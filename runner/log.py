@@ -106,6 +106,33 @@ def _escaped(value: str) -> Iterator[str]:
 secrets: Final = Secrets()
 
 
+class Traces:
+    """Which trace a run belongs to, so that each line that names the run names it too. Those last heard of, up to a
+    bound: a run says it again before it is told of."""
+
+    _MOST: Final = 4096
+
+    def __init__(self) -> None:
+        self._of: dict[str, str] = {}
+
+    def note(self, run_id: str, traceparent: str | None) -> None:
+        """None: it belongs to none."""
+        self._of.pop(run_id, None)
+        if traceparent is not None:
+            self._of[run_id] = traceparent
+            if len(self._of) > self._MOST:
+                del self._of[next(iter(self._of))]
+
+    def add(self, _logger: Any, _method: str, event: Event) -> Event:
+        """A processor of structlog."""
+        if self._of and (found := self._of.get(str(event.get("run_id")))) is not None:
+            event.setdefault("traceparent", found)
+        return event
+
+
+traces: Final = Traces()
+
+
 @contextlib.contextmanager
 def masked(values: Iterable[str]) -> Iterator[None]:
     """Mask the values in every line written inside the block, whoever writes it."""
@@ -192,6 +219,7 @@ def set_level(level: str) -> None:
 def _processors() -> list[Any]:
     return [
         structlog.processors.add_log_level,
+        traces.add,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.StackInfoRenderer(),
     ]

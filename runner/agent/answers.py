@@ -163,7 +163,10 @@ class Answers:
             now=self._services.now(),
         )
         self._services.counts.rejected[error.reason] += 1
-        log.warning("message_rejected", message_id=message.message_id, reason=error.reason, detail=error.detail)
+        trace = {"traceparent": error.traceparent} if error.traceparent else {}
+        log.warning(
+            "message_rejected", message_id=message.message_id, reason=error.reason, detail=error.detail, **trace
+        )
         await self._tell(execution, event, lease, bury=message)
 
     async def delete(self, message: Received) -> None:
@@ -239,7 +242,7 @@ def taken_by_another(job: Job, taken: str, where: str = "here") -> InvalidMessag
         f'run_id: "{job.run_id}" is that of a run of job "{taken}" {where}, and this message names {other};'
         " give each run an id of its own"
     )
-    return InvalidMessage(detail, job=job.job, run_id=job.run_id, labels=job.labels, scheduled_at=job.scheduled_at)
+    return InvalidMessage(detail).of(job)
 
 
 def unreadable(error: InvalidMessage, message_id: str) -> Job:
@@ -251,4 +254,5 @@ def unreadable(error: InvalidMessage, message_id: str) -> Job:
         command="",
         labels=error.labels,
         scheduled_at=error.scheduled_at,
+        traceparent=error.traceparent,
     )

@@ -10,6 +10,7 @@ import structlog
 
 from runner.agent.runs.lease import Lease
 from runner.agent.runs.run import MessageState
+from runner.log import traces
 from runner.protocol.message import InvalidMessage, read_job
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Arrivals:
                 self._services.answer(message, rejecting, f"reject {message.message_id}")
                 continue
             if not self._here(job, message):
+                traces.note(job.run_id, job.traceparent)
                 fresh.append((job, message))
         return fresh
 
@@ -113,6 +115,7 @@ class Arrivals:
             defaults=config.defaults(),
             declarations=config.jobs,
             trust=self._services.trust,
+            trace=message.trace,
         )
 
     def _lease(self, message: Received, run_id: str) -> Lease:

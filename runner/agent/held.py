@@ -244,14 +244,7 @@ class Door:
             case Skipped(skip=skip):
                 self._told(waiting, skip)
             case Rejected(detail=detail):
-                error = InvalidMessage(
-                    detail,
-                    reason="does_not_fit",
-                    job=job.job,
-                    run_id=job.run_id,
-                    labels=job.labels,
-                    scheduled_at=job.scheduled_at,
-                )
+                error = InvalidMessage(detail, reason="does_not_fit").of(job)
                 self._told(waiting, error)
             case HandBack():
                 self._hand_back(effect)

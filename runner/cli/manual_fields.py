@@ -75,6 +75,11 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
     "min_duration": ("duration", "A run that succeeds sooner than this has failed."),
     "scheduled_at": ("RFC 3339 time", "When it was due; told to the job and in its events."),
     "not_after": ("RFC 3339 time", "After this time it is skipped as stale."),
+    "traceparent": (
+        "text",
+        "The trace that the run belongs to, as W3C's trace context has it; the job sees it as TRACEPARENT, events and"
+        " log lines carry it. Default: what the message's AWSTraceHeader says, else none.",
+    ),
     "ack": (
         "text",
         "on-finish: the message is deleted when the run has ended, so it runs at least once. on-start: it is deleted"

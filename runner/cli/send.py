@@ -159,6 +159,7 @@ def _build(args: argparse.Namespace) -> str:
         "success": _given({"fail_on": args.fail_on, "require": args.require}) or None,
         "scheduled_at": args.scheduled_at,
         "not_after": args.not_after,
+        "traceparent": args.traceparent,
         "labels": dict(args.labels) if args.labels else None,
     }
     return json.dumps(_given(fields))

@@ -74,6 +74,9 @@ def _add_message(message: argparse._ArgumentGroup) -> None:
     message.add_argument("--run-id", metavar="ID", help="two messages with one run id are one run")
     _add_pairs(message, "--label", "labels", "NAME=VALUE", "copied to its events")
     message.add_argument(
+        "--traceparent", metavar="CONTEXT", help='the trace that it belongs to (W3C), such as "$TRACEPARENT"'
+    )
+    message.add_argument(
         "--message",
         metavar="FILE",
         help="send this message (- is standard input), without JOB, command or any option of a job but --run-id",

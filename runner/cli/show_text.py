@@ -117,6 +117,7 @@ def _whence(run: Run) -> list[tuple[str, str]]:
         ("due", _second(run.get("scheduled_at"))),
         ("not after", _second(run.get("not_after"))),
         ("message", ", ".join(words)),
+        ("trace", run.get("traceparent") or ""),
         ("log", f"{log['group']}: {log['stream']}" if log.get("stream") else ""),
         ("console", log.get("url") or ""),
     ]

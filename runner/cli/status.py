@@ -96,6 +96,8 @@ def _standing(run: dict[str, Any]) -> list[str]:
     attempt = f", attempt {run['attempt']}" if run.get("attempt") else ""
     if run.get("signed_by"):
         text.append(f"  signed by  {run['signed_by']}")
+    if run.get("traceparent"):
+        text.append(f"  trace      {run['traceparent']}")
     text.append(f"  phase      {run['phase']}{stopping}{attempt}")
     if run.get("outcome") and run["phase"] == "ended":
         text.append(f"  outcome    {run['outcome']}: {run['reason']}")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 LARGEST_MESSAGE: Final = 200 * 1024
 """Bytes. An item of the table holds 400 KB, and EventBridge Scheduler takes 256 KB of input."""
-_OF_FIRE: Final = frozenset(("version", "job", "run_id", "scheduled_at", "not_after"))
+_OF_FIRE: Final = frozenset(("version", "job", "run_id", "scheduled_at", "not_after", "traceparent"))
 _KEYID: Final = re.compile(r"[0-9a-f]{16}")
 _TABLES: Final = ("groups", "defaults", "jobs")
 

@@ -43,6 +43,7 @@ _RETENTION_S: Final = 90 * keys.DAY_S
 
 _OF_STARTED: Final = (
     *("pid", "command", "user", "started_at", "queue_latency_s", "timeout_s", "heartbeat_s", "log", "signed_by"),
+    "traceparent",
 )
 _OF_END: Final = (
     "outcome",
@@ -132,8 +133,7 @@ def run_of(attempts: Iterable[Item], old: Item | None, job: JobDefinition | None
         **_heard(all_attempts),
         "too_long_told": bool(old and old.get("too_long_told")),
     }
-    if signed_by := ran.get("signed_by"):
-        item["signed_by"] = signed_by
+    item |= {name: ran[name] for name in ("signed_by", "traceparent") if ran.get(name)}
     if is_open(state):
         item["ended_at"] = None
     if now_on["job"]:

@@ -10,10 +10,12 @@ FIELDS: Final = (
     *("run_id", "job", "group", "state", "scheduled_at", "started_at", "ended_at", "duration_s", "exit_code", "signal"),
     *("reason", "host", "attempt", "attempts", "seen_at", "log", "labels", "usage"),
 )
+RARE: Final = ("signed_by", "traceparent")
+"""Of those that have one."""
 
 
 def as_json(run: dict[str, Any]) -> dict[str, Any]:
     """Of a run's item."""
     outcome = None if is_open(run["state"]) else run["state"]
-    signed_by = {"signed_by": run["signed_by"]} if run.get("signed_by") else {}
-    return {**{name: run.get(name) for name in FIELDS}, "outcome": outcome, **signed_by}
+    rare = {name: run[name] for name in RARE if run.get(name)}
+    return {**{name: run.get(name) for name in FIELDS}, "outcome": outcome, **rare}

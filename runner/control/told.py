@@ -43,6 +43,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "output": (dict, _NO),
     "log": (dict, _NO),
     "signed_by": (str, _NO),
+    "traceparent": (str, _NO),
 }
 _TIMES: Final = ("scheduled_at", "sent_at", "started_at", "finished_at")
 _LONGEST: Final = 900  # bytes; DynamoDB takes 1,024 of a sort key
@@ -95,6 +96,8 @@ def _told(event: Mapping[str, Any], kind: str) -> Told:
     data = event["data"]
     if not isinstance(data, dict):
         raise TypeError("data is no object")
+    if (trace := event.get("traceparent")) is not None:  # CloudEvents has it beside the data
+        data = data | {"traceparent": trace}
     for name, kinds in _TYPES.items():
         if not isinstance(data.get(name), kinds) or (isinstance(data.get(name), bool) and bool not in kinds):
             raise TypeError(f"{name} is {type(data.get(name)).__name__}")

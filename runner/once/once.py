@@ -160,7 +160,7 @@ class Once:
         """The exit status; None: it was answered without a run, and the next message may come."""
         services = parts.services
         try:
-            job = job_of(self._config, message.body, message.message_id)
+            job = job_of(self._config, message.body, message.message_id, message.trace)
         except MessageRejected as error:
             await self.stop.unless_leaving(reject(parts, answers, message, error.fault))
             raise

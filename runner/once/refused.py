@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from runner.protocol.job import Job
 
 
-def job_of(config: Config, body: str, message_id: str) -> Job:
-    """The job as this host would run it. Raises MessageRejected, and ConfigError for keys that cannot be read."""
+def job_of(config: Config, body: str, message_id: str, trace: str = "") -> Job:
+    """The job as this host would run it; `trace` is the X-Ray header that came with it.
+
+    Raises MessageRejected, and ConfigError for keys that cannot be read.
+    """
     try:
         return read_job(
             body,
@@ -29,6 +32,7 @@ def job_of(config: Config, body: str, message_id: str) -> Job:
             defaults=config.defaults(),
             declarations=config.jobs,
             trust=trust_of(config),
+            trace=trace,
         )
     except InvalidMessage as error:
         raise MessageRejected(error) from error

@@ -41,6 +41,7 @@ class RunFacts:
     """What every event of one execution says; times are unix seconds.
 
     `job` is None, and `run_id` the MessageId, in the rejection of a message whose own could not be read.
+    `traceparent` stands beside `data`: CloudEvents' distributed tracing extension.
     """
 
     execution: str
@@ -50,6 +51,7 @@ class RunFacts:
     scheduled_at: float | None = None
     sent_at: float | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def run_event(
         "labels": dict(facts.labels),
         **data,
     }
-    return _event(source, event_id, event_type, facts.run_id, time, said)
+    return _event(source, event_id, event_type, facts.run_id, time, said, facts.traceparent)
 
 
 def agent_event(
@@ -141,6 +143,7 @@ def _event(
     subject: str | None,
     time: float,
     data: dict[str, object],
+    traceparent: str | None = None,
 ) -> Event:
     for name in _TIMES:
         moment = data.get(name)
@@ -156,6 +159,8 @@ def _event(
     }
     if subject is not None:
         envelope["subject"] = subject
+    if traceparent is not None:
+        envelope["traceparent"] = traceparent
     envelope["data"] = data
     body = encode(envelope)
     if len(body) > LIMIT:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from runner.protocol import units
 from runner.protocol.invalid import Faults, InvalidMessage
 from runner.protocol.suggest import kind, shown, unknown
+from runner.protocol.trace import EXAMPLE, is_traceparent
 
 if TYPE_CHECKING:
     from runner.protocol.job import Command
@@ -242,6 +243,14 @@ def moment(path: str, value: object) -> float:
         return units.parse_time(value)
     except ValueError as error:
         refuse(path, str(error))
+
+
+def traceparent(path: str, value: object) -> str:
+    """A W3C trace context, as it came."""
+    said = text(path, value)
+    if not is_traceparent(said):
+        refuse(path, f"{shown(said)} is no W3C trace context; give one such as {EXAMPLE}, or leave the field out")
+    return said
 
 
 def boolean(path: str, value: object) -> bool:

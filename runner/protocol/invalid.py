@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from runner.protocol.job import Job
 
 Reason = Literal["invalid", "not_allowed", "does_not_fit", "not_signed", "bad_signature"]
 
@@ -18,8 +20,8 @@ class InvalidMessage(ValueError):
     """A message, or a declared job, that cannot be a run.
 
     `detail` names the field and what to do, and holds no environment value; `faults` are the single ones that it
-    tells. `job`, `run_id`, `labels` and
-    `scheduled_at` (unix seconds) are given as far as they could be read, else None, and no labels.
+    tells. `job`, `run_id`, `labels`, `scheduled_at` (unix seconds) and `traceparent` are given as far as they could be
+    read, else None, and no labels.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class InvalidMessage(ValueError):
         run_id: str | None = None,
         labels: Mapping[str, str] | None = None,
         scheduled_at: float | None = None,
+        traceparent: str | None = None,
         faults: Sequence[str] = (),
     ) -> None:
         super().__init__(detail)
@@ -41,6 +44,13 @@ class InvalidMessage(ValueError):
         self.run_id = run_id
         self.labels: Mapping[str, str] = labels or {}
         self.scheduled_at = scheduled_at
+        self.traceparent = traceparent
+
+    def of(self, job: Job) -> Self:
+        """The same, of a message whose job could be read."""
+        self.job, self.run_id, self.labels = job.job, job.run_id, job.labels
+        self.scheduled_at, self.traceparent = job.scheduled_at, job.traceparent
+        return self
 
 
 class Faults:

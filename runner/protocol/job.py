@@ -140,7 +140,7 @@ class Job:
 
     `argv` is what is executed, shell included; `command` is what people are shown. `user` "" leaves the
     choice to the supervisor. `env` is the configured, declared and sent environment, in rising precedence.
-    `signed_by` is the id of the key that let it run.
+    `signed_by` is the id of the key that let it run, `traceparent` the W3C trace context that it belongs to.
     """
 
     job: str
@@ -170,6 +170,7 @@ class Job:
     labels: Mapping[str, str] = field(default_factory=dict)
     declared: bool = False
     signed_by: str | None = None
+    traceparent: str | None = None
 
     def same_run(self, other: Job) -> bool:
         """Whether this and a job of the same run id are one run: the same job, and told to do the same.
@@ -203,8 +204,7 @@ class Job:
         kept["labels"] = dict(self.labels)
         for name in _NESTED:
             kept[name] = getattr(self, name).to_json()
-        if self.signed_by is not None:
-            kept["signed_by"] = self.signed_by
+        kept |= what_is_said({name: getattr(self, name) for name in _RARE})
         return kept
 
     @classmethod
@@ -229,11 +229,8 @@ _NESTED: dict[str, type[Resources | Limits | Retries | Success]] = {
     "retries": Retries,
     "success": Success,
 }
-_PLAIN = tuple(
-    f.name
-    for f in fields(Job)
-    if f.name not in _NESTED and f.name not in {"argv", "command", "env", "labels", "signed_by"}
-)
+_RARE = ("signed_by", "traceparent")  # left out where there is none
+_PLAIN = tuple(f.name for f in fields(Job) if f.name not in {*_NESTED, *_RARE, "argv", "command", "env", "labels"})
 
 
 def _known(cls: type[Any], kept: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ defaults; `read_job` does both, for a host. Whatever a body holds, the one error
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from runner.protocol import fields, signed
@@ -17,6 +18,7 @@ from runner.protocol.masking import rejected_body
 from runner.protocol.resolving import incomplete, permit, resolve
 from runner.protocol.specification import OF_DECLARATIONS, OF_MESSAGES, Declaration, Message
 from runner.protocol.suggest import kind
+from runner.protocol.trace import from_xray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,8 +81,28 @@ def read_job(
     defaults: Defaults,
     declarations: Mapping[str, Declaration],
     trust: Trust | None = None,
+    trace: str = "",
 ) -> Job:
     """The job that a body asks for, on a host with these defaults and declarations; raises InvalidMessage.
+
+    ``trace`` is the X-Ray header that came beside the body: it counts where the message names no trace itself.
+    """
+    try:
+        job = _job(body, message_id, defaults, declarations, trust)
+    except InvalidMessage as error:
+        error.traceparent = error.traceparent or from_xray(trace)
+        raise
+    return job if job.traceparent or not trace else replace(job, traceparent=from_xray(trace))
+
+
+def _job(
+    body: str | bytes,
+    message_id: str,
+    defaults: Defaults,
+    declarations: Mapping[str, Declaration],
+    trust: Trust | None,
+) -> Job:
+    """As `read_job`, from the body alone.
 
     As `parse_message` and `resolve`, but what the host allows no message to say is not looked at, and of a signed one
     nothing before `trust` has found a signature good. None: the host knows no keys.
@@ -99,7 +121,7 @@ def read_job(
     try:
         return proof.allow(job)
     except InvalidMessage as error:
-        error.job, error.run_id, error.labels, error.scheduled_at = job.job, job.run_id, job.labels, job.scheduled_at
+        error.of(job)
         raise
 
 
@@ -148,6 +170,7 @@ def _name(error: InvalidMessage, table: Mapping[str, object]) -> None:
     read = _readable(table)
     error.job, error.run_id = read.get("job"), read.get("run_id")
     error.labels, error.scheduled_at = read.get("labels") or {}, read.get("scheduled_at")
+    error.traceparent = read.get("traceparent")
 
 
 def parse_declaration(name: str, table: Mapping[str, object]) -> Declaration:
@@ -177,7 +200,7 @@ def _parse(
 def _readable(table: Mapping[str, object]) -> dict[str, Any]:
     """What says which run it was, of a message refused for something else, for the event that says so."""
     read: dict[str, Any] = {}
-    for name in ("job", "run_id", "labels", "scheduled_at"):
+    for name in ("job", "run_id", "labels", "scheduled_at", "traceparent"):
         with suppress(InvalidMessage):
             if name in table:
                 read[name] = OF_MESSAGES[name](name, table[name])

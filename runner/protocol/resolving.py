@@ -74,6 +74,7 @@ def resolve(message: Message, *, message_id: str, defaults: Defaults, declaratio
     except InvalidMessage as error:
         error.job, error.run_id = message.job, run_id
         error.labels, error.scheduled_at = labels, message.scheduled_at
+        error.traceparent = message.traceparent
         raise
 
 
@@ -233,6 +234,7 @@ def _job(
         ack=_or(said.ack, "on-finish"),
         labels=labels,
         declared=isinstance(said, Declaration),
+        traceparent=message.traceparent,
     )
 
 

@@ -63,6 +63,7 @@ class Message(Specification):
     run_id: str | None = None
     scheduled_at: float | None = None
     not_after: float | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +209,7 @@ OF_MESSAGES: Final[Mapping[str, fields.Parser]] = {
     "run_id": fields.run_id,
     "scheduled_at": fields.moment,
     "not_after": fields.moment,
+    "traceparent": fields.traceparent,
     **SHARED,
 }
 OF_DECLARATIONS: Final[Mapping[str, fields.Parser]] = {

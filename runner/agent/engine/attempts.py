@@ -35,6 +35,7 @@ from runner.agent.runs.secrets import secrets_in
 from runner.agent.runs.step import Stop
 from runner.agent.supervision import link
 from runner.aws.backoff import pause
+from runner.log import traces
 
 if TYPE_CHECKING:
     from runner.agent.runs.process import Started
@@ -55,6 +56,7 @@ class Attempts(Debts):
 
     def __init__(self, services: Services, execution: Execution) -> None:
         super().__init__(services, execution)
+        traces.note(execution.run_id, execution.job.traceparent)
         self.stopped: Stop | None = None
         self._stopping = asyncio.Event()
         self._live = False  # a start is under way, or its process is there
@@ -268,6 +270,7 @@ class Attempts(Debts):
             most=services.config.agent.metrics_jobs,
         )
         await services.commit(execution, event, terminal=not will_retry, kept=will_retry)
+        traces.note(execution.run_id, execution.job.traceparent)
         log.info(
             "run_finished",
             run_id=execution.run_id,

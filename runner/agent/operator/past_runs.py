@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.agent.runs.run import State
 from runner.agent.runs.secrets import secrets_in, shown
-from runner.protocol.job import Job
+from runner.protocol.job import Job, what_is_said
 from runner.protocol.units import time_of
 
 if TYPE_CHECKING:
@@ -74,8 +74,13 @@ def entry(past: Past, here: Here) -> dict[str, Any]:
         "labels": dict(job.labels) if job else {},
         "outcome": row.outcome if over else None,
         "usage": end.get("usage") if over else None,
-        **({"signed_by": job.signed_by} if job and job.signed_by else {}),
+        **(rare(job) if job else {}),
     }
+
+
+def rare(job: Job) -> dict[str, Any]:
+    """What few runs have: the key that signed it, and its trace."""
+    return what_is_said({"signed_by": job.signed_by, "traceparent": job.traceparent})
 
 
 def attempts(pasts: Iterable[Past]) -> list[dict[str, Any]]:
@@ -140,6 +145,7 @@ def what_it_is(job: Job, here: Here, *, user: str = "", secrets: Sequence[str] =
         "not_after": time_of(job.not_after),
         "labels": dict(job.labels),
         "signed_by": job.signed_by,
+        "traceparent": job.traceparent,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runner.agent.operator.past_runs import job_of
+from runner.agent.operator.past_runs import job_of, rare
 from runner.agent.runs.run import MessageState, State
 from runner.agent.runs.standing import PAID_BY, Debt, Phase, phase_of, waits_for
 from runner.protocol.units import format_time
@@ -25,8 +25,8 @@ class Standing:
         self._door = door
 
     async def of(self, run_id: str) -> dict[str, Any]:
-        """`phase`, `waits_for` in words and `owes`, words of `Debt`, and `signed_by` where its message was signed;
-        nothing of a run that this host does not know."""
+        """`phase`, `waits_for` in words and `owes`, words of `Debt`; `signed_by` where its message was signed, and
+        `traceparent` where it has one; nothing of a run that this host does not know."""
         waiting = self._door.find(run_id)
         run = self._services.roster.get(run_id)
         if waiting is not None:
@@ -35,7 +35,7 @@ class Standing:
                 "phase": Phase.CLAIMING if asked else Phase.WAITING,
                 "waits_for": "the fleet's table to say who may start it" if asked else waiting.reason,
                 "owes": [Debt.MESSAGE],
-                **_signed(waiting.job),
+                **_rare(waiting.job),
             }
         if run is not None:
             return await self._of(run)
@@ -45,7 +45,7 @@ class Standing:
         row = rows[0]
         owes = await self._owes(row.execution, f"{row.execution}/{row.attempt}", row.message)
         waits = next((PAID_BY[debt] for debt in owes), "")
-        return {"phase": Phase(row.state), "waits_for": waits, "owes": owes, **_signed(job_of(row))}
+        return {"phase": Phase(row.state), "waits_for": waits, "owes": owes, **_rare(job_of(row))}
 
     async def _of(self, run: Run) -> dict[str, Any]:
         execution = run.execution
@@ -54,7 +54,7 @@ class Standing:
         else:
             owes = [Debt.MESSAGE] if execution.message is MessageState.LEASED else []
         waits = waits_for(execution, _due(execution), self._obstacle(), owes)
-        return {"phase": phase_of(execution), "waits_for": waits, "owes": owes, **_signed(execution.job)}
+        return {"phase": phase_of(execution), "waits_for": waits, "owes": owes, **_rare(execution.job)}
 
     async def _owes(self, execution: str, key: str, message: str, *, claim: bool = False) -> list[Debt]:
         """Of a run that has ended."""
@@ -76,8 +76,8 @@ class Standing:
         return "the supervisor is away" if self._services.link.away_since is not None else ""
 
 
-def _signed(job: Job | None) -> dict[str, Any]:
-    return {"signed_by": job.signed_by} if job is not None and job.signed_by else {}
+def _rare(job: Job | None) -> dict[str, Any]:
+    return rare(job) if job is not None else {}
 
 
 def _due(execution: Execution) -> str:

@@ -26,6 +26,7 @@ _OWN = re.compile(
 )
 # These come from the target user's account.
 _ACCOUNT = frozenset({"HOME", "SHELL", "USER", "LOGNAME"})
+_TRACE = "TRACEPARENT"  # the agent's own, if it has any, is no trace of a run
 
 
 def inherited(names: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:
@@ -34,7 +35,7 @@ def inherited(names: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, s
     return {
         name: value
         for name, value in environ.items()
-        if (name in names or (everything and name not in _ACCOUNT))
+        if (name in names or (everything and name not in _ACCOUNT and name != _TRACE))
         and not _CREDENTIALS.fullmatch(name)
         and not _OWN.fullmatch(name)
     }
@@ -47,6 +48,7 @@ def environment_of(execution: Execution, config: Config, environ: Mapping[str, s
     return {
         **(inherited(config.run.inherit_env, environ) if config.run.inherit_env else {}),
         **job.env,
+        **({_TRACE: job.traceparent} if job.traceparent is not None else {}),
         "CRON_RUNNER_JOB": job.job,
         "CRON_RUNNER_RUN_ID": job.run_id,
         "CRON_RUNNER_ATTEMPT": str(execution.attempt),

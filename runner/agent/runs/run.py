@@ -100,6 +100,7 @@ class Execution:
             scheduled_at=self.job.scheduled_at,
             sent_at=self.sent_at,
             labels=self.job.labels,
+            traceparent=self.job.traceparent,
         )
 
     def next_sequence(self) -> int:

@@ -98,7 +98,7 @@ class FleetSource:
         run = await self._found(run_id)
         attempts = await store.attempts(self.table, run["group"], run_id)
         started: dict[str, Any] = next((one["started"] for one in reversed(attempts) if one.get("started")), {})
-        told = {name: started.get(name) for name in ("command", "user", "pid", "timeout_s", "signed_by")}
+        told = {name: started.get(name) for name in ("command", "user", "pid", "timeout_s", "signed_by", "traceparent")}
         return {
             **as_json(run),
             **told,
