@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import itertools
 import os
 import signal
@@ -15,7 +14,7 @@ import structlog
 
 from runner import __version__
 from runner.agent.answers import Answers
-from runner.agent.directories import make_own
+from runner.agent.directories import make_own, only_one
 from runner.agent.engine.reconcile import Reconciler, take_over_dead
 from runner.agent.held import Door
 from runner.agent.host.disk import Disk, Glance
@@ -41,16 +40,16 @@ from runner.agent.shutdown import Departure, waits_for
 from runner.agent.wiring import Parts, assemble, intake_of
 from runner.aws.backoff import pause, retrying
 from runner.config import not_acted_on
-from runner.errors import ConfigError, JournalError, explained
+from runner.errors import ConfigError, explained
 from runner.protocol.event import agent_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from runner.agent.fleet.member import Member
     from runner.agent.fleet.report import HostReports
     from runner.agent.intake.poll import Intake
+    from runner.agent.operator.metrics.embedded import EmbeddedMetrics
     from runner.agent.runs.process import Hello
     from runner.agent.services import Services
     from runner.agent.wiring import Parts
@@ -68,49 +67,32 @@ OUTPUT_TOO_EVERY = 40  # turns: at the start, and every ten minutes
 FLUSH_WITHIN_S = 5.0
 
 
-def main(config: Config) -> int:
-    """Run the daemon until it is told to stop. Returns the exit status. Raises CronRunnerError."""
+def main(config: Config, embedded: Callable[[str], None] | None = None) -> int:
+    """Run the daemon until it is told to stop. Returns the exit status. Raises CronRunnerError.
+
+    `embedded` takes the lines of `[agent] metrics`, where there are to be some.
+    """
     keep_small()
-    return asyncio.run(_main(config))
+    return asyncio.run(_main(config, embedded))
 
 
-async def _main(config: Config) -> int:
+async def _main(config: Config, embedded: Callable[[str], None] | None) -> int:
     make_own(config)
-    with _only_one(config.paths.state):
+    with only_one(config.paths.state):
         try:
             async with asyncio.TaskGroup() as tasks:
-                await Agent(config, tasks).run()
+                await Agent(config, tasks, embedded).run()
         except BaseExceptionGroup as group:
             raise explained(group) from None
     return 0
 
 
-@contextlib.contextmanager
-def _only_one(state: Path) -> Iterator[None]:
-    """Two agents on one journal would run everything twice."""
-    path = state / "agent.lock"
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise JournalError(f"cannot write {path}: {error.strerror}; check the owner of {state}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise JournalError(
-            f"cannot start: another agent uses {state}; stop it, or set another [paths] state"
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
 class Agent:
     """One life of the daemon inside a task group: a task that dies takes it down, none dies in silence."""
 
-    def __init__(self, config: Config, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, config: Config, tasks: asyncio.TaskGroup, embedded: Callable[[str], None] | None) -> None:
         self._config = config
+        self._embedded = embedded
         self._tasks = tasks
         self._stop_signals = 0
         self._signalled = asyncio.Event()
@@ -149,6 +131,7 @@ class Agent:
         operations = Operations(services, door)
         control.rules = lambda: services.config.control
         control.answer = Requests(services, door, operations, overview, Standing(services, door), parts.queue).answer
+        metrics = self._embed(watch)
         with self._handled_signals(services, watch, control):
             self._start_tasks(parts, door, watch, control)
             await Reconciler(services).run()
@@ -166,6 +149,8 @@ class Agent:
             await self._signalled.wait()
             await self._stop(services, intake, polling, watch)
         await self._say_stopped()
+        if metrics is not None:
+            await metrics.tell()
         await self._close(parts)
 
     def _log_started(self, parts: Parts, hello: Hello) -> None:
@@ -188,6 +173,15 @@ class Agent:
         await services.shipper.close()
         await services.journal.database.close()
         parts.session.close()
+
+    def _embed(self, watch: HealthWatch) -> EmbeddedMetrics | None:
+        if self._embedded is None:
+            return None
+        from runner.agent.operator.metrics.embedded import EmbeddedMetrics  # noqa: PLC0415 - if asked for
+
+        metrics = EmbeddedMetrics(watch, self._embedded)
+        self._background.append(self._tasks.create_task(metrics.run(), name="embedded metrics"))
+        return metrics
 
     async def _join(self, services: Services, member: Member, operations: Operations) -> None:
         """Hear what the fleet says before anything is received, and from then on."""

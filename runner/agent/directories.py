@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +13,7 @@ from runner.agent.supervision.launch import companion_of
 from runner.errors import ConfigError, JournalError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from runner.config import Config
@@ -49,3 +52,24 @@ def _unusable(key: str, directory: Path, why: str) -> ConfigError:
             "user's, or start cron-runner as the user whose it is"
         ]
     )
+
+
+@contextlib.contextmanager
+def only_one(state: Path) -> Iterator[None]:
+    """Two agents on one journal would run everything twice."""
+    path = state / "agent.lock"
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise JournalError(f"cannot write {path}: {error.strerror}; check the owner of {state}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise JournalError(
+            f"cannot start: another agent uses {state}; stop it, or set another [paths] state"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(lock)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import os
 import signal
+import socket
 from typing import TYPE_CHECKING, Final
 
 from runner.cli import fleet
@@ -13,6 +16,10 @@ from runner.errors import AwsUnavailable, CronRunnerError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
+
+    from runner.config import Config
+    from runner.control.recording.measured import Measured
 
 EXAMPLE: Final = """\
 cron-runner control --local
@@ -49,14 +56,13 @@ def execute(args: argparse.Namespace) -> int:
     fleet.need_schedules()
     every = args.every
     log.configure("info")
-    url, name = args.results or "", ""
-    if not url:
-        results = config.load(args.config, os.environ).results
-        url, name = results.url, results.name
+    settings = None if args.results else config.load(args.config, os.environ)
+    url = args.results or (settings.results.url if settings else "")
+    name = settings.results.name if settings and not url else ""
     if not (url or name):
         raise CronRunnerError("cannot record: no results queue is known; give its URL with --results")
 
-    async def main() -> None:
+    async def main(measured: Measured | None) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -68,7 +74,34 @@ def execute(args: argparse.Namespace) -> int:
                     what = "create table" if error.call == "CreateTable" else "let items of the existing table"
                     more = "" if error.call == "CreateTable" else " expire"
                     raise CronRunnerError(f"cannot {what} {table.name}{more}: {error.code}: {error.detail}") from error
-            await serve(session, table, Queue(session, url=url, name=name), every=max(0.1, every), stop=stop)
+            results = Queue(session, url=url, name=name)
+            await serve(session, table, results, every=max(0.1, every), stop=stop, measured=measured)
 
-    asyncio.run(main())
+    with _measured(settings) as measured:
+        asyncio.run(main(measured))
     return 0
+
+
+@contextlib.contextmanager
+def _measured(settings: Config | None) -> Iterator[Measured | None]:
+    """Metrics of what is recorded, where they are asked for: into the agents' log group; without a configuration, as in
+    a container, by standard output."""
+    if (settings.agent.metrics if settings else os.environ.get("CRON_RUNNER_AGENT__METRICS")) != "emf":
+        yield None
+        return
+    from runner.control.recording.measured import Measured  # noqa: PLC0415 - only for those who ask for it
+
+    if settings is None:
+        yield Measured(functools.partial(print, flush=True))
+        return
+    from runner.aws.session import Session  # noqa: PLC0415
+    from runner.log_shipping import CloudWatchCopy  # noqa: PLC0415
+
+    session = Session(queue_url=settings.queue.url)
+    stream = f"{socket.gethostname()}/control"
+    copy = CloudWatchCopy(settings.agent.cloudwatch_log_group, stream, session.logs_client)
+    try:
+        yield Measured(copy)
+    finally:
+        copy.close()
+        session.close()

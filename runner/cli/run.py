@@ -40,7 +40,7 @@ def execute(args: argparse.Namespace) -> int:
         log.configure(settings.agent.log_level, copy=copy)
         from runner.agent import daemon  # noqa: PLC0415 - not for a look at the configuration
 
-        return daemon.main(settings)
+        return daemon.main(settings, copy if settings.agent.metrics == "emf" else None)
 
 
 @contextlib.contextmanager

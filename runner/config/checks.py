@@ -226,5 +226,7 @@ def across(config: Config, *, offline: bool) -> Iterator[tuple[str, str]]:
     if (queue.url and queue.url == results.url) or (queue.name and queue.name == results.name):
         path = "results.url" if results.url else "results.name"
         yield path, "is the job queue itself: its events would come back as jobs; give another queue"
+    if config.agent.metrics and not config.agent.cloudwatch_log_group:
+        yield "agent.metrics", 'needs a log group: set agent.cloudwatch_log_group, such as "/cron-runner/agents"'
     if queue.url and queue.url == queue.dead_letter_url:
         yield "queue.dead_letter_url", "is the job queue itself: a rejected message would come back for ever"

@@ -314,6 +314,13 @@ class Agent:
         "A CloudWatch log group for the agent's own log, beside the journal of the host; empty for none.",
         fixed=True,
     )
+    metrics: Literal["", "emf"] = setting(
+        "",
+        one_of("", "emf"),
+        '"emf": CloudWatch metrics of the group, of which each host writes its part into cloudwatch_log_group once a'
+        " minute, in the embedded metric format; empty for none. CloudWatch bills each metric.",
+        fixed=True,
+    )
     metrics_jobs: int = setting(
         200, WHOLE, "At most so many jobs have metrics of their own, by name; the others share theirs. 0 for none."
     )

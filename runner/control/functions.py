@@ -1,12 +1,14 @@
 """The two Lambda functions: `runner.control.functions.scheduler` each minute, `….recorder` on the results queue.
 
-Their one setting is the table, ``CRON_RUNNER_FLEET__TABLE``; groups and their queues are in it.
+Their settings are the table, ``CRON_RUNNER_FLEET__TABLE``, which has the groups and their queues, and
+``CRON_RUNNER_AGENT__METRICS``: ``emf`` for metrics in the embedded metric format, in the functions' own log streams.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from dataclasses import asdict
 from functools import cached_property
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
     from runner.control.definitions import Definitions
     from runner.control.delivery import Delivered
     from runner.control.recorder import Recorder
+    from runner.control.recording.measured import Measured
     from runner.control.scheduler import Report
     from runner.control.senders import Senders
 
 TABLE: Final = "CRON_RUNNER_FLEET__TABLE"
+METRICS: Final = "CRON_RUNNER_AGENT__METRICS"
 
 
 class NotScheduled(CronRunnerError):
@@ -54,7 +58,15 @@ class _Warm:
     def recorder(self) -> Recorder:
         from runner.control.recorder import Recorder  # noqa: PLC0415
 
-        return Recorder(self.table)
+        return Recorder(self.table, self.measured)
+
+    @cached_property
+    def measured(self) -> Measured | None:
+        if os.environ.get(METRICS, "") != "emf":
+            return None
+        from runner.control.recording.measured import Measured  # noqa: PLC0415
+
+        return Measured(_to_log)
 
     @cached_property
     def definitions(self) -> Definitions:
@@ -102,8 +114,14 @@ async def _minute(warm: _Warm) -> tuple[Report, Delivered]:
     from runner.control.delivery import deliver  # noqa: PLC0415 - as in `_Warm`
     from runner.control.scheduler import minute  # noqa: PLC0415
 
-    report = await minute(warm.session, warm.table, now=time.time(), definitions=warm.definitions)
+    report = await minute(
+        warm.session, warm.table, now=time.time(), definitions=warm.definitions, measured=warm.measured
+    )
     return report, await deliver(warm.table, warm.senders, now=time.time())
+
+
+def _to_log(line: str) -> None:
+    sys.stdout.write(f"{line}\n")  # Lambda makes one log event of it
 
 
 def _kept() -> _Warm:

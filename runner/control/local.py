@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runner.aws.session import Session
     from runner.aws.sqs import Queue
     from runner.aws.table import Table
+    from runner.control.recording.measured import Measured
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -33,17 +34,25 @@ _IN_FLIGHT: Final = 16
 """Batches that are being recorded at once; events of one job are recorded in the order in which they came."""
 
 
-async def serve(session: Session, table: Table, results: Queue, *, every: float, stop: asyncio.Event) -> None:
-    """Run until ``stop``; an outage is waited out. ``every`` is 60 s but in a demo.
+async def serve(
+    session: Session,
+    table: Table,
+    results: Queue,
+    *,
+    every: float,
+    stop: asyncio.Event,
+    measured: Measured | None = None,
+) -> None:
+    """Run until ``stop``; an outage is waited out. ``every`` is 60 s but in a demo. ``measured`` makes metrics of it.
 
     Who is to be told is told beside the scheduler: a target that hangs holds up no minute.
     """
     async with asyncio.TaskGroup() as tasks:
         definitions = Definitions(table)
-        tasks.create_task(_each("minute", lambda: _minute(session, table, definitions), every, stop))
+        tasks.create_task(_each("minute", lambda: _minute(session, table, definitions, measured), every, stop))
         senders = Senders(session)
         tasks.create_task(_each("delivery", lambda: _deliver(table, senders), every, stop))
-        tasks.create_task(_record(table, results, stop))
+        tasks.create_task(_record(Recorder(table, measured), results, stop))
 
 
 async def _each(name: str, work: Callable[[], Awaitable[None]], every: float, stop: asyncio.Event) -> None:
@@ -62,8 +71,8 @@ async def _each(name: str, work: Callable[[], Awaitable[None]], every: float, st
             return
 
 
-async def _minute(session: Session, table: Table, definitions: Definitions) -> None:
-    report = await minute(session, table, now=time.time(), definitions=definitions)
+async def _minute(session: Session, table: Table, definitions: Definitions, measured: Measured | None) -> None:
+    report = await minute(session, table, now=time.time(), definitions=definitions, measured=measured)
     if report.enqueued or report.notices or report.lost or report.failed:
         log.info("minute", enqueued=report.enqueued, notices=report.notices, lost=report.lost, failed=report.failed)
 
@@ -72,8 +81,7 @@ async def _deliver(table: Table, senders: Senders) -> None:
     await deliver(table, senders, now=time.time())
 
 
-async def _record(table: Table, results: Queue, stop: asyncio.Event) -> None:
-    recorder = Recorder(table)
+async def _record(recorder: Recorder, results: Queue, stop: asyncio.Event) -> None:
     places = asyncio.Semaphore(_IN_FLIGHT)
 
     async def batch(received: Sequence[Received]) -> None:

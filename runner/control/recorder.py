@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from runner.aws.attributes import Item
     from runner.aws.table import Table
     from runner.control.definition import GroupDefinition, JobDefinition
+    from runner.control.recording.measured import Measured
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -54,6 +55,7 @@ class Known:
     jobs: dict[keys.Key, JobDefinition] = field(default_factory=dict)
     groups: dict[str, GroupDefinition] = field(default_factory=dict)
     read_at: float = float("-inf")
+    measured: Measured | None = None
 
     async def learn(self, table: Table, wanted: Collection[keys.Key]) -> None:
         stale = time.monotonic() - self.read_at > _KEPT_S
@@ -65,6 +67,12 @@ class Known:
         if missing := [key for key in wanted if key not in self.jobs]:
             self.jobs.update(await store.definitions(table, missing))
 
+    def measure(self, old: dict[str, Item], changed: Sequence[Item], job: JobDefinition | None, now: float) -> None:
+        """Attempts of a run of the job have been written, where ``old`` (by sort key) were."""
+        if self.measured is not None:
+            for item in changed:
+                self.measured.wrote(old.get(item["sk"]), item, defined=job is not None, now=now)
+
     def targets(self, group: str, job: JobDefinition | None, news: Any) -> list[str]:
         """Who is to be told: those of the job, else those of its group."""
         if job is not None and job.notify is not None:
@@ -75,9 +83,9 @@ class Known:
 class Recorder:
     """Records batches of events; one for the life of a process."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, measured: Measured | None = None) -> None:
         self._table = table
-        self._known = Known()
+        self._known = Known(measured=measured)
         self._remembered = Remembered()
         # Of jobs whose events are being recorded: several batches may be under way at once.
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -116,6 +124,8 @@ class Recorder:
                     failed.extend(await self._carefully(*key, of_run[key], now=now))
 
         await asyncio.gather(*(one(job, runs) for job, runs in of_job.items()))
+        if self._known.measured is not None:
+            self._known.measured.flush()
         return failed
 
     async def _carefully(self, group: str, run_id: str, entries: list[tuple[str, Told]], *, now: float) -> list[str]:
@@ -215,6 +225,7 @@ async def change_run(
         if remembered is not None:
             remembered.forget(key, *([keys.status(group, name)] if name else []))
         if await table.transact(puts):
+            known.measure(old, changed, job, now)
             if remembered is not None:
                 _remember(remembered, key, run, attempts, puts)
             return run

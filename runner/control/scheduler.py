@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from runner.control.definition import GroupDefinition, JobDefinition
     from runner.control.definitions import Definitions
     from runner.control.due import Fire, Span
+    from runner.control.recording.measured import Measured
     from runner.control.turn import Turn
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -70,11 +71,19 @@ class Report:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-async def minute(session: Session, table: Table, *, now: float, definitions: Definitions | None = None) -> Report:
+async def minute(
+    session: Session,
+    table: Table,
+    *,
+    now: float,
+    definitions: Definitions | None = None,
+    measured: Measured | None = None,
+) -> Report:
     """Do what is due at ``now`` (unix seconds) in every group, then catch up with what was missed.
 
     A group that fails, as for a queue that is gone, holds up no other; it is in the report, and is caught up with.
-    With ``definitions``, kept from minute to minute, jobs are read only when they have changed.
+    With ``definitions``, kept from minute to minute, jobs are read only when they have changed. ``measured`` is told of
+    runs that are lost.
     """
     pace = Pace()
     report = Report()
@@ -92,7 +101,7 @@ async def minute(session: Session, table: Table, *, now: float, definitions: Def
     for name in of_group.keys() - groups.keys():
         report.failed[name] = _NO_GROUP
     try:
-        report.lost, news = await watch.open_runs(table, now=now)
+        report.lost, news = await watch.open_runs(table, now=now, measured=measured)
         report.notices += news
     except CronRunnerError as error:
         report.failed["watch"] = str(error)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from runner.aws.table import Table
     from runner.control.definition import GroupDefinition, JobDefinition
     from runner.control.notify import News
+    from runner.control.recording.measured import Measured
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -140,7 +141,7 @@ async def left_out(
     return found
 
 
-async def open_runs(table: Table, *, now: float) -> tuple[int, int]:
+async def open_runs(table: Table, *, now: float, measured: Measured | None = None) -> tuple[int, int]:
     """Look at the open runs whose time to be looked at has come; how many were lost, and how many notices written.
 
     One that cannot be changed holds up no other: it is logged, and looked at again in the next minute. Raises
@@ -150,7 +151,7 @@ async def open_runs(table: Table, *, now: float) -> tuple[int, int]:
     due = await table.query(text, {"open": keys.OPEN, "now": format_time(now)}, index=keys.BY_STATE)
     if not due:
         return 0, 0
-    known = Known()
+    known = Known(measured=measured)
     await known.learn(table, {keys.job(run["group"], run["job"]) for run in due if run["job"]})
     looking = _Looking(table, known, now)
     of_job: dict[tuple[str, str], list[Item]] = {}
@@ -165,6 +166,8 @@ async def open_runs(table: Table, *, now: float) -> tuple[int, int]:
                 await looking.at(listed)
 
     await asyncio.gather(*(one(runs) for runs in of_job.values()))
+    if measured is not None:
+        measured.flush()
     if looking.away is not None:
         raise looking.away
     return looking.lost, looking.told

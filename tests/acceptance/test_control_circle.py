@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from embedded import all_points
 from fleet import Host, host_environment
 from lambdas import group
 from templates import PACKAGING, cloudformation
@@ -76,6 +77,10 @@ def test_a_job_goes_round_by_the_functions_of_the_stack(
         assert functions.call(HANDLERS["Recorder"], {"Records": [*events, NOT_AN_EVENT]}) == {
             "batchItemFailures": [{"itemIdentifier": "no-event"}]
         }
+        points = all_points(functions.metrics)
+        assert points["job_runs", (("group", "web"), ("job", "nightly"), ("outcome", "failed"))] == [1]
+        (late,) = points["job_lateness_seconds", (("group", "web"),)]
+        assert 0 <= late < 120
         history = host.command("history", "nightly", "--json")
         (run,) = json.loads(history.stdout)
         assert (run["state"], run["exit_code"]) == ("failed", 3)

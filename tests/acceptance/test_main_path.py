@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from embedded import all_points
 from fleet import processes_of, python
 from waiting import wait_for
 
@@ -352,6 +353,33 @@ def test_the_agents_own_log_is_copied_to_cloudwatch_where_that_is_asked_for(flee
     events = [json.loads(line)["event"] for line in fleet.aws.lines("/ops/agents", stream)]
     assert "agent_started" in events
     assert "run_finished" in events
+
+
+def test_metrics_without_prometheus_are_in_the_agents_own_log_stream(fleet: Fleet) -> None:
+    host = fleet.host(more='agent.cloudwatch_log_group = "/ops/agents"\nagent.metrics = "emf"\n')
+    host.start()
+    fleet.send(
+        {"job": "hello", "run_id": "good", "command": "true"},
+        {"job": "hello", "run_id": "bad", "command": "exit 3"},
+        {"job": "odd", "run_id": "odd", "command": "true", "colour": "red"},
+    )
+    fleet.wait_empty(60)
+    fleet.events.wait_ended(["good", "bad"])
+    assert host.stop() == 0, host.log()
+    (stream,) = fleet.aws.streams("/ops/agents")
+    points = all_points([line for line in fleet.aws.lines("/ops/agents", stream) if line.startswith('{"_aws"')])
+    of_group = (("group", fleet.group),)
+    assert sum(points["messages_received", of_group]) == 3
+    assert sum(points["messages_rejected", of_group]) == 1
+    assert sum(points["attempts_started", of_group]) == 2
+    assert len(points["queue_latency_seconds", of_group]) == 2
+    assert set(points["healthy", of_group]) == {1}
+    assert points["queue_messages", of_group][-1] == 0
+    assert {key[1][1][1]: sum(some) for key, some in points.items() if key[0] == "runs"} == {
+        "succeeded": 1,
+        "failed": 1,
+    }
+    assert not [line for line in host.log().splitlines() if "_aws" in line]
 
 
 def test_inherited_secrets_are_masked(fleet: Fleet) -> None:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,7 @@ class Lambda:
     code: Path
     brought: Path
     environment: dict[str, str]
+    metrics: list[str] = field(default_factory=list)
 
     def call(self, handler: str, event: object) -> Any:
         command = [sys.executable, "-I", "-S", "-W", "error::ImportWarning", "-c", CALL]
@@ -63,7 +64,10 @@ class Lambda:
         assert done.returncode == 0, done.stderr
         *logged, answer = done.stdout.splitlines()
         for line in logged:  # CloudWatch's queries read JSON
-            assert json.loads(line)["event"]
+            if "_aws" in (told := json.loads(line)):
+                self.metrics.append(line)
+            else:
+                assert told["event"]
         return json.loads(answer)
 
 
@@ -85,6 +89,7 @@ def functions(aws: Aws, control: Stack, code: Path, tmp_path: Path) -> Lambda:
     for name in BROUGHT:
         (brought / name).symlink_to(installed / name)
     environment = host_environment(aws.endpoint) | {"CRON_RUNNER_FLEET__TABLE": control.outputs["TableName"]}
+    environment["CRON_RUNNER_AGENT__METRICS"] = "emf"
     return Lambda(code, brought, environment)
 
 

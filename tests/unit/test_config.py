@@ -338,6 +338,8 @@ def test_a_wrong_type_says_what_is_expected(file: Path, text: str, fault: str) -
         ("agent.listen", '"http://localhost:80"'),
         ("agent.log_level", '"INFO"'),
         ("agent.cloudwatch_log_group", '"a b"'),
+        ("agent.metrics", '"prometheus"'),
+        ("agent.metrics", '"emf"'),  # no log group
         ("paths.runtime", f'"/{"r" * 100}"'),
     ],
 )

@@ -18,7 +18,10 @@ resource "aws_lambda_function" "scheduler" {
   tags    = var.tags
 
   environment {
-    variables = { CRON_RUNNER_FLEET__TABLE = aws_dynamodb_table.table.name }
+    variables = {
+      CRON_RUNNER_FLEET__TABLE   = aws_dynamodb_table.table.name
+      CRON_RUNNER_AGENT__METRICS = var.metrics
+    }
   }
 
   # Its log group is there before it makes one without an end.
@@ -46,7 +49,10 @@ resource "aws_lambda_function" "recorder" {
   tags    = var.tags
 
   environment {
-    variables = { CRON_RUNNER_FLEET__TABLE = aws_dynamodb_table.table.name }
+    variables = {
+      CRON_RUNNER_FLEET__TABLE   = aws_dynamodb_table.table.name
+      CRON_RUNNER_AGENT__METRICS = var.metrics
+    }
   }
 
   # Its log group is there before it makes one without an end.

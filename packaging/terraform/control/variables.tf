@@ -30,6 +30,17 @@ variable "log_retention_days" {
   }
 }
 
+variable "metrics" {
+  description = "emf for CloudWatch metrics of runs by group and job, which CloudWatch bills; empty for none."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = contains(["", "emf"], var.metrics)
+    error_message = "metrics is emf or empty."
+  }
+}
+
 variable "notify_topics" {
   description = "ARNs of the SNS topics that jobs name in `notify`; empty for none."
   type        = list(string)

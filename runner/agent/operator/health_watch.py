@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 EVERY_S = 10.0
+JOURNAL_WITHIN_S = 1.0
 # So much longer the stop may take each time that it is seen to go on; several rounds, as one may be late.
 EXTEND_S = 60.0
 # What a stop may take beyond drain_timeout and the graces of the jobs: the last events, the output, the journal.
@@ -56,6 +58,20 @@ class HealthWatch:
         self._queue = queue.rstrip("/").rpartition("/")[2]
         self._clock = clock
         self._stop_by: float | None = None
+        self._asked: asyncio.Future[tuple[int, float | None]] | None = None
+
+    async def outbox_depth(self) -> tuple[int, float | None] | None:
+        """How many events wait, and when the oldest happened (unix seconds); None while the journal does not answer, as
+        when it waits for its disk: who asks does without."""
+        # One question at a time: they would pile up behind a full disk.
+        if self._asked is None:
+            self._asked = self.services.journal.undelivered()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(JOURNAL_WITHIN_S):
+                answer = await asyncio.shield(self._asked)
+                self._asked = None
+                return answer
+        return None
 
     def facts(self) -> Facts:
         now = self._clock()

@@ -12,7 +12,7 @@ from runner.protocol.units import format_time
 
 if TYPE_CHECKING:
     from runner.agent.operator.health_watch import HealthWatch
-    from runner.agent.operator.metrics import Metrics
+    from runner.agent.operator.metrics.prometheus import Metrics
 
 
 def pages_of(watch: HealthWatch) -> Pages:
@@ -26,7 +26,7 @@ def pages_of(watch: HealthWatch) -> Pages:
     async def metrics_page() -> Page:
         nonlocal metrics
         if metrics is None:
-            from runner.agent.operator.metrics import Metrics  # noqa: PLC0415 - 1.4 MB, for hosts that are scraped
+            from runner.agent.operator.metrics.prometheus import Metrics  # noqa: PLC0415 - 1.4 MB, if scraped
 
             metrics = Metrics(watch)
         body, content_type = await metrics.page()

@@ -1,4 +1,4 @@
-"""What has happened since the agent began, as plain numbers: nearly free to count, read by /metrics (metrics.py).
+"""What has happened since the agent began, as plain numbers: nearly free to count, read by /metrics (prometheus.py).
 
 prometheus_client's own counters take a lock and two calls for each step; these are added to on the event loop alone.
 """
@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from runner.protocol.emf import OTHERS
 from runner.protocol.outcome import Outcome
 
 # Seconds from the message's sending to its process.
@@ -42,8 +43,6 @@ class Histogram:
         return [(bound, float(count)) for bound, count in zip((*map(str, self.bounds), "+Inf"), upto, strict=True)]
 
 
-OTHERS = "~others"
-"""Whose numbers are together, beyond as many names as are kept apart: no job is called so."""
 FAILURES = frozenset(("failed", "timed_out", "killed", "oom_killed", "start_failed", "lost"))
 
 

@@ -6,8 +6,6 @@ of values each: names of jobs as many as `[agent] metrics_jobs` says; run ids ar
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -15,8 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from runner import __version__
-from runner.agent.operator import job_metrics
 from runner.agent.operator.health import KINDS, judge
+from runner.agent.operator.metrics import by_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "cron_runner_"
-# A journal that waits for its disk does not answer; the page does without.
-JOURNAL_WITHIN_S = 1.0
 DEPTHS_WITHIN_S = 1.0
 LOGS = ("PutLogEvents", "CreateLogStream", "CreateLogGroup", "PutRetentionPolicy")
 
@@ -44,29 +40,17 @@ class Metrics:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self._agent)
         ProcessCollector(registry=self._registry)
-        self._asked: asyncio.Future[tuple[int, float | None]] | None = None
         self._remembers = False  # what was before this agent
 
     async def page(self) -> tuple[bytes, str]:
         """The body and its content type."""
         if not self._remembers:
             self._remembers = True
-            await job_metrics.remember(self._watch.services)
-        self._agent.outbox = await self._outbox()
+            await by_job.remember(self._watch.services)
+        self._agent.outbox = await self._watch.outbox_depth()
         if self._watch.depths is not None:
             self._agent.depths = await self._watch.depths.look(DEPTHS_WITHIN_S)
         return generate_latest(self._registry), CONTENT_TYPE
-
-    async def _outbox(self) -> tuple[int, float | None] | None:
-        # One question at a time: they would pile up behind a full disk.
-        if self._asked is None:
-            self._asked = self._watch.services.journal.undelivered()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(JOURNAL_WITHIN_S):
-                answer = await asyncio.shield(self._asked)
-                self._asked = None
-                return answer
-        return None
 
 
 class AgentCollector(Collector):
@@ -82,7 +66,7 @@ class AgentCollector(Collector):
         yield from self._about()
         yield from self._intake(facts)
         yield from self._runs(facts)
-        yield from job_metrics.families(self._watch.services)
+        yield from by_job.families(self._watch.services)
         yield from self._output(facts)
         yield from self._results(facts)
         yield from self._aws(facts)

@@ -11,7 +11,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from runner.agent.journal import history
-from runner.agent.reporting.counts import OTHERS
+from runner.protocol.emf import OTHERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,1 @@
+"""What the agent tells of itself in numbers: to Prometheus, and to CloudWatch."""
