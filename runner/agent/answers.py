@@ -60,6 +60,7 @@ class Answers:
 
     async def unanswered(self, messages: list[tuple[Job, Received]]) -> list[tuple[Job, Received]]:
         """Those that this host has not run yet; the others are answered from the journal, in the background."""
+        messages = await self._not_rejected(messages)
         asked = [job.run_id for job, message in messages if _may_be_known(job, message)]
         if not asked:
             return messages
@@ -79,6 +80,17 @@ class Answers:
             else:
                 self._services.answer(message, self._repeat(row, message), f"repeat {job.run_id}")
         return fresh
+
+    async def _not_rejected(self, messages: list[tuple[Job, Received]]) -> list[tuple[Job, Received]]:
+        """Those that were not rejected here. What has been told stands, whatever has changed since of its ground: the
+        configuration, the host's size, the run that had its run id."""
+        came_again = [message.message_id for _, message in messages if message.delivery > 1]
+        told = {row.message_id: row for row in await self._services.journal.rejected(came_again)} if came_again else {}
+        for _, message in messages:
+            if (row := told.get(message.message_id)) is not None:
+                ending = self._guarded(self._bury_again(row, message, self._begin(message)), message)
+                self._services.answer(message, ending, f"reject {message.message_id}")
+        return [(job, message) for job, message in messages if message.message_id not in told]
 
     async def _has_end(self, row: RunRow) -> bool:
         """Whether there is an end to answer with. Without one nothing was ever said of it, whatever else its row says,
@@ -142,13 +154,9 @@ class Answers:
         return self._guarded(self._reject(message, error, self._begin(message, lease)), message)
 
     async def _reject(self, message: Received, error: InvalidMessage, lease: Lease) -> None:
-        before = await self._services.journal.rejected(message.message_id) if message.delivery > 1 else []
+        before = await self._services.journal.rejected([message.message_id]) if message.delivery > 1 else []
         if before:
-            # In the journal already; only the rest is to be done again.
-            lease.execution = before[0].execution
-            if await self._buried(message, lease):
-                await self._services.outbox.delivered(before[0].execution)
-                await self._delete_after(None, lease)
+            await self._bury_again(before[0], message, lease)
             return
         job = unreadable(error, message.message_id)
         execution = self._ended(job, message, "rejected", error.detail)
@@ -169,14 +177,20 @@ class Answers:
         )
         await self._tell(execution, event, lease, bury=message)
 
+    async def _bury_again(self, row: RunRow, message: Received, lease: Lease) -> None:
+        """It is rejected in the journal already; only the rest is to be done again."""
+        lease.execution = row.execution
+        if await self._buried(message, lease):
+            await self._services.outbox.delivered(row.execution)
+            await self._delete_after(None, lease)
+
     async def delete(self, message: Received) -> None:
         """A message that needs no answer."""
         await self._services.keeper.delete(message.receipt)
 
     async def delete_held(self, lease: Lease) -> None:
         """A message that waited here and needs no answer any more."""
-        await self._services.keeper.delete(lease.receipt)
-        self._services.keeper.drop(lease)
+        await self._services.keeper.delete_held(lease)
 
     def _ended(self, job: Job, message: Received, outcome: str, reason: str) -> Execution:
         now = self._services.now()
@@ -220,8 +234,7 @@ class Answers:
     async def _delete_after(self, accepted: asyncio.Future[None] | None, lease: Lease) -> None:
         if accepted is not None:
             await accepted
-        await self._services.keeper.delete(lease.receipt)
-        self._services.keeper.drop(lease)
+        await self._services.keeper.delete_held(lease)
 
 
 def _may_be_known(job: Job, message: Received) -> bool:

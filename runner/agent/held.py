@@ -301,6 +301,7 @@ class Door:
             lease=lease,
             id=waiting.ticket.execution,
             weight=weight(received),
+            group=waiting.group,
         )
         lease.execution = execution.id
         run = Run(services, execution)

@@ -16,7 +16,7 @@ from runner.aws.messages import Received
 from runner.aws.sqs import Failed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 VISIBILITY = 120.0
 HOUR = 3600.0
@@ -185,6 +185,22 @@ async def test_a_deletion_is_repeated_until_sqs_has_taken_it(bench: Bench, monke
         await asyncio.gather(*(bench.keeper.delete(f"receipt-{number}") for number in range(12)))
     assert [len(call) for call in bench.queue.deleted] == [10, 10, 3]
     assert bench.queue.deleted[2] == ["receipt-10", "receipt-11", "receipt-0"]
+
+
+async def test_a_message_that_comes_again_while_it_is_deleted_goes_by_its_newest_receipt(bench: Bench) -> None:
+    lease, delete = bench.hold(), bench.queue.delete
+
+    async def received_again(receipts: Sequence[str]) -> list[Failed]:
+        if receipts == ["receipt-r"]:
+            again = Received("r", "receipt-again", "", 2, 0.0, None, bench.now, bench.now)
+            lease.adopt(again, bench.now, VISIBILITY)
+        return await delete(receipts)
+
+    bench.queue.delete = received_again  # type: ignore[method-assign]
+    async with asyncio.timeout(20):
+        await bench.keeper.delete_held(lease)
+    assert bench.queue.deleted == [["receipt-r"], ["receipt-again"]]
+    assert not bench.keeper.holding
 
 
 async def test_a_release_is_not_renewed_any_more(bench: Bench) -> None:

@@ -25,8 +25,10 @@ def may_start(host: Host, spec: StartSpec) -> None:
     """A process is started: its row is there, it is the first of its key, and the only one of its run."""
     world = host.world
     execution = spec.key.partition("/")[0]
-    if not host.rows("SELECT 1 FROM runs WHERE execution = ?", execution):
+    rows = host.rows("SELECT message_id FROM runs WHERE execution = ?", execution)
+    if not rows:
         raise world.violated(f"{spec.key} is started before its row is written")
+    world.ran.setdefault(rows[0][0], set()).add(execution)
     if spec.run_id.startswith(INTRUDER):
         raise world.violated(f"{spec.run_id} is started, and nobody has signed it")
     if host.starts.get(spec.key):
@@ -35,16 +37,9 @@ def may_start(host: Host, spec: StartSpec) -> None:
         for process in other.alive.values():
             if process.run == spec.run_id and (other is host or process.run not in world.lapsed):
                 raise world.violated(f"{spec.run_id} runs beside itself: {process.key} and {spec.key}")
-            # A successor does not know the group of a run whose message is gone, so the next of it is let in beside it.
-            known = other is host and _admitted_by_this_life(host, process.key)
-            if known and world.kind.fifo and _group(world, process.run) == _group(world, spec.run_id):
+            same_group = world.kind.fifo and _group(world, process.run) == _group(world, spec.run_id)
+            if other is host and same_group:
                 raise world.violated(f"two runs of one group at once: {process.run} and {spec.run_id}")
-
-
-def _admitted_by_this_life(host: Host, key: str) -> bool:
-    sql = "SELECT accepted_at FROM runs WHERE execution = ?"
-    accepted = host.rows(sql, key.partition("/")[0])
-    return host.life is not None and bool(accepted) and accepted[0][0] >= host.life.began
 
 
 def _group(world: World, run: str) -> str:
@@ -156,7 +151,12 @@ def _answered_once(world: World, message: Message) -> None:
     if rejections := rejected(world, message):
         if len(rejections) > 1 and world.kind.hosts == 1 and not forgotten(world, message):
             raise world.violated(f"{message.id} was rejected as {rejections}")
-        if message.id not in world.buried:
+        ran = world.ran.get(message.id)
+        if ran and not forgotten(world, message):
+            raise world.violated(f"{message.id} was rejected, and ran as {sorted(ran)}")
+        # What only a lost journal knew was the ground of it: then it is a run like any other, and has its end.
+        told = {event["data"]["execution"] for event in world.terminal(message.run) if answers(event, message)}
+        if message.id not in world.buried and not (ran and told & ran):
             raise world.violated(f"{message.id} was rejected and not sent to the dead-letter queue")
         return
     ends = {event["id"]: event for event in world.terminal(message.run) if answers(event, message)}
@@ -221,9 +221,7 @@ def _nothing_left(host: Host) -> None:
         "sizes": len(services.spools.sizes),
         "outputs": len(life.shipper.open_),
         "held": len(life.intake.held),
-        "groups": len(
-            [run for run in vars(vars(life.door)["_line"])["_started"].values() if run in services.roster.ledger]
-        ),
+        "groups": len(services.roster.ledger.groups()),
         "stakes": len(vars(services.fleet.stakes)["_stakes"]) if services.fleet else 0,
     }
     if any(left.values()):

@@ -68,7 +68,7 @@ def live(world: World) -> None:
 def heal(world: World) -> None:
     """Nothing breaks any more: in the end all is told, once, and nothing is left of it."""
     world.note("heals")
-    world.faults = world.results_away = False
+    world.faults = world.results_away = world.dead_letters_away = False
     for host in world.hosts:
         if host.life is None or world.chance(0.5):
             if host.life is not None:

@@ -4,7 +4,7 @@ call takes."""
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation import aside, checkers, course, signing
@@ -382,6 +382,49 @@ def a_message_that_comes_again_while_it_is_answered_is_held_by_its_newest_receip
     away(world, 50.0)
     expect(world, f"it was received {message.count} times", holds=message.count == 2)
     course.heal(world)
+
+
+@history(lasts=(0.05,))
+def a_message_runs_where_the_lost_journal_alone_knew_why_it_was_rejected(world: World) -> None:
+    """Its run id is another run's. That is told, and it has not come to the dead-letter queue when the journal goes."""
+    world.dead_letters_away = True
+    world.send(job())
+    life = begin(world)
+    world.go_on(lambda: len(world.deleted) == 1, 60.0)
+    other = world.send(job(command="y"))
+    killed_when(world, life, lambda: checkers.rejected(world, other))
+    aside.put_aside(world.hosts[0])
+    course.heal(world)
+    expect(world, "it is neither run nor buried", holds=other.id in world.ran or other.id in world.buried)
+    expect(world, f"the ends are {ends(world)}", holds=ends(world) == ["succeeded"] * 2)
+
+
+@history(policy="resources", most_receives=2, lasts=(0.05,))
+def a_rejection_that_was_told_stands_whatever_has_changed_of_its_ground(world: World) -> None:
+    """It does not fit the host, which is told; the next agent is configured so that it would."""
+    world.dead_letters_away = True
+    message = world.send(job(resources={"cpu": 64}))
+    killed_when(world, begin(world), lambda: checkers.rejected(world, message))
+    world.kind = replace(world.kind, policy="free-for-all")
+    course.heal(world)
+    expect(world, "it ran after all", holds=not world.ran)
+    expect(world, "it is not buried", holds=message.id in world.buried)
+
+
+@history(fifo=True, lasts=(60.0,))
+def the_group_of_a_run_whose_message_is_gone_is_known_over_restarts(world: World) -> None:
+    """SQS gives the group's next message out; it waits for the run, also where only the supervisor knows of that."""
+    world.send(job("first", ack="on-start"), group="g")
+    killed_when(world, begin(world), lambda: row(world, "first")[0] == "running")
+    world.send(job("second"), group="g")
+    killed_when(world, begin(world), lambda: any(message.count for message in world.messages.values()))
+    aside.put_aside(world.hosts[0])
+    begin(world)
+    away(world, 35.0)
+    expect(world, "the second one was started beside it", holds=sum(world.hosts[0].starts.values()) == 1)
+    course.heal(world)
+    for run in ("first", "second"):
+        expect(world, f"the ends of the {run} run are {ends(world, run)}", holds=ends(world, run) == ["succeeded"])
 
 
 @history(hosts=2, table=True, policy="one-at-a-time", lasts=(30.0,))

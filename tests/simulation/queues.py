@@ -166,5 +166,7 @@ class DeadLetters:
 
     async def send(self, message: Received, *, crowded: Callable[[], bool] = lambda: False) -> bool:
         await asyncio.sleep(self._world.one_of((0.001, 0.2, 2.0)))
+        while self._world.dead_letters_away:
+            await asyncio.sleep(1.0)
         self._world.buried.add(message.message_id)
         return not crowded()

@@ -32,6 +32,9 @@ HISTORIES = (
     "a_message_that_comes_again_while_its_run_is_active_is_held_by_its_newest_receipt",
     "a_message_that_comes_again_while_it_waits_is_held_by_its_newest_receipt",
     "a_message_that_comes_again_while_it_is_answered_is_held_by_its_newest_receipt",
+    "a_message_runs_where_the_lost_journal_alone_knew_why_it_was_rejected",
+    "a_rejection_that_was_told_stands_whatever_has_changed_of_its_ground",
+    "the_group_of_a_run_whose_message_is_gone_is_known_over_restarts",
     "a_message_with_the_run_id_of_another_hosts_run_is_rejected_there",
 )
 

@@ -79,6 +79,7 @@ class World:
         self.log_level = "error"
         self.results_away = False
         self.deletions_unanswered = False
+        self.dead_letters_away = False
         self.copies: list[Message] = []  # to come again with the next receive, whoever holds them
         self.disk_full = False
         self.loop = Loop()
@@ -95,6 +96,7 @@ class World:
         self.lapsed: set[str] = set()  # runs whose claim another host has taken when its time was over
         # Runs and messages of which a journal that was put aside knew alone: they may be run, or told, once more.
         self.forgotten: set[str] = set()
+        self.ran: dict[str, set[str]] = {}  # the executions that had a process, by message
         self.history: list[str] = []
         self.decisions = self.crashes = 0
         self.error: BaseException | None = None

@@ -332,6 +332,20 @@ def test_messages_of_one_fifo_group_run_one_after_the_other_and_go_back_together
     assert not second.never
 
 
+def test_a_group_waits_for_each_of_its_runs_whoever_entered_it_in_the_ledger() -> None:
+    """Two that a restart found at once: the next message waits for both."""
+    world = World(terms(POLICIES["without a cap"], None))
+    for name in ("old-1", "old-2"):
+        world.ledger.add(name, "job", Resources(), "group")
+    world.line.join(Waiting(Job("job", "new", ("true",), "true"), "t", 0.0, MOST, "group"))
+    for name in ("old-1", "old-2"):
+        world.line.settle(world.view())
+        assert world.line.waiting[0].reason == f"overlap: waits for run {name} of group group"
+        world.ledger.remove(name)
+    [started] = world.line.settle(world.view())
+    assert isinstance(started, Start)
+
+
 def test_a_replacing_run_gets_the_room_of_the_one_it_replaces() -> None:
     world = World(terms(POLICIES["one-at-a-time"], None))
     old = world.arrive("a", "allow", Resources())

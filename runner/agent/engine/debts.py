@@ -79,9 +79,8 @@ class Debts:
             self._services.keeper.hold(self.execution.lease)
 
     async def do_delete(self, _: Input) -> None:
-        # By the newest receipt: a redelivery during the run has replaced the first.
         if self._owed is not None:
-            await self._services.keeper.delete(self._owed.receipt)
+            await self._services.keeper.delete_held(self._owed)
 
     def do_drop(self, _: Input) -> None:
         if self._owed is not None:
@@ -106,8 +105,7 @@ class Debts:
         if lease is not None:
             execution.message = MessageState.TAKEN_OVER
             await services.commit(execution)
-            await services.keeper.delete(lease.receipt)
-            services.keeper.drop(lease)
+            await services.keeper.delete_held(lease)
             execution.lease = None
         return Continued()
 

@@ -221,6 +221,7 @@ class Reconciler:
             verdict=verdict,
             outcome=row.outcome,
             reason=row.reason,
+            group=row.message_group,
         )
 
     async def _resume(self, run: Recovered, spool: SpoolRow | None) -> None:

@@ -97,6 +97,15 @@ class LeaseKeeper:
             self._full_batch.set()
         return future
 
+    async def delete_held(self, lease: Lease) -> None:
+        """Delete the message of a lease, then let go of it. One that was received again while that was under way is
+        deleted by its newest receipt: SQS keeps it, whatever it answered to the older one."""
+        receipt = None
+        while receipt != lease.receipt:
+            receipt = lease.receipt
+            await self.delete(receipt)
+        self.drop(lease)
+
     async def release(self, leases: Iterable[Lease], delay: float) -> None:
         """Hand messages back, to be received again by anyone after `delay` seconds. One try: SQS does it anyway."""
         await self._extend_once(list(leases), delay, release=True)

@@ -35,7 +35,7 @@ EARLIER = 2
 
 _COLUMNS_OF_RUNS = (
     "execution run_id job owner state attempt sequence spec message_id receipt delivery sent_at message lease_taken "
-    "lease_until boot_id supervisor pid accepted_at started_at ended_at outcome reason exit_code"
+    "lease_until boot_id supervisor pid accepted_at started_at ended_at outcome reason exit_code message_group"
 )
 _ACCEPTED = insert(
     "runs",
@@ -89,6 +89,7 @@ class RunRow:
     outcome: str | None
     reason: str | None
     exit_code: int | None
+    message_group: str | None
 
 
 _COLUMNS = ", ".join(RunRow.__dataclass_fields__)
@@ -141,6 +142,7 @@ def _row(execution: Execution) -> tuple[Any, ...]:
         execution.outcome,
         execution.reason,
         verdict.exit_code if verdict else None,
+        execution.group,
     )
 
 
@@ -275,10 +277,11 @@ class Journal:
         parts = [newest.format(_COLUMNS, table) for table in ("runs", "runs_before")]
         return self._rows(f"{' UNION ALL '.join(parts)} ORDER BY ended_at DESC LIMIT ?", (limit,) * 3)
 
-    def rejected(self, message_id: str) -> asyncio.Future[list[RunRow]]:
-        """The earlier rejection of this very message, if there was one."""
-        sql = f"SELECT {_COLUMNS} FROM every_run WHERE message_id = ? AND outcome = 'rejected'"  # noqa: S608
-        return self._rows(sql, (message_id,))
+    def rejected(self, message_ids: Sequence[str]) -> asyncio.Future[list[RunRow]]:
+        """The earlier rejections of these very messages, of those that had one."""
+        marks = ", ".join("?" * len(message_ids))
+        sql = f"SELECT {_COLUMNS} FROM every_run WHERE message_id IN ({marks}) AND outcome = 'rejected'"  # noqa: S608
+        return self._rows(sql, message_ids, when="now")
 
     def _rows(self, sql: str, values: Sequence[Any], *, when: When = "durable") -> asyncio.Future[list[RunRow]]:
         width = len(RunRow.__dataclass_fields__)

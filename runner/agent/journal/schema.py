@@ -139,6 +139,11 @@ MIGRATIONS: tuple[str, ...] = (
         way TEXT NOT NULL               -- a command, the page, the API; and from where
     );
     """,
+    # The group of a FIFO queue whose next message waits for the run's end, also where its own message is gone.
+    """
+    ALTER TABLE runs ADD COLUMN message_group TEXT;
+    ALTER TABLE runs_before ADD COLUMN message_group TEXT;
+    """,
 )
 
 

@@ -41,6 +41,8 @@ def note_of(execution: Execution, tag: Tag) -> str:
         "sequence": execution.sequence,
         "max_bytes": tag.max_bytes,
     }
+    if execution.group is not None:
+        note["group"] = execution.group
     if lease is not None:
         note["receipt"], note["taken"] = lease.receipt, lease.taken
     return _ENCODER.encode(note)
@@ -67,6 +69,7 @@ def adopted(known: Known, config: Config, source: Source, supervisor: str | None
         sequence=int(note.get("sequence", 0)),
         message=MessageState(note.get("message", MessageState.NONE)),
         supervisor=supervisor,
+        group=note.get("group"),
     )
     if execution.message is MessageState.LEASED and note.get("receipt") and execution.message_id:
         execution.lease = Lease(

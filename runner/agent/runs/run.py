@@ -79,6 +79,7 @@ class Execution:
     log_stream: str | None = None
     collecting: bool = False  # its process is gone, and its end is not told yet
     weight: int = 0  # bytes of memory of the message that it came from
+    group: str | None = None  # of a FIFO queue: its next message waits for this run's end
     spec: str = ""  # a job that is not large, as the journal has it, once it has
 
     @property

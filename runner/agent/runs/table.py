@@ -72,7 +72,8 @@ class Roster:
     def add(self, run: Run) -> None:
         self._runs[run.execution.run_id] = run
         self._room[run.execution.id] = run
-        self.ledger.add(run.execution.run_id, run.execution.job.job, run.execution.job.resources)
+        execution, job = run.execution, run.execution.job
+        self.ledger.add(job.run_id, job.job, job.resources, execution.group)
         self.total += 1
         self.weight += run.execution.weight
 

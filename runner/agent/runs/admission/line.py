@@ -192,7 +192,6 @@ class Line(Generic[T]):
         self._running = running
         self.waiting: list[Waiting[T]] = []
         self.kept: Kept | None = None
-        self._started: dict[str, str] = {}  # the active run of each group of a FIFO queue
         self._first = False  # whether room is kept for the one who lacks it longest
 
     def join(self, waiting: Waiting[T]) -> None:
@@ -217,8 +216,7 @@ class Line(Generic[T]):
     def settle(self, view: View) -> list[Effect[T]]:
         """Decide on all of them, in order. What starts takes its room in the ledger at once."""
         self.kept, self._first = None, False
-        self._started = {group: run_id for group, run_id in self._started.items() if run_id in self._running}
-        ahead = _Ahead(groups=dict(self._started))
+        ahead = _Ahead(groups=self._running.groups())
         effects: list[Effect[T]] = []
         staying: list[Waiting[T]] = []
         for waiting in self.waiting:
@@ -244,7 +242,7 @@ class Line(Generic[T]):
         if waiting.group is None:
             return
         if isinstance(effect, Start):
-            self._started[waiting.group] = ahead.groups[waiting.group] = waiting.job.run_id
+            ahead.groups[waiting.group] = waiting.job.run_id
         elif isinstance(effect, HandBack):
             ahead.gone.add(waiting.group)
 
@@ -279,7 +277,7 @@ class Line(Generic[T]):
             case Admit(replaces) if replaces:
                 yield from self._replace(waiting, replaces, view)
             case Admit():
-                self._running.add(waiting.job.run_id, waiting.job.job, waiting.job.resources)
+                self._running.add(waiting.job.run_id, waiting.job.job, waiting.job.resources, waiting.group)
                 yield Start(waiting)
             case Hold():
                 yield from self._hold(waiting, decision, view)

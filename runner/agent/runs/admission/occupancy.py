@@ -21,6 +21,7 @@ class Entry:
     resources: Resources
     asked: Amounts
     used: Amounts | None = None
+    group: str | None = None
 
     @property
     def counted(self) -> Amounts:
@@ -49,6 +50,7 @@ class Ledger:
     untouched: float = 0.0
     _entries: dict[str, Entry] = field(default_factory=dict)
     _of_job: dict[str, dict[str, None]] = field(default_factory=dict)
+    _of_group: dict[str, dict[str, None]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -56,11 +58,13 @@ class Ledger:
     def __contains__(self, run_id: object) -> bool:
         return run_id in self._entries
 
-    def add(self, run_id: str, job: str, resources: Resources) -> None:
-        """From now on it takes room. A run that is known already stays as it is."""
+    def add(self, run_id: str, job: str, resources: Resources, group: str | None = None) -> None:
+        """From now on it takes room, and its group's next message waits. A run that is known already stays as it is."""
         if run_id in self._entries:
             return
-        entry = self._entries[run_id] = Entry(job, resources, self.price(resources))
+        entry = self._entries[run_id] = Entry(job, resources, self.price(resources), group=group)
+        if group is not None:
+            self._of_group.setdefault(group, {})[run_id] = None
         self._of_job.setdefault(job, {})[run_id] = None
         self.taken = plus(self.taken, entry.asked)
         self.untouched += entry.untouched
@@ -70,10 +74,9 @@ class Ledger:
         entry = self._entries.pop(run_id, None)
         if entry is None:
             return
-        same = self._of_job[entry.job]
-        del same[run_id]
-        if not same:
-            del self._of_job[entry.job]
+        _leave(self._of_job, entry.job, run_id)
+        if entry.group is not None:
+            _leave(self._of_group, entry.group, run_id)
         self.taken = {**self.taken, **less({name: self.taken[name] for name in entry.counted}, entry.counted)}
         self.untouched -= entry.untouched
 
@@ -90,6 +93,10 @@ class Ledger:
         for entry in self._entries.values():
             entry.asked = self.price(entry.resources)
         self._sum_up()
+
+    def groups(self) -> dict[str, str]:
+        """Groups of a FIFO queue whose next message waits, each with the oldest run that it waits for."""
+        return {group: next(iter(runs)) for group, runs in self._of_group.items()}
 
     def of_job(self, job: str) -> tuple[str, ...]:
         """The runs of one job, oldest first."""
@@ -110,3 +117,10 @@ class Ledger:
     def _sum_up(self) -> None:
         self.taken = self.counted(self._entries)
         self.untouched = self.untouched_by(self._entries)
+
+
+def _leave(runs_of: dict[str, dict[str, None]], name: str, run_id: str) -> None:
+    same = runs_of[name]
+    del same[run_id]
+    if not same:
+        del runs_of[name]
