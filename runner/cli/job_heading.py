@@ -103,11 +103,11 @@ def _schedule(job: JobDefinition, group: GroupDefinition | None, now: float) -> 
     from runner.cli.jobs_shown import coming  # noqa: PLC0415
 
     try:
-        parsed = job.parsed()
+        words = job.words(group)
         times = coming(job, group, now, 1) if job.enabled else []
     except CronRunnerError as error:
         return [("Schedule", str(job.schedule)), ("Next", f"never: {error}")]
-    lines = [("Schedule", f"{job.schedule}: {parsed.words()}" if parsed is not None else job.schedule)]
+    lines = [("Schedule", f"{job.schedule}: {words}")]
     if job.enabled:
-        lines.append(("Next", fleet.when(times[0], job.timezone, now) if times else "never again"))
+        lines.append(("Next", fleet.when(times[0].at, job.timezone, now) if times else "never again"))
     return lines

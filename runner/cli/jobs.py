@@ -127,6 +127,8 @@ def _apply(args: argparse.Namespace) -> int:
                 f'cannot apply: nobody has said which queue group "{missing[0]}" has; add [groups.{missing[0]}] with'
                 " its queue to one of the files"
             )
+        for warning in files.warnings:
+            printing.say(warning)
         if not args.json:
             printing.lines(*plan_text(made))
         if args.dry_run:
@@ -183,7 +185,7 @@ def _switch(args: argparse.Namespace, *, enabled: bool) -> int:
     job, group = fleet.run(args, work)
     word = "enabled" if enabled else "disabled"
     times = coming(job, group, time.time(), 1)
-    due = f", next {fleet.when(times[0], job.timezone, time.time())}" if times else ""
+    due = f", next {fleet.when(times[0].at, job.timezone, time.time())}" if times else ""
     if args.json:
         printing.document({"job": job.name, "group": job.group, "enabled": enabled}, indent=None)
     else:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runner.aws.session import Session
     from runner.aws.table import Table
     from runner.control.definition import GroupDefinition, JobDefinition
+    from runner.control.timetable.firing import Time
 
 
 def listed(args: argparse.Namespace) -> int:
@@ -152,7 +153,8 @@ def _row(
 ) -> dict[str, Any]:
     from runner.protocol.units import format_time  # noqa: PLC0415
 
-    times, fault = list[float](), None
+    times: list[Time] = []
+    fault = None
     try:
         times = coming(job, group, now, 1)
     except CronRunnerError as error:  # one that cannot be read must not hide all others
@@ -164,8 +166,8 @@ def _row(
         "timezone": job.timezone if job.schedule else None,
         **({"after": list(job.after), "after_when": job.after_when} if job.after else {}),
         "enabled": job.enabled,
-        "next": format_time(times[0]) if times else None,
-        "next_unix": times[0] if times else None,
+        "next": format_time(times[0].at) if times else None,
+        "next_unix": times[0].at if times else None,
         "owner": job.owner,
         "last": last_of(status),
         "fault": fault,
@@ -179,14 +181,13 @@ def last_of(status: dict[str, Any] | None) -> dict[str, Any] | None:
     return {name: status[name] for name in ("state", "run_id", "ended_at", "failing_since")}
 
 
-def coming(job: JobDefinition, group: GroupDefinition | None, now: float, count: int) -> list[float]:
+def coming(job: JobDefinition, group: GroupDefinition | None, now: float, count: int) -> list[Time]:
     """The job's next fire times, as whoever fires its group has them; none while it is disabled."""
-    from runner.control.eventbridge import as_fired  # noqa: PLC0415
+    from runner.control.eventbridge import timetable_of  # noqa: PLC0415
 
-    parsed = as_fired(job, group) if group is not None else job.parsed()
-    schedule = parsed if job.enabled else None
+    timetable = timetable_of(job, group) if job.enabled else None
     try:
-        return schedule.coming(max(now, job.since), count) if schedule is not None else []
+        return timetable.coming(now, count) if timetable is not None else []
     except (ArithmeticError, ValueError, LookupError) as error:
         raise CronRunnerError(
             f"cannot tell when job {job.name} is due next: {error}; apply another schedule"
@@ -197,15 +198,15 @@ def show(args: argparse.Namespace) -> int:
     """One job, field by field."""
     from runner.protocol.units import format_time  # noqa: PLC0415
 
-    job, _ = _job(args)
+    job, group = _job(args)
     says: dict[str, Any] = {"job": job.name, **job.says()}
     says |= {"revision": job.revision, "changed_at": format_time(job.changed_at), "changed_by": job.changed_by}
     if args.json:
         printing.document(says)
         return 0
     try:
-        if (schedule := job.parsed()) is not None:
-            says["schedule"] = f"{job.schedule}: {schedule.words()}"
+        if job.schedule:
+            says["schedule"] = f"{job.schedule}: {job.words(group)}"
     except CronRunnerError as error:
         says["fault"] = str(error)
     if job.after:
@@ -224,30 +225,42 @@ def upcoming(args: argparse.Namespace) -> int:
 
     job, group = _job(args)
     now = time.time()
-    schedule = job.parsed()
+    words = job.words(group)
     times = coming(job, group, now, args.count)
     if args.json:
-        said = [{"at": format_time(at), "run_id": run_id_at(job.name, at)} for at in times]
-        found = {"job": job.name, "group": job.group, "enabled": job.enabled, "next": said}
+        said = [
+            {
+                "at": format_time(one.at),
+                "scheduled_at": format_time(one.scheduled),
+                "run_id": run_id_at(job.name, one.scheduled),
+            }
+            for one in times
+        ]
+        found = {"job": job.name, "group": job.group, "enabled": job.enabled, "words": words, "next": said}
         if job.after:
             found |= {"after": list(job.after), "after_when": job.after_when}
         printing.document({**found, "tz_database": database().version})
         return 0
-    if job.after:
-        printing.lines(f"{job.name}: {job.after_words()}")
-    elif schedule is None:
+    if not words:
         printing.lines(f"{job.name} has no schedule; `cron-runner jobs trigger {job.name}` runs it")
         return 0
-    else:
-        printing.lines(f"{job.name}: {schedule.words()}")
+    printing.lines(f"{job.name}: {words}")
     if not job.enabled:
         printing.lines(f"disabled; `cron-runner jobs enable {job.name}` lets it fire again")
-    elif not times and not job.after:
+    elif not times and job.schedule:
         printing.lines("never again")
-    printing.lines(*(f"  {fleet.when(at, job.timezone, now)}" for at in times))
+    printing.lines(*(f"  {_time_words(one, job, now)}" for one in times))
     if times:
         printing.lines(f"by the {database()}")
     return 0
+
+
+def _time_words(time: Time, job: JobDefinition, now: float) -> str:
+    """When it is sent and, where that is another time, which of its fire times that is."""
+    said = fleet.when(time.at, job.timezone, now)
+    if time.at == time.scheduled:
+        return said
+    return f"{said} (of {fleet.when(time.scheduled, job.timezone, now).partition(',')[0]})"
 
 
 def _job(args: argparse.Namespace) -> tuple[JobDefinition, GroupDefinition | None]:

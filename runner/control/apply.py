@@ -14,7 +14,7 @@ from runner.aws.sqs import Queue
 from runner.aws.table import ABSENT, PRESENT, Refused, When
 from runner.control import definitions
 from runner.control.definition import GroupDefinition, JobDefinition, Unreadable, changed, job_of
-from runner.control.eventbridge import NoSchedule, digest, expression, request_for, schedule_name
+from runner.control.eventbridge import NoSchedule, digest, refuse_what_it_cannot, request_for, schedule_name
 from runner.errors import CronRunnerError, JobFilesInvalid
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ async def apply(
     """
     now_jobs = {job.key: job for job in jobs}
     now_groups = dict(groups)
-    for group in _refuse_what_cannot_be_fired(plan, now_jobs, now_groups):
+    for group in _refuse_what_cannot_be_fired(plan, now_jobs, now_groups, who.now):
         await _target(session, group)
     about = {_group_of(change) for change in plan.changes}
     # Before, so that one who is cut off leaves no change that is seen late; and behind, whatever failed.
@@ -229,7 +229,7 @@ def _requests(
 
 
 def _refuse_what_cannot_be_fired(
-    plan: Plan, jobs: Mapping[keys.Key, JobDefinition], groups: Mapping[str, GroupDefinition]
+    plan: Plan, jobs: Mapping[keys.Key, JobDefinition], groups: Mapping[str, GroupDefinition], now: float
 ) -> list[GroupDefinition]:
     """The groups whose jobs EventBridge Scheduler is to fire; raises JobFilesInvalid for schedules that it has no words
     for, before anything is written."""
@@ -244,7 +244,7 @@ def _refuse_what_cannot_be_fired(
     fired = [job for job in meant.values() if job.group in by_aws and job.schedule]
     for job in fired:
         try:
-            expression(job)
+            refuse_what_it_cannot(job, now)
         except NoSchedule as error:
             faults.append(str(error))
         except Unreadable:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from runner.control.definition import JobDefinition
     from runner.control.schedule import Schedule
+    from runner.control.timetable.firing import Timetable
 
 MONTH_S: Final = 30 * keys.DAY_S
 PRICES_OF: Final = "2025-11, us-east-1, on demand, no free tier, in USD"
@@ -118,11 +119,11 @@ def fleet_of(
     """The fleet of these jobs as their schedules have it; ``fire`` is how a group's fire. What is triggered by hand,
     and what cannot be read, is not counted."""
     runs = locked = by_eventbridge = kept = 0.0
-    groups, counted, known = set[str](), 0, dict[tuple[str | None, str], float]()
+    groups, counted, known = set[str](), 0, dict[tuple[str | None, ...], float]()
     for job in jobs:
         groups.add(job.group)
         counted += 1
-        key = (job.schedule, job.timezone)
+        key = (job.schedule, job.timezone, *job.timing.calendars.values(), *job.timing.but, *job.timing.only)
         if key not in known:
             known[key] = _of_a_month(job, now)
         mine = known[key] if job.enabled and not job.fault else 0.0
@@ -136,15 +137,17 @@ def fleet_of(
 
 def _of_a_month(job: JobDefinition, now: float) -> float:
     try:
-        schedule = job.parsed()
+        timetable = job.timetable()
     except Unreadable:
         return 0.0
-    return a_month(schedule, now) if schedule is not None else 0.0
+    if timetable is None:
+        return 0.0
+    return a_month(timetable.schedule if timetable.allowed.every else timetable, now)
 
 
-def a_month(schedule: Schedule, now: float, most: int = 100) -> float:
+def a_month(fired: Schedule | Timetable, now: float, most: int = 100) -> float:
     """How often it fires in 30 days; of one that fires often the next ``most`` times say it."""
-    times = schedule.coming(now, most)
+    times = [one if isinstance(one, float) else one.scheduled for one in fired.coming(now, most)]
     if len(times) == most and times[-1] < now + MONTH_S:
         return most * MONTH_S / (times[-1] - now)
     return float(sum(at <= now + MONTH_S for at in times))

@@ -12,6 +12,9 @@ from runner.control.chain import AFTER_WHEN, AfterWhen, words
 from runner.control.notify import Notify, notify_of
 from runner.control.schedule import Schedule, parse_schedule, parse_timezone
 from runner.control.signatures import body, signature_in
+from runner.control.timetable.firing import Timetable
+from runner.control.timetable.timing import Timing, timing_of
+from runner.control.timetable.words import in_words
 from runner.errors import CronRunnerError
 from runner.protocol import table as keys
 from runner.protocol.units import format_time, parse_time
@@ -127,6 +130,7 @@ class JobDefinition:
     scheduled: str = ""
     """`SCHEDULE_GROUP DIGEST` of its schedule in EventBridge Scheduler; "" where it has none there. The digest is
     missing while it is put there: there may be one."""
+    timing: Timing = field(default_factory=Timing)
     signed: str = ""
     """Its envelope as JSON, without `run`; "" where nobody has signed it."""
     fault: str = ""
@@ -150,6 +154,21 @@ class JobDefinition:
         """What it runs after, in words; "" where it does not."""
         return words(self.after, self.after_when)
 
+    def timetable(self) -> Timetable | None:
+        """When the scheduler fires it; raises Unreadable. None: it has no schedule."""
+        schedule = self.parsed()
+        if schedule is None:
+            return None
+        timing = self.timing
+        return Timetable(schedule, timing.allowed, timing.delay(self.name), moved=timing.moved, since=self.since)
+
+    def words(self, group: GroupDefinition | None) -> str:
+        """When it runs; "" where nothing starts it by itself. Raises Unreadable."""
+        by_aws = group is not None and group.fire == "eventbridge"
+        return in_words(
+            self.name, self.parsed(), self.timing, after=self.after, after_when=self.after_when, by_aws=by_aws
+        )
+
     def says(self) -> dict[str, Any]:
         """What a file says of it, for showing and comparing: nothing that the table adds."""
         said: dict[str, Any] = {
@@ -166,6 +185,7 @@ class JobDefinition:
             "too_long": self.too_long,
             "after": list(self.after) or None,
             "after_when": self.after_when if self.after else None,
+            **self.timing.says(),
             **self.message,
             **self._signature(),
         }
@@ -211,6 +231,7 @@ class JobDefinition:
             "state_key": keys.JOBS,
             "state_at": f"{self.name}#{self.group}",
             **({"after": list(self.after), "after_when": self.after_when} if self.after else {}),
+            **self.timing.item(),
             **({"signed": self.signed} if self.signed else {}),
         }
 
@@ -266,6 +287,7 @@ def _job_of(item: Mapping[str, Any]) -> JobDefinition:
         changed_at=parse_time(item["changed_at"]),
         changed_by=item["changed_by"],
         scheduled=item["scheduled"],
+        timing=timing_of(item),
         signed=_text(item.get("signed")) or "",
     )
 
@@ -287,10 +309,11 @@ def _read(schedule: str, timezone: str) -> Schedule | str:
 def changed(old: JobDefinition | None, new: JobDefinition, *, by: str, now: float) -> JobDefinition:
     """``new`` as the successor of ``old``: its schedule counts from now where it is another one or starts again."""
     same = old is not None and (old.schedule, old.timezone, old.enabled) == (new.schedule, new.timezone, new.enabled)
-    since = old.since if old is not None and same else now
+    stays = old if same else None
     return replace(
         new,
-        since=since,
+        since=stays.since if stays is not None else now,
+        timing=stays.timing.successor(new.timing, new.name, now) if stays is not None else new.timing.settled(),
         revision=old.revision + 1 if old is not None else 1,
         changed_at=now,
         changed_by=by,

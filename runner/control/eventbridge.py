@@ -8,23 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.control.aws_cron import AwsCron
 from runner.control.cron import Cron
-from runner.control.schedule import At, Rate, Schedule, parse_schedule
+from runner.control.schedule import At, Rate, Schedule, local, midnight, parse_schedule
 from runner.control.signatures import body
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runner.control.definition import GroupDefinition, JobDefinition
+    from runner.control.timetable.firing import Timetable
 
 SCHEDULED_TIME: Final = "<aws.scheduler.scheduled-time>"
 LONGEST_NAME: Final = 64
 _LATEST_S: Final = {"skip": 60, "last": 86_400, "all": 86_400}
 """How long AWS goes on trying to send; it has no outage policy of its own beside this."""
 _DAYS: Final = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+
+
+_MORE_STRETCHES: Final = (
+    "cannot give the days of job {job} to EventBridge Scheduler: it has no word for `{field}` but a first and a last"
+    ' day, and these days are not in one stretch; let its group fire = "scheduler"'
+)
 
 
 class NoSchedule(CronRunnerError):
@@ -60,16 +70,52 @@ def request_for(job: JobDefinition, group: GroupDefinition, queue_arn: str, *, n
         "GroupName": group.schedules,
         "ScheduleExpression": expression(job),
         "ScheduleExpressionTimezone": job.timezone,
-        "FlexibleTimeWindow": {"Mode": "OFF"},
+        "FlexibleTimeWindow": _window(job),
         "State": "ENABLED" if job.enabled else "DISABLED",
         "Description": f"cron-runner job {job.name} of group {group.name}",
         "Target": target,
     }
+    return request | _begin_and_end(job, request, now)
+
+
+def _window(job: JobDefinition) -> dict[str, Any]:
+    """A splay as a flexible time window; raises NoSchedule."""
+    splay = job.timing.splay
+    if splay is None:
+        return {"Mode": "OFF"}
+    if splay % 60 or not splay:
+        raise NoSchedule(
+            f"cannot give the splay of job {job.name} to EventBridge Scheduler: its windows are of whole minutes, 1 to"
+            f' 1440; say splay = "{max(1, int(splay // 60))}m", or let its group fire = "scheduler"'
+        )
+    return {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": int(splay // 60)}
+
+
+def _begin_and_end(job: JobDefinition, request: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """StartDate and EndDate: of days in one stretch, and of rates; raises NoSchedule for days that are more."""
     schedule = job.parsed()
-    if schedule is not None and isinstance(schedule.rule, Rate):
+    assert schedule is not None
+    found: dict[str, Any] = {}
+    begin = now
+    if not (allowed := job.timing.allowed).every:
+        today = local(now, job.timezone).date()
+        stretches = allowed.stretches(today)
+        if len(stretches) > 1:
+            raise NoSchedule(_MORE_STRETCHES.format(job=job.name, field="only" if job.timing.only else "except"))
+        if not stretches or (isinstance(schedule.rule, At) and schedule.rule.local.date() not in allowed):
+            return {"State": "DISABLED"}  # no day of its calendars is to come
+        first, last = stretches[0]
+        if first > today:
+            begin = midnight(first, job.timezone)
+            found["StartDate"] = datetime.fromtimestamp(begin, UTC)
+            found["Description"] = f"{request['Description']}, from {first} on"  # a start alone tells no change
+            begin -= 1.0
+        if last is not None:
+            found["EndDate"] = datetime.fromtimestamp(midnight(last + timedelta(days=1), job.timezone) - 1.0, UTC)
+    if isinstance(schedule.rule, Rate):
         # Counted from the same beginning as the scheduler function counts, so that both mean the same times.
-        request["StartDate"] = datetime.fromtimestamp(schedule.coming(now, 1)[0], UTC)
-    return request
+        found["StartDate"] = datetime.fromtimestamp(schedule.coming(begin, 1)[0], UTC)
+    return found
 
 
 def as_fired(job: JobDefinition, group: GroupDefinition) -> Schedule | None:
@@ -84,10 +130,29 @@ def as_fired(job: JobDefinition, group: GroupDefinition) -> Schedule | None:
         return None
 
 
+def timetable_of(job: JobDefinition, group: GroupDefinition | None) -> Timetable | None:
+    """When it is fired by whoever fires its group: EventBridge Scheduler's flexible window has another delay each time.
+    None as with `as_fired`."""
+    timetable = job.timetable()
+    if group is None or group.fire == "scheduler" or timetable is None:
+        return timetable
+    schedule = as_fired(job, group)
+    if schedule is None:
+        return None
+    return replace(timetable, schedule=schedule, delay=0.0, within=job.timing.splay or 0.0, moved=None)
+
+
 def digest(request: dict[str, Any]) -> str:
     """Tells whether a schedule is what was asked for; not its start, which moves with time."""
     lasting = {name: value for name, value in request.items() if name != "StartDate"}
-    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def refuse_what_it_cannot(job: JobDefinition, now: float) -> None:
+    """Raise NoSchedule for what EventBridge Scheduler has no words for, Unreadable for what cannot be read."""
+    expression(job)
+    _window(job)
+    _begin_and_end(job, {"Description": ""}, now)
 
 
 def expression(job: JobDefinition) -> str:

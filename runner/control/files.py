@@ -19,13 +19,16 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from runner.control.applying import calendars
 from runner.control.chain import AFTER_WHEN, MOST_PARENTS
 from runner.control.definition import FIRES, MISSED, GroupDefinition, JobDefinition, run_id_at
 from runner.control.notify import parse_notify
 from runner.control.schedule import parse_schedule, parse_timezone
+from runner.control.timetable.timing import Timing
 from runner.errors import JobFilesInvalid
 from runner.protocol import fields
 from runner.protocol.invalid import InvalidMessage
@@ -40,7 +43,7 @@ LARGEST_MESSAGE: Final = 200 * 1024
 """Bytes. An item of the table holds 400 KB, and EventBridge Scheduler takes 256 KB of input."""
 _OF_FIRE: Final = frozenset(("version", "job", "run_id", "scheduled_at", "not_after", "traceparent"))
 _KEYID: Final = re.compile(r"[0-9a-f]{16}")
-_TABLES: Final = ("groups", "defaults", "jobs")
+_TABLES: Final = ("groups", "calendars", "defaults", "jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +52,30 @@ class Wanted:
 
     jobs: tuple[JobDefinition, ...]
     groups: tuple[GroupDefinition, ...]
+    warnings: tuple[str, ...] = ()
+    """What is no fault yet, such as a calendar that ends soon."""
 
 
-def read_files(paths: Iterable[Path]) -> Wanted:
+def read_files(paths: Iterable[Path], today: date | None = None) -> Wanted:
     """All jobs and groups of the files; raises JobFilesInvalid with every fault of all of them."""
+    today = today or datetime.now(UTC).date()
     reader = _Reader()
     for path in paths:
         reader.read(path)
+    placed = [(reader.places[key], job) for key, job in reader.jobs.items()]
+    jobs = tuple(calendars.with_days(placed, reader.calendars, today, reader.faults))
     if reader.faults:
         raise JobFilesInvalid(reader.faults)
-    return Wanted(tuple(reader.jobs.values()), tuple(reader.groups.values()))
+    return Wanted(jobs, tuple(reader.groups.values()), tuple(calendars.ending(jobs, today)))
 
 
 class _Reader:
     def __init__(self) -> None:
         self.faults: list[str] = []
         self.jobs: dict[tuple[str, str], JobDefinition] = {}
+        self.places: dict[tuple[str, str], str] = {}
         self.groups: dict[str, GroupDefinition] = {}
+        self.calendars: dict[str, calendars.Calendar | None] = {}
 
     def read(self, path: Path) -> None:
         try:
@@ -81,6 +91,8 @@ class _Reader:
                 tables[name] = {}
         for name, table in tables["groups"].items():
             self._group(path, str(name), table)
+        for name, table in tables["calendars"].items():
+            self._calendar(path, str(name), table)
         for name, table in tables["jobs"].items():
             self._job(path, str(name), table, tables["defaults"])
 
@@ -99,13 +111,25 @@ class _Reader:
         else:
             self.groups[name] = GroupDefinition(name, **said)
 
+    def _calendar(self, path: Path, name: str, table: object) -> None:
+        where = f"calendars.{name}"
+        try:
+            read = calendars.parse_calendar(where, name, table, path)
+        except InvalidMessage as error:
+            self.faults += [f"{path}: {fault}" for fault in error.faults]
+            self.calendars[name] = None
+            return
+        if name in self.calendars:
+            self.faults.append(f"{path}: {where}: is here twice; keep one")
+        self.calendars[name] = replace(read, where=f"{path}: {where}")
+
     def _job(self, path: Path, name: str, table: object, defaults: Mapping[str, Any]) -> None:
         where = f"jobs.{name}"
         merged: dict[str, Any] | None = {**defaults, **table} if isinstance(table, dict) else None
         said = self._fields(path, where, merged, _OF_JOBS)
         if merged is None or said is None or self._refuse(path, "jobs", lambda: fields.job_name(name, name)):
             return
-        for field, text in _across(name, said):
+        for field, text in _across(name, said, table):
             self.faults.append(f"{path}: {where}.{field}: {text}")
         message = {field: merged[field] for field in said if field in _OF_MESSAGE}
         about = {field: value for field, value in said.items() if field not in _OF_MESSAGE}
@@ -115,7 +139,9 @@ class _Reader:
         if key in self.jobs:
             self.faults.append(f"{path}: {where}: is here twice for group {key[0]}; keep one")
         elif key[0]:
-            self.jobs[key] = JobDefinition(name=name, message=message, **about)
+            timing = Timing(about.pop("splay", None), about.pop("except", ()), about.pop("only", ()))
+            self.places[key] = f"{path}: {where}"
+            self.jobs[key] = JobDefinition(name=name, message=message, timing=timing, **about)
 
     def _fields(
         self, path: Path, where: str, table: object, parsers: Mapping[str, fields.Parser]
@@ -203,12 +229,12 @@ def _only_text_keys(value: object) -> None:
             _only_text_keys(entry)
 
 
-def _across(name: str, said: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Faults between the fields of a job: (field, text)."""
+def _across(name: str, said: Mapping[str, Any], own: object) -> Iterable[tuple[str, str]]:
+    """Faults between the fields of a job: (field, text). Those that are not its ``own`` are the file's defaults."""
     if "group" not in said:
         yield "group", "is missing; name the group of hosts that runs it"
-    for field in ("timezone", "missed", "start_within", "finish_within"):
-        if field in said and not said.get("schedule"):
+    for field in ("timezone", "missed", "start_within", "finish_within", "splay", "except", "only"):
+        if isinstance(own, dict) and field in own and not said.get("schedule"):
             yield field, "needs a schedule; give one or leave it out"
     yield from _across_chain(name, said)
     if said.get("schedule"):
@@ -282,6 +308,9 @@ _OF_JOBS: Final[Mapping[str, fields.Parser]] = {
     "too_long": fields.limit,
     "after": _after,
     "after_when": fields.choice("way", AFTER_WHEN),
+    "splay": calendars.splay,
+    "except": calendars.names,
+    "only": calendars.names,
     **_OF_MESSAGE,
 }
 _OF_GROUPS: Final[Mapping[str, fields.Parser]] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -130,6 +130,17 @@ def parse_timezone(text: str) -> str:
 def local(moment: float, timezone: str) -> datetime:
     """A moment as the clock there shows it."""
     return datetime.fromtimestamp(moment, zone(timezone))
+
+
+def midnight(day: date, timezone: str) -> float:
+    """The first moment of a day there. It is searched for: a change of the clock may leave midnight out, or come to the
+    evening before once more."""
+    naive = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
+    low, high = naive - 86_400, naive + 86_400
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if local(middle, timezone).date() >= day else (middle, high)
+    return float(high)
 
 
 def _parse(said: str) -> Cron | AwsCron | Rate | At:

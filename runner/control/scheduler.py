@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from runner.aws.sqs import Outgoing, Queue, batches
-from runner.control import store, turn, watch
+from runner.control import skips, store, turn, watch
 from runner.control.definition import message_at, run_id_at
 from runner.control.due import CATCH_UP_AT_MOST_S, cut, unreadable
 from runner.control.pace import Pace
@@ -58,9 +58,11 @@ class _Stopped(Exception):
 
 @dataclass(slots=True)
 class Report:
-    """What one minute has done. ``left_out`` are the jobs (GROUP/NAME) that could not be read, and why."""
+    """What one minute has done. ``skipped`` are fire times that calendars leave out, ``left_out`` the jobs (GROUP/NAME)
+    that could not be read, and why."""
 
     enqueued: int = 0
+    skipped: int = 0
     dropped: int = 0
     refused: int = 0
     notices: int = 0
@@ -251,7 +253,8 @@ class _Minute:
             raise _Stopped
 
     async def _send(self, queue: Queue, fires: Sequence[Fire]) -> None:
-        messages = [_outgoing(fire, fifo=queue.fifo) for fire in fires]
+        skipped = [fire for fire in fires if fire.skipped]
+        messages = [_outgoing(fire, fifo=queue.fifo) for fire in fires if not fire.skipped]
         cut = batches(messages, lambda message: len(message.body))
         answers = await asyncio.gather(*(_insist(queue, batch) for batch in cut), return_exceptions=True)
         for answer in answers:
@@ -261,7 +264,9 @@ class _Minute:
             self.report.refused += len(answer)
             for run_id in answer:
                 log.error("message_refused", group=self.group.name, run_id=run_id, detail=_REFUSED)
-        self.report.enqueued += len(fires)
+        self.report.enqueued += len(messages)
+        await skips.record(self.table, self.group, skipped, now=self.now)
+        self.report.skipped += len(skipped)
 
 
 async def _insist(queue: Queue, batch: Sequence[Outgoing]) -> list[str]:
@@ -283,10 +288,10 @@ async def _insist(queue: Queue, batch: Sequence[Outgoing]) -> list[str]:
 
 
 def _outgoing(fire: Fire, *, fifo: bool) -> Outgoing:
-    run_id = run_id_at(fire.job.name, fire.at)
+    run_id = run_id_at(fire.job.name, fire.scheduled)
     return Outgoing(
         id=run_id,
-        body=message_at(fire.job, fire.at),
+        body=message_at(fire.job, fire.scheduled),
         group_id=fire.job.name if fifo else None,
         dedup_id=run_id if fifo else None,
     )

@@ -15,7 +15,7 @@ from runner.aws.table import ABSENT, Put, When
 from runner.control import store
 from runner.control.definition import Unreadable, run_id_at
 from runner.control.due import latest
-from runner.control.eventbridge import as_fired
+from runner.control.eventbridge import timetable_of
 from runner.control.facts import Fact, notice_item
 from runner.control.job_status import in_trouble, moment
 from runner.control.news import fact, not_done
@@ -226,8 +226,8 @@ class _Look:
 
 
 def _looks(job: JobDefinition, group: GroupDefinition, after: float, until: float, most: int) -> list[_Look]:
-    schedule = as_fired(job, group)
-    if schedule is None:
+    timetable = timetable_of(job, group)
+    if timetable is None:
         return []
     found: list[_Look] = []
     limits: tuple[tuple[News, float | None], ...] = (
@@ -236,8 +236,8 @@ def _looks(job: JobDefinition, group: GroupDefinition, after: float, until: floa
     )
     for news, limit in limits:
         if limit is not None:
-            times = latest(schedule, max(after - limit, job.since), until - limit, most)
-            found += [_Look(news, job, run_id_at(job.name, at), at, limit) for at in times]
+            times = latest(timetable, max(after - limit, job.since), until - limit, most)
+            found += [_Look(news, job, run_id_at(job.name, one.scheduled), one.at, limit) for one in times]
     return found
 
 

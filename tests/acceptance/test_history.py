@@ -97,7 +97,7 @@ async def test_a_job_that_is_well_then_fails_then_is_paused_then_gone(
     assert lines[:3] == [
         "Job       nightly, of group web",
         "Status    enabled",
-        "Schedule  0 3 * * *: At 03:00 every day (Europe/Berlin)",
+        "Schedule  0 3 * * *: 03:00 Europe/Berlin every day",
     ]
     assert lines[3].startswith("Next      ")
     assert " 03:00 CE" in lines[3]

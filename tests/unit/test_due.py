@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.control import due as module
 from runner.control.definition import JobDefinition, job_of
 from runner.control.due import ON_TIME_S, cut, due, latest, unreadable
 from runner.control.schedule import Schedule, parse_schedule
+from runner.control.timetable.firing import forget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +145,7 @@ def test_a_schedule_that_breaks_while_it_is_looked_at_is_that_jobs_alone(monkeyp
         return whole(self, after, until)
 
     monkeypatch.setattr(Schedule, "due", breaks)
-    module._times.cache_clear()  # noqa: SLF001 - what another test has looked at
+    forget()  # what another test has looked at
     found = due([replace(job("@hourly"), name="bad"), job()], T0 - 60, T0)
     assert [fire.name for fire in found.fires] == ["j"]
     assert [(one.name, why) for one, why in found.faults] == [("bad", "date value out of range")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.control.eventbridge import as_fired
+from runner.control.eventbridge import timetable_of
 from runner.control.hosts import host_of
 from runner.control.shown import as_json
 from runner.errors import CronRunnerError
@@ -24,22 +24,21 @@ _SUBJECT: Final = re.compile(r"(?P<op>[A-Za-z]+)[# ]?(?P<subject>\S*)(?: (?P<how
 
 
 def due_of(job: JobDefinition, group: GroupDefinition | None, now: float, count: int) -> list[float]:
-    """A job's next fire times; none of one that is disabled, or cannot be read."""
+    """When a job is fired next; nothing of one that is disabled, or cannot be read."""
     if not job.enabled:
         return []
     try:
-        schedule = as_fired(job, group) if group is not None else job.parsed()
-        return schedule.coming(max(now, job.since), count) if schedule is not None else []
+        timetable = timetable_of(job, group)
+        return [one.at for one in timetable.coming(now, count)] if timetable is not None else []
     except (CronRunnerError, ArithmeticError, ValueError, LookupError):
         return []
 
 
-def _words(job: JobDefinition) -> str:
+def _words(job: JobDefinition, group: GroupDefinition | None) -> str:
     try:
-        schedule = job.parsed()
+        return job.words(group)
     except CronRunnerError as error:
         return str(error)
-    return f"{schedule.words()}, {job.timezone}" if schedule is not None else job.after_words()
 
 
 def job_row(job: JobDefinition, known: Mapping[str, Any], standing: Standing, now: float) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def job_row(job: JobDefinition, known: Mapping[str, Any], standing: Standing, no
         "enabled": job.enabled,
         "schedule": job.schedule,
         "timezone": job.timezone if job.schedule else None,
-        "words": _words(job),
+        "words": _words(job, known["groups"].get(job.group)),
         "next": [format_time(at) for at in due_of(job, known["groups"].get(job.group), now, 5)],
         "last": next(iter(standing.by_job.get((job.group, job.name), [])), None),
         "running": sum(1 for run in known["open"] if (run["group"], run["job"]) == (job.group, job.name)),

@@ -1,0 +1,65 @@
+"""Fire times that are left out on purpose: written into history as runs that were skipped, and why.
+
+They go through the recorder's own step, so what follows from a run's end follows from theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from runner.control.definition import run_id_at
+from runner.control.recorder import Known, change_run
+from runner.control.run_state import attempt_told
+from runner.control.told import Told
+from runner.protocol import table as keys
+from runner.protocol.units import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runner.aws.attributes import Item
+    from runner.aws.table import Table
+    from runner.control.definition import GroupDefinition
+    from runner.control.due import Fire
+
+CALENDAR: Final = "calendar"
+EXECUTION: Final = "scheduler"
+"""The execution of a run of which no host was asked."""
+_AT_ONCE: Final = 8
+
+
+async def record(table: Table, group: GroupDefinition, fires: Sequence[Fire], *, now: float) -> None:
+    """Write each of these fire times as a run that was skipped. Again it changes nothing; raises CronRunnerError."""
+    known = Known(groups={group.name: group}, jobs={fire.job.key: fire.job for fire in fires})
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(fire: Fire) -> None:
+        told = _told(group.name, fire)
+        sk = keys.attempt(group.name, told.run_id, EXECUTION, told.attempt).sk
+
+        def skipped(attempts: dict[str, Item]) -> None:
+            attempts.setdefault(sk, attempt_told(None, told))
+
+        async with turns:
+            await change_run(table, known, group.name, told.run_id, skipped, now=now, first=True)
+
+    for answer in await asyncio.gather(*(one(fire) for fire in fires), return_exceptions=True):
+        if isinstance(answer, BaseException):
+            raise answer
+
+
+def _told(group: str, fire: Fire) -> Told:
+    """The event that a host would have sent."""
+    run_id = run_id_at(fire.name, fire.scheduled)
+    return Told(
+        id=f"{EXECUTION}/{run_id}/skipped",
+        kind="skipped",
+        at=fire.at,
+        group=group,
+        run_id=run_id,
+        execution=EXECUTION,
+        attempt=1,
+        sequence=0,
+        data={"job": fire.name, "reason": CALENDAR, "detail": fire.why, "scheduled_at": format_time(fire.scheduled)},
+    )
