@@ -179,11 +179,11 @@ def launchers(root: Path, python: str) -> None:
 def _supervisor_id(home: Path) -> str:
     """Changes when the code of the supervisor does: then the running one is replaced."""
     digest = hashlib.sha256()
-    code = [path for path in (home / "runner/supervisor").iterdir() if path.suffix in (".py", ".so")]
+    code = [path for path in (home / "runner/supervisor").rglob("*") if path.suffix in (".py", ".so")]
     for path in [home / "runner/__init__.py", *sorted(code)]:
         if path.name == "__init__.py" and path.parent.name == "runner":
             continue  # the version alone is no reason
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        digest.update(str(path.relative_to(home)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest() + "\n"
 
 

@@ -18,7 +18,7 @@ from runner.agent.runs.admission.policy import terms
 from runner.check import accounts, disk, jobs, needed, process, signing, sinks, supervisor, unit
 from runner.check.aws import check_aws, crashed
 from runner.check.finding import Finding, failed, ok
-from runner.control.zones import database
+from runner.control.timetable.zones import database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence

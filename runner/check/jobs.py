@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from runner.agent.runs.admission.policy import never_fits
 from runner.check.accounts import account, own_name, unreadable
 from runner.check.finding import Finding, failed, ok, warning
-from runner.supervisor import envfile
+from runner.supervisor.starting import envfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.check.finding import Finding, ok, warning
-from runner.supervisor import envfile
+from runner.supervisor.starting import envfile
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

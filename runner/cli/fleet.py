@@ -142,7 +142,7 @@ def cancel(args: argparse.Namespace, run_id: str) -> dict[str, str]:
     """Ask whichever host has a run to cancel it; what was asked."""
     from runner.aws import directives  # noqa: PLC0415
     from runner.control import store  # noqa: PLC0415
-    from runner.control.run_state import is_open  # noqa: PLC0415
+    from runner.control.recording.run_state import is_open  # noqa: PLC0415
 
     async def work(_: Session, table: Table) -> dict[str, str]:
         group = args.group
@@ -181,7 +181,7 @@ def second(time: str) -> str:
 
 def when(moment: float, timezone: str, now: float) -> str:
     """A time to come, in words: `Wed 2030-01-02 03:00 CET, in 11h52m`."""
-    from runner.control.schedule import local  # noqa: PLC0415
+    from runner.control.timetable.schedule import local  # noqa: PLC0415
 
     there = local(moment, timezone)
     seconds = f":{there:%S}" if there.second else ""

@@ -17,7 +17,7 @@ from runner.cli.interrupted import INTERRUPTED
 from runner.cli.main import FAILED, USAGE, build_parser, commands_of
 from runner.cli.manual_fields import FIELDS
 from runner.cli.printing import READER_LEFT
-from runner.cli.run_once import NO_MESSAGE
+from runner.cli.runs.run_once import NO_MESSAGE
 from runner.config.example import JOBS, NOTES, purpose
 from runner.config.keys import KEYS, SECTIONS
 from runner.config.model import Config

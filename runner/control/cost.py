@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from runner.control.definition import JobDefinition
-    from runner.control.schedule import Schedule
     from runner.control.timetable.firing import Timetable
+    from runner.control.timetable.schedule import Schedule
 
 MONTH_S: Final = 30 * keys.DAY_S
 PRICES_OF: Final = "2025-11, us-east-1, on demand, no free tier, in USD"

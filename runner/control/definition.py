@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from runner.control.chain import AFTER_WHEN, AfterWhen, words
-from runner.control.notify import Notify, notify_of
-from runner.control.schedule import Schedule, parse_schedule, parse_timezone
+from runner.control.notices.notify import Notify, notify_of
 from runner.control.signatures import body, signature_in
 from runner.control.timetable.firing import Timetable
+from runner.control.timetable.schedule import Schedule, parse_schedule, parse_timezone
 from runner.control.timetable.timing import Timing, timing_of
 from runner.control.timetable.words import in_words
 from runner.errors import CronRunnerError

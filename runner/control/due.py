@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from runner.control.schedule import local
+from runner.control.timetable.schedule import local
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:

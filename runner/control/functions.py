@@ -22,11 +22,11 @@ from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:
     from runner.control.definitions import Definitions
-    from runner.control.delivery import Delivered
-    from runner.control.recorder import Recorder
+    from runner.control.notices.delivery import Delivered
+    from runner.control.notices.senders import Senders
     from runner.control.recording.measured import Measured
+    from runner.control.recording.recorder import Recorder
     from runner.control.scheduler import Report
-    from runner.control.senders import Senders
 
 TABLE: Final = "CRON_RUNNER_FLEET__TABLE"
 METRICS: Final = "CRON_RUNNER_AGENT__METRICS"
@@ -56,7 +56,7 @@ class _Warm:
 
     @cached_property
     def recorder(self) -> Recorder:
-        from runner.control.recorder import Recorder  # noqa: PLC0415
+        from runner.control.recording.recorder import Recorder  # noqa: PLC0415
 
         return Recorder(self.table, self.measured)
 
@@ -76,7 +76,7 @@ class _Warm:
 
     @cached_property
     def senders(self) -> Senders:
-        from runner.control.senders import Senders  # noqa: PLC0415
+        from runner.control.notices.senders import Senders  # noqa: PLC0415
 
         return Senders(self.session)
 
@@ -111,7 +111,7 @@ def recorder(event: Any, _context: Any) -> dict[str, Any]:
 
 
 async def _minute(warm: _Warm) -> tuple[Report, Delivered]:
-    from runner.control.delivery import deliver  # noqa: PLC0415 - as in `_Warm`
+    from runner.control.notices.delivery import deliver  # noqa: PLC0415 - as in `_Warm`
     from runner.control.scheduler import minute  # noqa: PLC0415
 
     report = await minute(

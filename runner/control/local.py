@@ -11,10 +11,10 @@ import structlog
 
 from runner.aws.backoff import pause, retrying
 from runner.control.definitions import Definitions
-from runner.control.delivery import deliver
-from runner.control.recorder import Recorder
+from runner.control.notices.delivery import deliver
+from runner.control.notices.senders import Senders
+from runner.control.recording.recorder import Recorder
 from runner.control.scheduler import minute
-from runner.control.senders import Senders
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from runner.control.run_state import is_open
+from runner.control.recording.run_state import is_open
 
 FIELDS: Final = (
     *("run_id", "job", "group", "state", "scheduled_at", "started_at", "ended_at", "duration_s", "exit_code", "signal"),

@@ -9,9 +9,9 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from runner.control.definition import run_id_at
-from runner.control.recorder import Known, change_run
-from runner.control.run_state import attempt_told
-from runner.control.told import Told
+from runner.control.recording.recorder import Known, change_run
+from runner.control.recording.run_state import attempt_told
+from runner.control.recording.told import Told
 from runner.protocol import table as keys
 from runner.protocol.units import format_time
 

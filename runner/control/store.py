@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from runner.control.run_state import FAILURES
+from runner.control.recording.run_state import FAILURES
 from runner.errors import CronRunnerError, NotThere
 from runner.protocol import table as keys
 from runner.protocol.suggest import nearest

@@ -13,14 +13,14 @@ import structlog
 
 from runner.aws.table import ABSENT, Put, When
 from runner.control import store
+from runner.control.applying.eventbridge import timetable_of
 from runner.control.definition import Unreadable, run_id_at
 from runner.control.due import latest
-from runner.control.eventbridge import timetable_of
-from runner.control.facts import Fact, notice_item
-from runner.control.job_status import in_trouble, moment
-from runner.control.news import fact, not_done
-from runner.control.recorder import Known, NotRecorded, change_run, pause_s, put_status
-from runner.control.run_state import LOST, attempt_lost, expires, is_open, lost_at, run_of, too_long_at
+from runner.control.notices.facts import Fact, notice_item
+from runner.control.notices.news import fact, not_done
+from runner.control.recording.job_status import in_trouble, moment
+from runner.control.recording.recorder import Known, NotRecorded, change_run, pause_s, put_status
+from runner.control.recording.run_state import LOST, attempt_lost, expires, is_open, lost_at, run_of, too_long_at
 from runner.errors import AwsUnavailable, CronRunnerError
 from runner.protocol import table as keys
 from runner.protocol.units import format_duration, format_time, parse_time
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from runner.aws.attributes import Item
     from runner.aws.table import Table
     from runner.control.definition import GroupDefinition, JobDefinition
-    from runner.control.notify import News
+    from runner.control.notices.notify import News
     from runner.control.recording.measured import Measured
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

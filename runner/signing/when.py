@@ -62,7 +62,7 @@ def fresh(
 def _fire_time(table: Mapping[str, object], standing: Mapping[str, object], now: float) -> str:
     """The run id of the fire time that a standing order is sent for."""
     from runner.control.definition import run_id_at  # noqa: PLC0415 - for hosts that take standing orders
-    from runner.control.schedule import parse_schedule  # noqa: PLC0415 - as above
+    from runner.control.timetable.schedule import parse_schedule  # noqa: PLC0415 - as above
 
     name = fields.job_name("job", table.get("job"))
     if "scheduled_at" not in table:

@@ -15,13 +15,14 @@ import socket
 import sys
 
 from runner import __version__
-from runner.supervisor import command, handover, home, notify, options
+from runner.supervisor import handover, home, notify, options
 from runner.supervisor.failing import say
 from runner.supervisor.loop import guarded, now
-from runner.supervisor.placement import Placement
+from runner.supervisor.placing.placement import Placement
 from runner.supervisor.policy import NOTHING_INHERITED, Policy, PolicyError
 from runner.supervisor.server import Supervisor
-from runner.supervisor.spawn import keep_to_ourselves, put_back
+from runner.supervisor.starting import command
+from runner.supervisor.starting.spawn import keep_to_ourselves, put_back
 from runner.supervisor.wire import close_all
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte

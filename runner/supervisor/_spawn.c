@@ -12,7 +12,7 @@
  * - A signal by its handler ends it alone. By default action a core would be written, and before Linux 5.16 that ended
  *   all who share the memory. Handlers are gone with exec, so what is left is the default.
  * - setresuid makes the memory undumpable, so nobody with the job's uid can trace it or read it: not by
- *   fs.suid_dumpable 1, where `runner.supervisor.direct` leaves this way alone.
+ *   fs.suid_dumpable 1, where `runner.supervisor.starting.direct` leaves this way alone.
  *
  * Sources: clone(2), vfork(2), credentials(7), timer_create(2), syscall(2) for the calling conventions; kernel/signal.c
  * and fs/exec.c for what exec takes away.
@@ -235,7 +235,7 @@ PLAIN static int worth_looking_on(long error)
            || error == ETIMEDOUT;
 }
 
-/* As `runner.supervisor.command.execute`. */
+/* As `runner.supervisor.starting.command.execute`. */
 PLAIN static void execute(struct request *request)
 {
     long refused = 0;

@@ -16,7 +16,7 @@ import sys
 
 from runner.supervisor.capture import Capture
 from runner.supervisor.marks import Marks
-from runner.supervisor.placement import cgroup_path
+from runner.supervisor.placing.placement import cgroup_path
 from runner.supervisor.request import STOP_SIGNALS, StartRequest
 from runner.supervisor.run import Run
 from runner.supervisor.wire import close_all
@@ -25,7 +25,7 @@ TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
     from typing import Any
 
-    from runner.supervisor.placement import Placement
+    from runner.supervisor.placing.placement import Placement
 
 STATE = 1
 HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

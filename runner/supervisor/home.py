@@ -11,7 +11,8 @@ import fcntl
 import os
 import socket
 
-from runner.supervisor import processes, users
+from runner.supervisor import users
+from runner.supervisor.placing import processes
 from runner.supervisor.wire import close_all
 
 

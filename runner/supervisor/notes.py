@@ -10,8 +10,8 @@ import contextlib
 import json
 import os
 
-from runner.supervisor import processes
 from runner.supervisor.failing import persistently
+from runner.supervisor.placing import processes
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:

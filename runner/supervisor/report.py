@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from runner.supervisor.capture import Capture
     from runner.supervisor.marks import Marks
-    from runner.supervisor.place import Place
+    from runner.supervisor.placing.place import Place
 
     class Run(Protocol):
         """The facts of a run that are told."""

@@ -18,10 +18,10 @@ import os
 import signal
 import time
 
-from runner.supervisor import processes
 from runner.supervisor.failing import persistently, say
 from runner.supervisor.loop import now
 from runner.supervisor.marks import Marks
+from runner.supervisor.placing import processes
 from runner.supervisor.report import exit_record
 from runner.supervisor.request import STOP_SIGNALS
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from runner.supervisor.capture import Capture
     from runner.supervisor.loop import Loop, Timer
-    from runner.supervisor.place import Place
+    from runner.supervisor.placing.place import Place
     from runner.supervisor.request import StartRequest
     from runner.supervisor.wire import Connection
 

@@ -10,22 +10,24 @@ import signal
 from functools import partial
 
 from runner import __version__
-from runner.supervisor import command, handover, lack, notify, processes
+from runner.supervisor import handover, lack, notify
 from runner.supervisor import request as requests
 from runner.supervisor.clients import Clients
-from runner.supervisor.command import SpawnError
 from runner.supervisor.failing import say
 from runner.supervisor.growth import Growth
 from runner.supervisor.home import identity_of
 from runner.supervisor.lack import Lack
-from runner.supervisor.launch import Launcher
 from runner.supervisor.loop import READ, Loop, guarded, now
 from runner.supervisor.notes import Notes
-from runner.supervisor.placement import Placement
+from runner.supervisor.placing import processes
+from runner.supervisor.placing.placement import Placement
 from runner.supervisor.records import Records
 from runner.supervisor.remnants import Remnants
 from runner.supervisor.report import facts, started
 from runner.supervisor.request import BadRequest, StartRequest
+from runner.supervisor.starting import command
+from runner.supervisor.starting.command import SpawnError
+from runner.supervisor.starting.launch import Launcher
 from runner.supervisor.ties import Ties
 from runner.supervisor.wire import PROTOCOL, close_all
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.cli.demo_jobs import EXAMPLES
+from runner.cli.demos.demo_jobs import EXAMPLES
 
 from fleet import COMMAND, processes_of
 

@@ -13,7 +13,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
-from runner.cli.detached import processes_with_mark
+from runner.cli.demos.detached import processes_with_mark
 
 from browser import browser, missing
 from fleet import COMMAND

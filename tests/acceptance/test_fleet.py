@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.control import store
-from runner.control.recorder import Recorder
+from runner.control.recording.recorder import Recorder
 from runner.control.scheduler import minute
 
 from fleet import COMMAND, Fleet, Host, host_environment

@@ -14,7 +14,7 @@ import pytest
 
 from runner.aws import directives
 from runner.control.definition import GroupDefinition, JobDefinition
-from runner.control.recorder import Recorder
+from runner.control.recording.recorder import Recorder
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 from runner.protocol.units import format_time
 

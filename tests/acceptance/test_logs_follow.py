@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.control.definition import GroupDefinition
-from runner.control.recorder import Recorder
+from runner.control.recording.recorder import Recorder
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 
 from fleet import COMMAND

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.cli.detached import processes_with_mark
+from runner.cli.demos.detached import processes_with_mark
 from runner.control import store
 from runner.control.definition import GroupDefinition, JobDefinition, run_id_at
-from runner.control.delivery import deliver
-from runner.control.notify import Notify
-from runner.control.recorder import Recorder
+from runner.control.notices.delivery import deliver
+from runner.control.notices.notify import Notify
+from runner.control.notices.senders import Senders
+from runner.control.recording.recorder import Recorder
 from runner.control.scheduler import minute
-from runner.control.senders import Senders
 from runner.protocol.units import parse_time
 
 from waiting import wait_for

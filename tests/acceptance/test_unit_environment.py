@@ -92,7 +92,7 @@ def test_the_hint_is_for_errors_that_it_may_explain(tmp_path: Path, monkeypatch:
     sent = CronRunnerError("cannot send")
     sent.__cause__ = denied
     assert unit_environment.hint(denied) == ""
-    monkeypatch.setattr("runner.supervisor.envfile.read", refused)
+    monkeypatch.setattr("runner.supervisor.starting.envfile.read", refused)
     unit_environment.take(tmp_path / "config.toml", {})
     try:
         for error in (denied, sent, ConfigError(["x"])):

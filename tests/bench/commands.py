@@ -20,7 +20,7 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(_HERE), str(_HERE.parent / "support")]
 
-from runner.cli.stand_in import aws_environment  # noqa: E402
+from runner.cli.demos.stand_in import aws_environment  # noqa: E402
 from runner.protocol.units import format_time  # noqa: E402
 
 from against import installed  # noqa: E402 - found by the path above
@@ -45,7 +45,7 @@ async def fill(runs: int, jobs: int) -> None:
     from runner.aws.session import Session
     from runner.aws.table import Table
     from runner.control.definition import GroupDefinition, JobDefinition
-    from runner.control.recorder import Recorder
+    from runner.control.recording.recorder import Recorder
     from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 
     session = Session()

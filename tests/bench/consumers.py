@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.cli.detached import end_supervisor, supervisor_pid
-from runner.cli.stand_in import aws_environment
+from runner.cli.demos.detached import end_supervisor, supervisor_pid
+from runner.cli.demos.stand_in import aws_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

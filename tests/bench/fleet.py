@@ -24,7 +24,7 @@ from urllib.request import Request, urlopen
 _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(_HERE), str(_HERE.parent / "support")]
 
-from runner.cli.stand_in import aws_environment  # noqa: E402
+from runner.cli.demos.stand_in import aws_environment  # noqa: E402
 from runner.control.definition import run_id_at  # noqa: E402
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event  # noqa: E402
 

@@ -93,11 +93,11 @@ async def applied(table: Table) -> None:
 
 async def record(facts: Facts) -> Facts:
     """The recorder on batches as Lambda gives them."""
-    from runner.control.recorder import Recorder
+    room = of_control("recorder")
 
     _, table = await fleet()
     await applied(table)
-    recorder = Recorder(table)
+    recorder = room.Recorder(table)
     warm, batches = facts["batches"][0], facts["batches"][1:]
     await recorder.record([(f"w{n}", body) for n, body in enumerate(warm)], now=NOW)
     span = Span(facts["endpoint"])
@@ -213,6 +213,14 @@ async def hosts(facts: Facts) -> Facts:
     return found
 
 
+def of_control(name: str) -> Any:
+    """A module of `runner.control`, where it stands or where an earlier revision had it."""
+    for room in (".recording", ".notices"):
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(f"runner.control{room}.{name}")
+    return importlib.import_module(f"runner.control.{name}")
+
+
 async def imports(facts: Facts) -> Facts:
     """What a new environment of a function loads before its first answer: the module, and its own half of the rest."""
     began, before = time.process_time(), time.perf_counter()
@@ -220,7 +228,7 @@ async def imports(facts: Facts) -> Facts:
 
     for name in _OF_A_FUNCTION[facts["function"]]:
         with contextlib.suppress(ModuleNotFoundError):  # of an earlier revision
-            importlib.import_module(name)
+            of_control(name)
     return {
         "s": time.perf_counter() - before,
         "cpu_s": time.process_time() - began,
@@ -230,8 +238,8 @@ async def imports(facts: Facts) -> Facts:
 
 
 _OF_A_FUNCTION = {
-    "recorder": ("runner.control.recorder",),
-    "scheduler": tuple(f"runner.control.{name}" for name in ("scheduler", "definitions", "delivery", "senders")),
+    "recorder": ("recorder",),
+    "scheduler": ("scheduler", "definitions", "delivery", "senders"),
 }
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.control import store
-from runner.control.apply import Who, apply
+from runner.control.applying.apply import Who, apply
+from runner.control.applying.eventbridge import NoSchedule, digest, request_for
+from runner.control.applying.files import Wanted
+from runner.control.applying.plan import plan
 from runner.control.definition import GroupDefinition, JobDefinition
-from runner.control.eventbridge import NoSchedule, digest, request_for
-from runner.control.files import Wanted
-from runner.control.plan import plan
 from runner.control.scheduler import minute
 from runner.control.timetable.timing import Timing, delay_of
 from runner.errors import JobFilesInvalid

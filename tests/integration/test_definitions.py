@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runner.control import store
-from runner.control.apply import Who, apply, save
+from runner.control.applying.apply import Who, apply, save
+from runner.control.applying.files import Wanted
+from runner.control.applying.plan import plan
 from runner.control.definition import GroupDefinition, JobDefinition
 from runner.control.definitions import READ_ALL_EVERY_S, Definitions
-from runner.control.files import Wanted
-from runner.control.plan import plan
 from runner.protocol import table as keys
 
 if TYPE_CHECKING:

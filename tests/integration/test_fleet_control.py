@@ -13,18 +13,18 @@ import pytest
 
 from runner.aws.table import Table
 from runner.control import functions, store, turn, watch
-from runner.control.apply import Changed, Who, apply, save
+from runner.control.applying.apply import Changed, Who, apply, save
+from runner.control.applying.eventbridge import NoSchedule, as_fired, request_for
+from runner.control.applying.files import Wanted
+from runner.control.applying.plan import plan
 from runner.control.definition import GroupDefinition, JobDefinition
-from runner.control.delivery import deliver
-from runner.control.eventbridge import NoSchedule, as_fired, request_for
-from runner.control.facts import TELL, fact_of
-from runner.control.files import Wanted
-from runner.control.notify import Notify
-from runner.control.payloads import PAGERDUTY_URL
-from runner.control.plan import plan
-from runner.control.recorder import Recorder
+from runner.control.notices.delivery import deliver
+from runner.control.notices.facts import TELL, fact_of
+from runner.control.notices.notify import Notify
+from runner.control.notices.payloads import PAGERDUTY_URL
+from runner.control.notices.senders import Pool, Senders
+from runner.control.recording.recorder import Recorder
 from runner.control.scheduler import minute
-from runner.control.senders import Pool, Senders
 from runner.errors import CronRunnerError, JobFilesInvalid
 from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from runner.aws.attributes import Item
     from runner.aws.session import Session
-    from runner.control.payloads import HttpRequest
+    from runner.control.notices.payloads import HttpRequest
 
     from receiver import Receiver
 

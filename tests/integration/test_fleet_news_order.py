@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.control.delivery import HOLD_S, deliver
-from runner.control.facts import TELL, Fact, notice_item
-from runner.control.senders import NotTaken
+from runner.control.notices.delivery import HOLD_S, deliver
+from runner.control.notices.facts import TELL, Fact, notice_item
+from runner.control.notices.senders import NotTaken
 from runner.protocol import table as keys
 
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ import pytest
 
 from runner.aws.schedules import Schedules
 from runner.control import store, turn, watch
-from runner.control.apply import Changed, Who, apply, save
+from runner.control.applying.apply import Changed, Who, apply, save
+from runner.control.applying.files import Wanted
+from runner.control.applying.plan import plan
 from runner.control.definition import GroupDefinition, JobDefinition
-from runner.control.facts import TELL, fact_of
-from runner.control.files import Wanted
-from runner.control.notify import Notify
-from runner.control.plan import plan
-from runner.control.recorder import Recorder
-from runner.control.run_state import is_open
+from runner.control.notices.facts import TELL, fact_of
+from runner.control.notices.notify import Notify
+from runner.control.recording.recorder import Recorder
+from runner.control.recording.run_state import is_open
 from runner.control.scheduler import minute
 from runner.errors import AwsUnavailable
 from runner.protocol import table as keys
@@ -272,7 +272,7 @@ async def test_one_run_that_cannot_be_changed_stops_the_watch_for_no_other(
         return await transact(puts)
 
     monkeypatch.setattr(table, "transact", refuses)
-    monkeypatch.setattr("runner.control.recorder.pause_s", lambda _: 0.0)
+    monkeypatch.setattr("runner.control.recording.recorder.pause_s", lambda _: 0.0)
     assert (await minute(cloud, table, now=T0 + 61)).notices == 1
     assert (await minute(cloud, table, now=T0 + 2 * 3600)).lost == 1
     assert await told(table) == [("lost", "c-1"), ("too-long", "c-1")]

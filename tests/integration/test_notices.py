@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from runner.control.delivery import GIVE_UP_S, QUIET_S, Delivered, deliver, wait_s
-from runner.control.facts import TELL, Fact, notice_item
-from runner.control.senders import TRIES_AT_ONCE, NeverTaken, NotTaken, Senders
+from runner.control.notices.delivery import GIVE_UP_S, QUIET_S, Delivered, deliver, wait_s
+from runner.control.notices.facts import TELL, Fact, notice_item
+from runner.control.notices.senders import TRIES_AT_ONCE, NeverTaken, NotTaken, Senders
 from runner.protocol import table as keys
 
 from aws import client

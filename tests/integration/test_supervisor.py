@@ -17,7 +17,7 @@ from supervising import Witness, alive, until
 
 from runner.agent.supervision import connection as supervision
 from runner.agent.supervision.connection import StartRefused
-from runner.supervisor.processes import start_ticks
+from runner.supervisor.placing.processes import start_ticks
 
 
 async def test_a_job_runs_and_its_end_is_told(host: Witness) -> None:

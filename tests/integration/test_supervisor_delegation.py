@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from supervising import Witness, alive, gone, until
 
-from runner.supervisor import cgroup, delegation
+from runner.supervisor.placing import cgroup, delegation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

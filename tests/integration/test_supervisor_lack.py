@@ -16,7 +16,7 @@ from supervising import PATIENCE_S, Witness, until
 from runner.agent.supervision import launch as supervision_launch
 from runner.agent.supervision.connection import StartRefused, StartSpec, Supervision
 from runner.agent.supervision.link import Link
-from runner.supervisor import direct
+from runner.supervisor.starting import direct
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -111,13 +111,13 @@ def install():
     module = {{"os": os, "libc": libc, "child": os}}.get(place.split(".")[0])
     name = place.split(".")[-1]
     if place.startswith("child"):
-        from runner.supervisor import child
+        from runner.supervisor.starting import child
         class Os:
             def __getattr__(self, wanted):
                 return failing(getattr(os, wanted)) if wanted == name else getattr(os, wanted)
         child.os = Os()
     elif place == "direct.start":
-        from runner.supervisor import direct
+        from runner.supervisor.starting import direct
         real = direct._spawn
         class Spawn:
             def __getattr__(self, wanted):

@@ -106,7 +106,7 @@ OTHER_VERSIONS = {
     "a capture of another shape": ("capture", "def restored(cls, state", "def restored(cls, state, more, most"),
     "a part of the process that is not there": ("__main__", 'state["instance"]', 'state["instances"]'),
     "an option that it does not know": ("options", '"--socket", "--config"', '"--sock", "--config"'),
-    "code that does not load": ("session", "from __future__", "from __past__"),
+    "code that does not load": ("placing/session", "from __future__", "from __past__"),
 }
 
 

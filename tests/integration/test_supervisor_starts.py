@@ -15,8 +15,8 @@ import pytest
 from supervising import PATIENCE_S, Witness
 
 from runner.agent.supervision import launch
-from runner.supervisor import delegation
-from runner.supervisor.direct import Direct
+from runner.supervisor.placing import delegation
+from runner.supervisor.starting.direct import Direct
 
 STARTS = Path(__file__).resolve().parents[1] / "support" / "starts.py"
 HOSTILE = STARTS.with_name("hostile_starts.py")
@@ -124,7 +124,7 @@ async def test_where_the_kernel_refuses_it_the_other_ways_serve(
 ) -> None:
     """As seccomp's filters do: said once, and told to those who ask later."""
     refused = (
-        "import types; from runner.supervisor import direct; direct._missing = ''; "
+        "import types; from runner.supervisor.starting import direct; direct._missing = ''; "
         "direct._spawn = types.SimpleNamespace(CLONE=1, CUT_OFF=2, GUARD=3, start=lambda *_: (0, 1, 38, False)); "
     )
     whole = launch.Finder._command  # noqa: SLF001 - its code is given a fault, nothing else is changed

@@ -13,12 +13,12 @@ from runner.aws import directives
 from runner.config.model import Config
 from runner.config.web import Web
 from runner.control import store
-from runner.control.apply import Who, apply
+from runner.control.applying.apply import Who, apply
+from runner.control.applying.files import Wanted
+from runner.control.applying.plan import plan
 from runner.control.definition import GroupDefinition, JobDefinition
-from runner.control.files import Wanted
 from runner.control.hosts import host_of, reported
-from runner.control.plan import plan
-from runner.control.recorder import Recorder
+from runner.control.recording.recorder import Recorder
 from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 from runner.protocol.units import format_time

@@ -18,7 +18,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.supervisor import direct, libc
+from runner.supervisor import libc
+from runner.supervisor.starting import direct
 
 if TYPE_CHECKING:
     from collections.abc import Callable

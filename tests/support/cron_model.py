@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from zoneinfo import available_timezones
 
-from runner.control.schedule import parse_schedule
-from runner.control.zones import changes, zone
+from runner.control.timetable.schedule import parse_schedule
+from runner.control.timetable.zones import changes, zone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

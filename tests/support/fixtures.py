@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from runner.aws.session import Session
 from runner.aws.table import Table
-from runner.cli.stand_in import StandIn, aws_environment
+from runner.cli.demos.stand_in import StandIn, aws_environment
 
 from aws import Aws
 from faults import Proxy

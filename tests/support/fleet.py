@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from runner.cli.detached import end_supervisor, supervisor_pid
-from runner.cli.stand_in import aws_environment
+from runner.cli.demos.detached import end_supervisor, supervisor_pid
+from runner.cli.demos.stand_in import aws_environment
 
 from aws import Events
 from waiting import wait_for

@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from runner.supervisor import command, direct
+from runner.supervisor.starting import command, direct
 
 UID = 61_234
 PTRACE_SEIZE = 0x4206

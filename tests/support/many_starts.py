@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from runner.supervisor import command, direct
+from runner.supervisor.starting import command, direct
 
 
 def start(starter: direct.Direct, output: int, number: int) -> None:

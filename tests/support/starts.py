@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from runner.supervisor import delegation, spawn
-from runner.supervisor.child import read_report
-from runner.supervisor.command import Command, SpawnError, descriptors
-from runner.supervisor.direct import Direct
+from runner.supervisor.placing import delegation
+from runner.supervisor.starting import spawn
+from runner.supervisor.starting.child import read_report
+from runner.supervisor.starting.command import Command, SpawnError, descriptors
+from runner.supervisor.starting.direct import Direct
 
 if TYPE_CHECKING:
     from collections.abc import Callable

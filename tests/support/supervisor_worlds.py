@@ -28,8 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from broken_calls import ERRORS, Broken, Plan
 
-from runner.supervisor import handover, libc, loop, processes, server
+from runner.supervisor import handover, libc, loop, server
 from runner.supervisor.options import Options
+from runner.supervisor.placing import processes
 from runner.supervisor.policy import Policy
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from runner.control.applying.files import Wanted, read_files
+from runner.control.applying.plan import plan
 from runner.control.definition import JobDefinition, changed, job_of
-from runner.control.files import Wanted, read_files
-from runner.control.plan import plan
 from runner.control.timetable.days import Allowed, days_of, parse_days
 from runner.control.timetable.timing import Timing, delay_of
 from runner.errors import JobFilesInvalid

@@ -9,7 +9,7 @@ import pytest
 
 from runner.control.cost import MONTH_S, Fleet, a_month, bill, fleet_of, hosts_alone
 from runner.control.definition import JobDefinition
-from runner.control.schedule import parse_schedule
+from runner.control.timetable.schedule import parse_schedule
 
 ROOT = Path(__file__).parents[2]
 NOW = 1_900_000_021.0

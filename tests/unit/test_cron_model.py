@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from cron_model import changing, difference, entry_of, fires, random_line
 
-from runner.control.zones import zone
+from runner.control.timetable.zones import zone
 
 # Clocks that change at midnight, by half an hour, at odd hours, across the date, once and for all, and never.
 ZONES = (

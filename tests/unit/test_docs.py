@@ -12,7 +12,7 @@ import pytest
 
 from runner.cli.main import COMMANDS, build_parser, commands_of
 from runner.config import load
-from runner.control.files import read_files
+from runner.control.applying.files import read_files
 from runner.protocol.message import parse_message
 from runner.protocol.outcome import Outcome
 from runner.protocol.specification import OF_MESSAGES

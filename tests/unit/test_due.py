@@ -9,8 +9,8 @@ import pytest
 
 from runner.control.definition import JobDefinition, job_of
 from runner.control.due import ON_TIME_S, cut, due, latest, unreadable
-from runner.control.schedule import Schedule, parse_schedule
 from runner.control.timetable.firing import forget
+from runner.control.timetable.schedule import Schedule, parse_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,8 @@ from table_units import size_of
 
 from runner.aws.attributes import wire_item
 from runner.control.definition import run_id_at
-from runner.control.ends import packed, unpacked
-from runner.control.job_status import after_end
+from runner.control.recording.ends import packed, unpacked
+from runner.control.recording.job_status import after_end
 from runner.protocol.units import format_time
 
 NOW = 1_900_000_020.0

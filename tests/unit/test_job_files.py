@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.control.applying.files import Wanted, read_files
+from runner.control.applying.plan import plan
 from runner.control.definition import JobDefinition, changed, job_of, message_at, run_id_at
-from runner.control.files import Wanted, read_files
-from runner.control.notify import Notify
-from runner.control.plan import plan
+from runner.control.notices.notify import Notify
 from runner.control.trigger import triggered
 from runner.errors import JobFilesInvalid
 from runner.protocol.message import parse_message

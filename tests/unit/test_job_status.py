@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from runner.control.delivery import QUIET_S, still_news
-from runner.control.facts import Fact
-from runner.control.job_status import after_end, holds, in_trouble, moment, others_in_trouble
-from runner.control.news import news_of
+from runner.control.notices.delivery import QUIET_S, still_news
+from runner.control.notices.facts import Fact
+from runner.control.notices.news import news_of
+from runner.control.recording.job_status import after_end, holds, in_trouble, moment, others_in_trouble
 from runner.protocol import table as keys
 from runner.protocol.units import format_time, parse_time
 

@@ -8,11 +8,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from runner.control import wording
-from runner.control.facts import Fact
-from runner.control.notify import NEWS, parse_notify
-from runner.control.payloads import SUBJECT_CHARS, pagerduty, ping, sns, webhook
-from runner.control.senders import shown
+from runner.control.notices import wording
+from runner.control.notices.facts import Fact
+from runner.control.notices.notify import NEWS, parse_notify
+from runner.control.notices.payloads import SUBJECT_CHARS, pagerduty, ping, sns, webhook
+from runner.control.notices.senders import shown
 from runner.protocol import InvalidMessage
 
 AT = 1_767_225_600.0  # 2026-01-01T00:00:00Z

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.control.definition import JobDefinition
-from runner.control.job_status import after_end
-from runner.control.news import news_of
-from runner.control.run_state import attempt_lost, attempt_told, is_open, lost_at, run_of
-from runner.control.told import NotAnEvent, parse_event
+from runner.control.notices.news import news_of
+from runner.control.recording.job_status import after_end
+from runner.control.recording.run_state import attempt_lost, attempt_told, is_open, lost_at, run_of
+from runner.control.recording.told import NotAnEvent, parse_event
 from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 from runner.protocol.units import parse_time

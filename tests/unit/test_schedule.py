@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.control.schedule import local, parse_schedule, parse_timezone
+from runner.control.timetable.schedule import local, parse_schedule, parse_timezone
 
 BERLIN = "Europe/Berlin"
 

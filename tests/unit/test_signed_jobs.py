@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from runner.cli.jobs_shown import signature_words
+from runner.cli.central.jobs_shown import signature_words
+from runner.control.applying.eventbridge import SCHEDULED_TIME, request_for
+from runner.control.applying.files import LARGEST_MESSAGE, read_files
+from runner.control.applying.plan import plan
+from runner.control.applying.signing_plan import LASTS_S, with_signatures
 from runner.control.definition import GroupDefinition, JobDefinition, changed, group_of, job_of, message_at
-from runner.control.eventbridge import SCHEDULED_TIME, request_for
-from runner.control.files import LARGEST_MESSAGE, read_files
-from runner.control.plan import plan
 from runner.control.signatures import signature_in
-from runner.control.signing_plan import LASTS_S, with_signatures
 from runner.control.trigger import triggered
 from runner.errors import JobFilesInvalid
 from runner.protocol.invalid import InvalidMessage

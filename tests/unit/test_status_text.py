@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runner.cli.status_text import lines, short
+from runner.cli.host.status_text import lines, short
 
 OVERVIEW: dict[str, Any] = {
     "schema": 1,

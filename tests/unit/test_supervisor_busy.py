@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.supervisor import clients, stepping
+from runner.supervisor import clients
 from runner.supervisor.clients import Clients
 from runner.supervisor.loop import Loop
-from runner.supervisor.stepping import Stepping
+from runner.supervisor.starting import stepping
+from runner.supervisor.starting.stepping import Stepping
 from runner.supervisor.wire import Connection, encode
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.supervisor import capture as capture_module
-from runner.supervisor import cgroup, libc, loop
+from runner.supervisor import libc, loop
 from runner.supervisor.capture import Capture
-from runner.supervisor.delegation import Delegation
 from runner.supervisor.loop import Loop
+from runner.supervisor.placing import cgroup
+from runner.supervisor.placing.delegation import Delegation
 from runner.supervisor.request import StartRequest
 from runner.supervisor.run import Run
 

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from runner.supervisor import cgroup, command, delegation, envfile, mounts, processes, records, users, wire
+from runner.supervisor import records, users, wire
 from runner.supervisor.loop import Loop, now
 from runner.supervisor.notes import Notes
 from runner.supervisor.options import Options, UsageError
+from runner.supervisor.placing import cgroup, delegation, processes
 from runner.supervisor.policy import Policy
 from runner.supervisor.request import BadRequest, StartRequest
+from runner.supervisor.starting import command, envfile, mounts
 
 HYBRID = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.control import zones
-from runner.control.zones import Change, Database, changes, newest, zone
+from runner.control.timetable import zones
+from runner.control.timetable.zones import Change, Database, changes, newest, zone
 
 SYSTEM = Database("2025b", "", "/usr/share/zoneinfo")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runner.control.timetable.days import Days, both, days_of, parse_days, parse_range
 from runner.control.timetable.timing import LONGEST_SPLAY_S
-from runner.control.zones import zone
+from runner.control.timetable.zones import zone
 from runner.protocol import fields
 from runner.protocol.invalid import InvalidMessage
 from runner.protocol.suggest import nearest, shown

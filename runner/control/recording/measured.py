@@ -86,7 +86,8 @@ class Measured:
 
 def _began(item: Item) -> str | None:
     """When its process began, as whichever of its events came first says."""
-    return item.get("started", {}).get("started_at") or item.get("ended", {}).get("started_at")
+    began: str | None = item.get("started", {}).get("started_at") or item.get("ended", {}).get("started_at")
+    return began
 
 
 def _lines(of: Mapping[str, str], minute: float, part: _Part) -> Iterator[str]:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from runner.control.schedule import local
 from runner.control.timetable.days import Allowed
-from runner.control.zones import LAST_MOMENT, zone
+from runner.control.timetable.schedule import local
+from runner.control.timetable.zones import LAST_MOMENT, zone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from runner.control.schedule import Schedule
+    from runner.control.timetable.schedule import Schedule
 
 _PAGE_S: Final = 600
 _PAGED_S: Final = 6 * _PAGE_S

@@ -10,15 +10,15 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from runner.control import chain
-from runner.control.aws_cron import AwsCron
-from runner.control.cron import Cron
-from runner.control.schedule import Rate
+from runner.control.timetable.aws_cron import AwsCron
+from runner.control.timetable.cron import Cron
+from runner.control.timetable.schedule import Rate
 from runner.protocol.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runner.control.schedule import Schedule
+    from runner.control.timetable.schedule import Schedule
     from runner.control.timetable.timing import Timing
 
 _AT: Final = re.compile(r"At ((?:\d\d:\d\d)(?:(?:, | and |, and )\d\d:\d\d)*)(?: (.*))?")

@@ -13,7 +13,7 @@ from runner.aws.sqs import Queue
 from runner.aws.table import Table
 from runner.control import store
 from runner.control.hosts import host_of
-from runner.control.run_state import is_open
+from runner.control.recording.run_state import is_open
 from runner.control.shown import as_json
 from runner.errors import AwsUnavailable, CronRunnerError
 from runner.protocol.units import format_time

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from runner.aws import directives
 from runner.aws.sqs import Outgoing, Queue
 from runner.control import store
-from runner.control.apply import Who, in_step, save
-from runner.control.run_state import is_open
+from runner.control.applying.apply import Who, in_step, save
+from runner.control.recording.run_state import is_open
 from runner.control.trigger import triggered
 from runner.web.sources.source import Asker, Change, NotPossible, Unknown
 

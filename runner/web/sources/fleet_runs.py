@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.control import store
-from runner.control.run_state import FAILURES
+from runner.control.recording.run_state import FAILURES
 from runner.control.shown import as_json
 from runner.protocol import table as keys
 from runner.protocol.units import format_time

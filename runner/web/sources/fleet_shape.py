@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.control.eventbridge import timetable_of
+from runner.control.applying.eventbridge import timetable_of
 from runner.control.hosts import host_of
 from runner.control.shown import as_json
 from runner.errors import CronRunnerError

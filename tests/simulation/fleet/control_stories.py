@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from runner.control import delivery, turn, watch
+from runner.control import turn, watch
 from runner.control.definition import GroupDefinition, JobDefinition
 from runner.control.due import due
-from runner.control.facts import Fact, notice_item
-from runner.control.recorder import Recorder
+from runner.control.notices import delivery
+from runner.control.notices.facts import Fact, notice_item
+from runner.control.recording.recorder import Recorder
 from runner.control.scheduler import minute
 from runner.errors import AwsUnavailable
 from runner.protocol import table as keys

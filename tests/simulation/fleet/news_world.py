@@ -7,12 +7,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.control import delivery, watch
+from runner.control import watch
 from runner.control.definition import GroupDefinition, JobDefinition
-from runner.control.notify import Notify
-from runner.control.recorder import NotRecorded, Recorder
-from runner.control.run_state import FAILURES
-from runner.control.senders import NotTaken
+from runner.control.notices import delivery
+from runner.control.notices.notify import Notify
+from runner.control.notices.senders import NotTaken
+from runner.control.recording.recorder import NotRecorded, Recorder
+from runner.control.recording.run_state import FAILURES
 from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 
@@ -21,7 +22,7 @@ from .control_world import seed
 from .virtual import Clock, now
 
 if TYPE_CHECKING:
-    from runner.control.facts import Fact
+    from runner.control.notices.facts import Fact
 
     from .cloud import World
 

@@ -6,10 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from runner.control.definition import GroupDefinition, JobDefinition, run_id_at
-from runner.control.ends import unpacked
-from runner.control.recorder import Recorder
-from runner.control.run_state import attempt_told, run_of
-from runner.control.told import parse_event
+from runner.control.recording.ends import unpacked
+from runner.control.recording.recorder import Recorder
+from runner.control.recording.run_state import attempt_told, run_of
+from runner.control.recording.told import parse_event
 from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 
