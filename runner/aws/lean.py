@@ -38,7 +38,9 @@ import botocore.session  # noqa: E402 - what it imports is to find the above
 from botocore.loaders import Loader  # noqa: E402 - as above
 
 from runner.aws.exchange import LARGEST_BODY  # noqa: E402 - as above
+from runner.aws.metadata.asking import MetadataHttp  # noqa: E402 - as above
 from runner.aws.models import LeanModels  # noqa: E402 - as above
+from runner.aws.settings import METADATA_TIMEOUT_S  # noqa: E402 - as above
 
 LONGEST_S: Final = 60.0
 """For the body of an answer, which may come in pieces that are in time each."""
@@ -80,6 +82,22 @@ class BoundedHttp:
 
     def close(self) -> None:
         self._session.close()
+
+
+def bound_fetchers(session: Any) -> None:
+    """What looks for credentials at a metadata service, its answers with bounds; after its settings are made."""
+    for provider in session.get_component("credential_provider").providers:
+        # Of an instance, and of a container.
+        for name in ("_role_fetcher", "_fetcher"):
+            if hasattr(fetcher := getattr(provider, name, None), "_session"):
+                bound_fetcher(fetcher)
+
+
+def bound_fetcher(fetcher: Any) -> None:
+    """One of botocore's that asks a metadata service."""
+    http = fetcher._session  # noqa: SLF001 - there is no other way to its HTTP session
+    timeout = float(getattr(fetcher, "_timeout", None) or METADATA_TIMEOUT_S)
+    fetcher._session = MetadataHttp(http, BoundedHttp(http), timeout)  # noqa: SLF001 - as above
 
 
 def bound(client: Any) -> Any:

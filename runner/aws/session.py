@@ -20,6 +20,7 @@ from runner.aws.calls import Caller, CallStats, Purpose, overdue_after
 from runner.aws.direct import HOT, Direct, goes_direct
 from runner.aws.endpoints import place_of
 from runner.aws.failures import clock_ahead_of, unavailable
+from runner.aws.metadata.region import region_of_instance
 from runner.aws.put_body import EVENT as PUT_LOG_EVENTS
 from runner.aws.put_body import put_prepared_body
 from runner.aws.regions import endpoint_of_queue_url, region_of_queue_url
@@ -29,7 +30,6 @@ from runner.aws.settings import (
     raise_metadata_limits,
     read_credentials,
     refuse_foreign_answer,
-    region_of_instance,
 )
 
 if TYPE_CHECKING:
@@ -303,13 +303,17 @@ class Session:
     def _botocore(self) -> BotocoreSession:
         """The session, made at the first call. Holds the lock."""
         if self._session is None:
-            from runner.aws.lean import LeanSession  # noqa: PLC0415 - 70 ms and 8 MB, for those who call AWS
+            from runner.aws.lean import (  # noqa: PLC0415 - 70 ms and 8 MB, for those who call AWS
+                LeanSession,
+                bound_fetchers,
+            )
 
             session = LeanSession()
             if region := os.environ.get("AWS_REGION"):
                 # botocore itself reads AWS_DEFAULT_REGION alone, and needs a region to assume a role.
                 session.set_config_variable("region", region)
             raise_metadata_limits(session)
+            bound_fetchers(session)
             self._session = session
         return self._session
 

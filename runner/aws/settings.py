@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +11,10 @@ if TYPE_CHECKING:
 
     from botocore.session import Session as BotocoreSession
 
+METADATA_ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT"  # the same variable as botocore's
 METADATA_TIMEOUT_S = 5
 METADATA_ATTEMPTS = 2
 """botocore gives the metadata service one attempt of 1 second, too little for a host that is busy booting."""
-
-_REGION_OF_ZONE = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-\d+")
 
 
 def refuse_foreign_answer(response_dict: Mapping[str, Any], **_: object) -> None:
@@ -56,18 +54,6 @@ def raise_metadata_limits(session: BotocoreSession) -> None:
     ):
         if f"AWS_{name.upper()}" not in os.environ and name not in session.get_scoped_config():
             session.set_config_variable(name, default)
-
-
-def region_of_instance() -> str:
-    """The region of this EC2 instance. Raises NoRegionError where there is no metadata service."""
-    from botocore.exceptions import NoRegionError  # noqa: PLC0415
-    from botocore.utils import InstanceMetadataRegionFetcher  # noqa: PLC0415
-
-    zone = InstanceMetadataRegionFetcher(METADATA_TIMEOUT_S, METADATA_ATTEMPTS).retrieve_region() or ""
-    # A local zone is us-west-2-lax-1a; its region is what comes first.
-    if match := _REGION_OF_ZONE.match(zone):
-        return match[0]
-    raise NoRegionError
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,10 +48,10 @@ class Told(Run):
         self.over.clear()
         return await super().do_wait(happened)
 
-    def say_started(self, started: Started) -> None:
+    def say_started(self, started: Started, noted: int | None = None) -> None:
         for warning in started.warnings:
             say(f"warning: {warning}")
-        super().say_started(started)
+        super().say_started(started, noted)
 
 
 async def owed(services: Services) -> str:

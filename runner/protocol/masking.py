@@ -204,7 +204,7 @@ class _Scan:
         if may_be_message or value.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
             spans = _spans(value, self._depth + 1, top=may_be_message)
         else:
-            spans = [(_OF_ENCODED, len(value), MASK)] if is_encoded(value) else _assigned(value)
+            spans = [(_OF_ENCODED, len(value), MASK)] if is_encoded(value[: SHOWN * 4]) else _assigned(value)
         places = self._places([place for span in spans for place in span[:2]], at + 1, end - 1)
         for (_, _, instead), start, stop in zip(spans, places[::2], places[1::2], strict=True):
             self._replace(start, stop, json.dumps(instead)[1:-1])

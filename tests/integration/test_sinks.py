@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -316,15 +317,24 @@ action(type="omfile" file="{directory}/told" template="told" fileCreateMode="064
 """
 
 
+def _free_for_both() -> int:
+    """A port that nobody has, by UDP and by TCP, and that the kernel gives to nobody who asks for any."""
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(max(1024, low - 20_000), low)
+        with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp, contextlib.suppress(OSError):
+            udp.bind(("127.0.0.1", port))
+            tcp.bind(("127.0.0.1", port))
+            return port
+
+
 @pytest.fixture
 def rsyslog(tmp_path: Path) -> Iterator[tuple[int, Callable[[], list[str]]]]:
     """rsyslogd on a port and on `log`; the port, and what it has written so far: program and message."""
     program = shutil.which("rsyslogd", path="/usr/sbin:/usr/bin")
     if program is None:
         pytest.skip("rsyslogd is not installed")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = _free_for_both()
     (tmp_path / "conf").write_text(RSYSLOG.format(port=port, directory=tmp_path))
     command = [program, "-n", "-f", str(tmp_path / "conf"), "-i", str(tmp_path / "pid")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -317,6 +317,22 @@ def what_the_lost_journal_alone_knew_is_adopted_from_the_supervisor(world: World
     expect(world, "a run was started again", holds=sum(world.hosts[0].starts.values()) == 2)
 
 
+@history(lasts=(60.0,))
+def a_run_that_is_adopted_twice_is_told_under_the_same_numbers(world: World) -> None:
+    """The agent is killed when it has written the run's row, and not its start; the next one tells that, and its
+    journal is lost too."""
+    world.send(job())
+    killed_when(world, begin(world), lambda: row(world)[0] == "running")
+    aside.put_aside(world.hosts[0])
+    killed_when(world, begin(world), lambda: row(world)[0] == "accepted")
+    life = begin(world)
+    away(world, 5.0)
+    life.kill()
+    aside.put_aside(world.hosts[0])
+    course.heal(world)
+    expect(world, f"its ends are {ends(world)}", holds=ends(world) == ["succeeded"])
+
+
 def _comes_again(world: World, message: Message) -> None:
     """A copy of it, to whoever holds it; SQS may do so at any time."""
     world.copies.append(message)

@@ -28,6 +28,7 @@ HISTORIES = (
     "a_run_that_is_cancelled_while_the_disk_is_full_shuts_nobody_out",
     "an_end_of_which_the_lost_journal_alone_had_the_event_is_told",
     "what_the_lost_journal_alone_knew_is_adopted_from_the_supervisor",
+    "a_run_that_is_adopted_twice_is_told_under_the_same_numbers",
     "what_nobody_signed_and_what_is_replayed_starts_nothing",
     "a_message_that_comes_again_while_its_run_is_active_is_held_by_its_newest_receipt",
     "a_message_that_comes_again_while_it_waits_is_held_by_its_newest_receipt",

@@ -124,9 +124,12 @@ class Attempts(Debts):
             services.spools.learned(self.tag(), (*self.secrets(), *started.secrets), self.rules())
         self.say_started(started)
 
-    def say_started(self, started: Started) -> None:
-        """The process exists: into the journal, and told."""
+    def say_started(self, started: Started, noted: int | None = None) -> None:
+        """The process exists: into the journal, and told. `noted`: the number of the event before, where that may not
+        be the last one that was made."""
         execution, services = self.execution, self._services
+        last = execution.sequence
+        execution.sequence = last if noted is None else noted
         secrets = (*self.secrets(), *started.secrets)
         execution.pid = started.pid
         execution.started_at = started.started_at
@@ -138,6 +141,7 @@ class Attempts(Debts):
             log=services.log_place(self.tag()),
             heartbeat_s=services.config.results.heartbeat,
         )
+        execution.sequence = max(execution.sequence, last)
         services.commit(execution, event)
         # A retry waits for its backoff, not for the queue.
         sent = execution.sent_at if execution.attempt == 1 else None

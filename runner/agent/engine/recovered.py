@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.engine.run import Run
+from runner.agent.runs.adoption import sequence_of
 from runner.agent.runs.inputs import Accepted
 from runner.agent.runs.run import MessageState, State
 from runner.agent.runs.step import Order
@@ -64,7 +65,8 @@ class Recovered(Run):
 
     def do_say_started_again(self, found: Found) -> None:
         if found.there is not None:
-            self.say_started(found.there.as_started())
+            # Under the number that it had: it may have been told by an agent of whose journal nothing is left.
+            self.say_started(found.there.as_started(), sequence_of(found.there))
 
     def do_enlist(self, _: Found) -> None:
         execution, services = self.execution, self._services

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from runner.agent.runs.pause import Pause
-from runner.aws.instance import end_announced
+from runner.aws.metadata.instance import end_announced
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:

@@ -85,6 +85,12 @@ def adopted(known: Known, config: Config, source: Source, supervisor: str | None
     return execution
 
 
+def sequence_of(known: Known) -> int | None:
+    """The number of the last event that was made before the attempt was started; None where that is not noted."""
+    sequence = _read(known.note).get("sequence")
+    return sequence if isinstance(sequence, int) else None
+
+
 def spool_of(known: Known, execution: Execution, tag: Tag, secrets: tuple[str, ...]) -> SpoolRow:
     """Its output, as far as it goes: where it has been shipped already is found in the file."""
     most = _read(known.note).get("max_bytes", tag.max_bytes)

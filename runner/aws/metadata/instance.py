@@ -9,22 +9,19 @@ from __future__ import annotations
 import json
 import os
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import TYPE_CHECKING
-from urllib.error import HTTPError
-from urllib.request import ProxyHandler, Request, build_opener
 
-from runner.aws.settings import METADATA_TIMEOUT_S
+from runner.aws.metadata.asking import ask
+from runner.aws.settings import METADATA_ENDPOINT, METADATA_TIMEOUT_S
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from urllib.request import OpenerDirector
 
 SPOT_PATH = "/latest/meta-data/spot/instance-action"
 AUTOSCALING_PATH = "/latest/meta-data/autoscaling/target-lifecycle-state"
 _TOKEN_PATH = "/latest/api/token"  # noqa: S105 - a path
-# The same variable as botocore's.
-_ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 _ADDRESS = "http://169.254.169.254"
 _TOKEN_FOR_S = 60
 
@@ -34,26 +31,23 @@ def end_announced() -> str | None:
 
     Raises AwsUnavailable where there is no metadata service, or it cannot be asked.
     """
-    # Never by a proxy: it is this machine's own.
-    opener = build_opener(ProxyHandler({}))
-    token = _ask(opener, "PUT", _TOKEN_PATH, {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_FOR_S)})
+    token = _ask("PUT", _TOKEN_PATH, {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_FOR_S)})
     headers = {"X-aws-ec2-metadata-token": token}
-    return read_notice(_ask(opener, "GET", SPOT_PATH, headers), _ask(opener, "GET", AUTOSCALING_PATH, headers))
+    return read_notice(_ask("GET", SPOT_PATH, headers), _ask("GET", AUTOSCALING_PATH, headers))
 
 
-def _ask(opener: OpenerDirector, method: str, path: str, headers: Mapping[str, str]) -> str:
+def _ask(method: str, path: str, headers: Mapping[str, str]) -> str:
     """The text there; "" where there is nothing (404)."""
-    address = os.environ.get(_ENDPOINT, _ADDRESS).rstrip("/")
-    request = Request(f"{address}{path}", method=method, headers=dict(headers))  # noqa: S310 - the operator's own
+    address = os.environ.get(METADATA_ENDPOINT, _ADDRESS).rstrip("/")
     try:
-        with opener.open(request, timeout=METADATA_TIMEOUT_S) as answer:
-            return str(answer.read(4096).decode("utf-8", "replace"))
-    except HTTPError as error:
-        if error.code == HTTPStatus.NOT_FOUND:
-            return ""
-        raise AwsUnavailable("instance metadata", str(error.code), error.reason) from error
-    except OSError as error:
+        answer = ask(method, f"{address}{path}", headers, timeout=METADATA_TIMEOUT_S)
+    except (OSError, HTTPException, ValueError) as error:
         raise AwsUnavailable("instance metadata", "NoAnswer", str(error)) from error
+    if answer.status == HTTPStatus.NOT_FOUND:
+        return ""
+    if answer.status != HTTPStatus.OK:
+        raise AwsUnavailable("instance metadata", str(answer.status), "not what a metadata service answers")
+    return answer.body[:4096].decode("utf-8", "replace")
 
 
 def read_notice(spot: str, lifecycle: str) -> str | None:

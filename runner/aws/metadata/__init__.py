@@ -1,0 +1,1 @@
+"""The metadata service of an instance or a container."""
