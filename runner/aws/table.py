@@ -59,6 +59,14 @@ class Put:
     when: When | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """One item that a transaction deletes; what is not there is well."""
+
+    key: Key
+    when: When | None = None
+
+
 class Table:
     """One table by its name."""
 
@@ -71,12 +79,12 @@ class Table:
         request = {"TableName": self.name, "Key": wire_item(key.attributes()), "ConsistentRead": consistent}
         return await self._call("GetItem", lambda client: client.get_item(**request), _item)
 
-    async def get_many(self, keys: Iterable[Key]) -> dict[Key, Item]:
-        """The items that exist, of any number of keys; eventually consistent reads, which are half the price."""
+    async def get_many(self, keys: Iterable[Key], *, consistent: bool = False) -> dict[Key, Item]:
+        """The items that exist, of any number of keys; eventually consistent reads are half the price."""
         wanted = [wire_item(key.attributes()) for key in dict.fromkeys(keys)]
         found: dict[Key, Item] = {}
         for start in range(0, len(wanted), GET_AT_ONCE):
-            for item in await self._get_batch(wanted[start : start + GET_AT_ONCE]):
+            for item in await self._get_batch(wanted[start : start + GET_AT_ONCE], consistent=consistent):
                 found[Key(item["pk"], item["sk"])] = item
         return found
 
@@ -125,14 +133,18 @@ class Table:
             else:
                 raise _left_over("BatchWriteItem", len(left))
 
-    async def transact(self, puts: Sequence[Put]) -> bool:
+    async def transact(self, writes: Sequence[Put | Delete]) -> bool:
         """Write up to 100 items, all or none; False where a condition did not hold or another write was under way."""
         entries = []
-        for put in puts:
-            entry: dict[str, Any] = {"TableName": self.name, "Item": wire_item(put.item)}
-            if put.when is not None:
-                entry["ConditionExpression"] = expression(put.when.text, put.when.values, into=entry)
-            entries.append({"Put": entry})
+        for write in writes:
+            entry: dict[str, Any] = {"TableName": self.name}
+            if isinstance(write, Put):
+                entry["Item"] = wire_item(write.item)
+            else:
+                entry["Key"] = wire_item(write.key.attributes())
+            if write.when is not None:
+                entry["ConditionExpression"] = expression(write.when.text, write.when.values, into=entry)
+            entries.append({type(write).__name__: entry})
         refused = await self._conditional(
             "TransactWriteItems", lambda client: client.transact_write_items(TransactItems=entries), lambda _: None
         )
@@ -193,10 +205,12 @@ class Table:
                 raise
         return made
 
-    async def _get_batch(self, keys: list[dict[str, Any]]) -> list[Item]:
+    async def _get_batch(self, keys: list[dict[str, Any]], *, consistent: bool) -> list[Item]:
         found: list[Item] = []
         for turn in range(_ROUNDS):
-            items, keys = await self._call("BatchGetItem", _batch_get(self.name, keys), self._batch)
+            items, keys = await self._call(
+                "BatchGetItem", _batch_get(self.name, keys, consistent=consistent), self._batch
+            )
             found += items
             if not keys:
                 return found
@@ -284,8 +298,9 @@ def _query(request: Mapping[str, Any]) -> Callable[[Any], Mapping[str, Any]]:
     return lambda client: client.query(**sent)
 
 
-def _batch_get(name: str, keys: list[dict[str, Any]]) -> Callable[[Any], Mapping[str, Any]]:
-    return lambda client: client.batch_get_item(RequestItems={name: {"Keys": keys}})
+def _batch_get(name: str, keys: list[dict[str, Any]], *, consistent: bool) -> Callable[[Any], Mapping[str, Any]]:
+    asked: Any = {"Keys": keys, "ConsistentRead": True} if consistent else {"Keys": keys}
+    return lambda client: client.batch_get_item(RequestItems={name: asked})
 
 
 def _batch_write(name: str, entries: list[dict[str, Any]]) -> Callable[[Any], Mapping[str, Any]]:

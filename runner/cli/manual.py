@@ -98,7 +98,8 @@ _VARIABLES: Final = (
 _OF_JOBS: Final = """\
 A job gets `PATH`, `HOME`, `SHELL`, `USER`, `LOGNAME` and `LANG`, the variables that configuration and message give it,
 and `CRON_RUNNER_JOB`, `CRON_RUNNER_RUN_ID`, `CRON_RUNNER_ATTEMPT`, `CRON_RUNNER_GROUP` and
-`CRON_RUNNER_SCHEDULED_AT`. It never gets the agent's AWS credentials.
+`CRON_RUNNER_SCHEDULED_AT`; of a job that runs after others also `CRON_RUNNER_AFTER`, the ids of their runs. It never
+gets the agent's AWS credentials.
 """
 
 

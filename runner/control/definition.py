@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from runner.control.chain import AFTER_WHEN, AfterWhen, words
+from runner.control.chains.chain import AFTER_WHEN, AfterWhen, words
 from runner.control.notices.notify import Notify, notify_of
 from runner.control.signatures import body, signature_in
 from runner.control.timetable.firing import Timetable
@@ -103,9 +103,9 @@ class JobDefinition:
     """A job. Durations are seconds, None where not asked for.
 
     ``message`` holds the fields of the job message as they were written. ``start_within`` and ``finish_within`` count
-    from the time it was due, ``too_long`` from its start. ``after`` are its parents (see `runner.control.chain`).
-    ``since`` is when its schedule began to count (unix seconds), so that a new job, or one that was enabled again,
-    catches up with nothing. ``revision`` rises with every change.
+    from the time it was due, ``too_long`` from its start. ``after`` are its parents. ``since`` is when its schedule
+    began to count (unix seconds), so that a new job, or one that was enabled again, catches up with nothing.
+    ``revision`` rises with every change.
     """
 
     group: str

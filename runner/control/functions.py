@@ -58,7 +58,7 @@ class _Warm:
     def recorder(self) -> Recorder:
         from runner.control.recording.recorder import Recorder  # noqa: PLC0415
 
-        return Recorder(self.table, self.measured)
+        return Recorder(self.table, self.measured, session=self.session)
 
     @cached_property
     def measured(self) -> Measured | None:

@@ -52,7 +52,7 @@ async def serve(
         tasks.create_task(_each("minute", lambda: _minute(session, table, definitions, measured), every, stop))
         senders = Senders(session)
         tasks.create_task(_each("delivery", lambda: _deliver(table, senders), every, stop))
-        tasks.create_task(_record(Recorder(table, measured), results, stop))
+        tasks.create_task(_record(Recorder(table, measured, session=session), results, stop))
 
 
 async def _each(name: str, work: Callable[[], Awaitable[None]], every: float, stop: asyncio.Event) -> None:

@@ -10,6 +10,7 @@ import structlog
 
 from runner.aws.sqs import Outgoing, Queue, batches
 from runner.control import skips, store, turn, watch
+from runner.control.chains import firing
 from runner.control.definition import message_at, run_id_at
 from runner.control.due import CATCH_UP_AT_MOST_S, cut, unreadable
 from runner.control.pace import Pace
@@ -35,6 +36,7 @@ SLICE: Final = 200
 """Fires between two notes of how far it has come: what a crash may send twice."""
 WATCH_AGAIN_S: Final = 3600.0
 _FIRST_WIDTH_S: Final = 600.0
+_FIRE_S: Final = 10.0
 _TRIES: Final = 4
 _TRY_AGAIN_S: Final = 0.3
 _MISSED: Final = "the scheduler was away; each job's `missed` says what is caught up with; its log says why it was away"
@@ -107,6 +109,11 @@ async def minute(
         report.notices += news
     except CronRunnerError as error:
         report.failed["watch"] = str(error)
+    try:
+        owed = await firing.resend(table, session, now=now, within=_FIRE_S)
+        report.failed |= {f"{group}: what runs after others": error for group, error in owed.items()}
+    except CronRunnerError as error:
+        report.failed["what runs after others"] = str(error)
     return report
 
 

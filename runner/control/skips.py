@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from runner.control.definition import run_id_at
-from runner.control.recording.recorder import Known, change_run
+from runner.control.recording.change import Known, change_run
 from runner.control.recording.run_state import attempt_told
 from runner.control.recording.told import Told
 from runner.protocol import table as keys
@@ -32,6 +32,7 @@ _AT_ONCE: Final = 8
 async def record(table: Table, group: GroupDefinition, fires: Sequence[Fire], *, now: float) -> None:
     """Write each of these fire times as a run that was skipped. Again it changes nothing; raises CronRunnerError."""
     known = Known(groups={group.name: group}, jobs={fire.job.key: fire.job for fire in fires})
+    await known.look(table, [group.name])  # what runs after them hears of it
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def one(fire: Fire) -> None:

@@ -102,8 +102,9 @@ async def job(table: Table, name: str, in_group: str | None = None) -> JobDefini
 
 
 async def definitions(table: Table, of: Iterable[keys.Key]) -> dict[keys.Key, JobDefinition]:
-    """The jobs at these keys, as far as they are in the table: runs may be of jobs that nobody applied."""
-    return {key: _job_of(item) for key, item in (await table.get_many(of)).items()}
+    """The jobs at these keys, as far as they are in the table: runs may be of jobs that nobody applied. As they are by
+    now: they are kept for a while."""
+    return {key: _job_of(item) for key, item in (await table.get_many(of, consistent=True)).items()}
 
 
 async def history(

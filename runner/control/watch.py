@@ -14,12 +14,14 @@ import structlog
 from runner.aws.table import ABSENT, Put, When
 from runner.control import store
 from runner.control.applying.eventbridge import timetable_of
+from runner.control.chains.links import Links
+from runner.control.chains.upstream import never_started
 from runner.control.definition import Unreadable, run_id_at
 from runner.control.due import latest
 from runner.control.notices.facts import Fact, notice_item
 from runner.control.notices.news import fact, not_done
+from runner.control.recording.change import Known, NotRecorded, change_run, pause_s, put_status
 from runner.control.recording.job_status import in_trouble, moment
-from runner.control.recording.recorder import Known, NotRecorded, change_run, pause_s, put_status
 from runner.control.recording.run_state import LOST, attempt_lost, expires, is_open, lost_at, run_of, too_long_at
 from runner.errors import AwsUnavailable, CronRunnerError
 from runner.protocol import table as keys
@@ -84,6 +86,9 @@ async def due_runs(
     for look in looked:
         if not _happened(look.news, runs.get(keys.run(group.name, look.run_id))):
             missing.setdefault((look.job.name, look.news), []).append(look)
+    await _owe(
+        table, [look for (_, news), looks in missing.items() if news == "not-started" for look in looks], now=now
+    )
     for look in (look for looks in missing.values() for look in looks[-TOLD:]):
         try:
             run = runs.get(keys.run(group.name, look.run_id))
@@ -95,6 +100,16 @@ async def due_runs(
         except NotRecorded as error:
             found.failed.append(str(error))
     return found
+
+
+async def _owe(table: Table, looks: Sequence[_Look], *, now: float) -> None:
+    """What runs after a job hears that a run of it has not started, as it hears of an end."""
+    links = Links()
+    await links.look(table, {look.job.group for look in looks})
+    for look in looks:
+        if links.children(look.job.group, look.job.name):
+            # Where something is owed already, it was told before, or the run has ended meanwhile.
+            await table.put(never_started(look.job, look.run_id, look.due_at, now=now), ABSENT)
 
 
 async def _looked(
@@ -152,6 +167,7 @@ async def open_runs(table: Table, *, now: float, measured: Measured | None = Non
     if not due:
         return 0, 0
     known = Known(measured=measured)
+    await known.look(table, {run["group"] for run in due})
     await known.learn(table, {keys.job(run["group"], run["job"]) for run in due if run["job"]})
     looking = _Looking(table, known, now)
     of_job: dict[tuple[str, str], list[Item]] = {}

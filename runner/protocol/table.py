@@ -11,6 +11,10 @@ so that their order as text is their order in time.
 | `GROUP#JOB#NAME` | `STATUS` | how its last run ended, and since when something is wrong with it |
 | `GROUP#RUN#RUN_ID` | `RUN` | a run: the state that its attempts add up to |
 | `GROUP#RUN#RUN_ID` | `ATTEMPT#EXECUTION#N` | one attempt, as its events told it |
+| `GROUP#RUN#RUN_ID` | `CHILDREN` | a parent's end, `OWED` until its children are dealt with, and what became of them |
+| `GROUP#RUN#RUN_ID` | `PARENT#NAME` | how one of several parents of a child's run ended |
+| `GROUP#RUN#RUN_ID` | `DECIDED` | whether a child's run is fired or skipped, and when its message was sent |
+| `GROUP#CHAINS` | `PARENT#CHILD` | that one job may be after another: the child's definition says whether it is |
 | `GROUP#RUN#RUN_ID` | `CLAIM` | which host may run it; kept for longer than SQS keeps a message |
 | `GROUP#DIRECTIVES` | `PAUSE`, `CANCEL#RUN_ID`, `MAINTENANCE#JOB` | what agents are told, by whom and why |
 | `GROUP#DIRECTIVES` | `CHANGED` | another number after each change of a directive |
@@ -22,8 +26,8 @@ so that their order as text is their order in time.
 | `NOTICES` | `ID` | something that people are to be told, until they are, and a while longer |
 
 Two indexes: `by-job` (`job_key`, `at`) is a job's history; `by-state` (`state_key`, `state_at`) lists the jobs
-(`JOBS`), the open runs by when they have to be looked at next (`OPEN`), and the ended ones of a day (`FAILED#DAY`,
-`GOOD#DAY`).
+(`JOBS`), the open runs by when they have to be looked at next (`OPEN`), the ended ones of a day (`FAILED#DAY`,
+`GOOD#DAY`), and what is owed to children by its next try (`OWED`).
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ EXPIRES: Final = "expires_at"
 
 JOBS: Final = "JOBS"
 OPEN: Final = "OPEN"
+OWED: Final = "OWED"
 GROUPS: Final = "GROUPS"
 NOTICES: Final = "NOTICES"
 RUN: Final = "RUN"
@@ -47,6 +52,9 @@ PAUSE: Final = "PAUSE"
 CANCEL: Final = "CANCEL#"
 MAINTENANCE: Final = "MAINTENANCE#"
 CHANGED: Final = "CHANGED"
+CHILDREN: Final = "CHILDREN"
+PARENT: Final = "PARENT#"
+DECIDED: Final = "DECIDED"
 
 DAY_S: Final = 86_400.0
 CLAIM_KEPT_S: Final = 15 * DAY_S
@@ -95,6 +103,28 @@ def attempt(group: str, run_id: str, execution: str, number: int) -> Key:
 
 def claim(group: str, run_id: str) -> Key:
     return Key(f"{group}#RUN#{run_id}", "CLAIM")
+
+
+def chains(group: str) -> str:
+    """The partition that says which jobs may be after which: one query shows all of a group."""
+    return f"{group}#CHAINS"
+
+
+def chain(group: str, parent: str, child: str) -> Key:
+    return Key(chains(group), f"{parent}#{child}")
+
+
+def children(group: str, run_id: str) -> Key:
+    return Key(f"{group}#RUN#{run_id}", CHILDREN)
+
+
+def parent(group: str, run_id: str, name: str) -> Key:
+    """How one parent of a child's run ended."""
+    return Key(f"{group}#RUN#{run_id}", f"{PARENT}{name}")
+
+
+def decided(group: str, run_id: str) -> Key:
+    return Key(f"{group}#RUN#{run_id}", DECIDED)
 
 
 def directives(group: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.control.chain import LONGEST_RUN_ID, child_run_id, words
+from runner.control.chains.chain import LONGEST_RUN_ID, child_run_id, words
 from runner.control.definition import run_id_at
 
 

@@ -102,8 +102,17 @@ data "aws_iam_policy_document" "recorder" {
       "dynamodb:GetItem",
       "dynamodb:PutItem",
       "dynamodb:Query",
+      "dynamodb:UpdateItem",
     ]
     resources = [aws_dynamodb_table.table.arn]
+  }
+
+  # What runs after others, once they have ended.
+  statement {
+    sid       = "Jobs"
+    effect    = "Allow"
+    actions   = ["sqs:SendMessage"]
+    resources = ["${local.sqs}:cron-runner-*-jobs", "${local.sqs}:cron-runner-*-jobs.fifo"]
   }
 
   # The results queues of the groups' module, which have their names from it.

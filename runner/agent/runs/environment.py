@@ -24,6 +24,7 @@ _CREDENTIALS = re.compile(
 _OWN = re.compile(
     r"CRON_RUNNER_.*|NOTIFY_SOCKET|WATCHDOG_(PID|USEC)|LISTEN_(FDS|PID|FDNAMES)|INVOCATION_ID|JOURNAL_STREAM"
 )
+_RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 # These come from the target user's account.
 _ACCOUNT = frozenset({"HOME", "SHELL", "USER", "LOGNAME"})
 _TRACE = "TRACEPARENT"  # the agent's own, if it has any, is no trace of a run
@@ -54,4 +55,12 @@ def environment_of(execution: Execution, config: Config, environ: Mapping[str, s
         "CRON_RUNNER_ATTEMPT": str(execution.attempt),
         "CRON_RUNNER_GROUP": config.group,
         "CRON_RUNNER_SCHEDULED_AT": "" if scheduled_at is None else format_time(scheduled_at),
+        **_after(job.labels),
     }
+
+
+def _after(labels: Mapping[str, str]) -> dict[str, str]:
+    """The runs that this one was fired after: who fires it may say so in a label alone, of a signed job, too. Run ids
+    and nothing else, since whoever sends to the queue may write a label."""
+    said = labels.get("after", "").split()
+    return {"CRON_RUNNER_AFTER": " ".join(said)} if said and all(map(_RUN_ID.fullmatch, said)) else {}

@@ -14,6 +14,7 @@ from runner.aws.sqs import Queue
 from runner.aws.table import ABSENT, PRESENT, Refused, When
 from runner.control import definitions
 from runner.control.applying.eventbridge import NoSchedule, digest, refuse_what_it_cannot, request_for, schedule_name
+from runner.control.chains.links import deletes, writes
 from runner.control.definition import GroupDefinition, JobDefinition, Unreadable, changed, job_of
 from runner.errors import CronRunnerError, JobFilesInvalid
 
@@ -109,10 +110,12 @@ async def _delete(session: Session, table: Table, job: JobDefinition) -> None:
     for _ in range(_TRIES):
         await _unschedule(Schedules(session), job)
         seen = When("#scheduled = :seen OR attribute_not_exists(#scheduled)", {"seen": job.scheduled})
-        refused = await table.delete(job.key, seen)
-        if refused is None or refused.item is None:
+        if await table.transact(deletes(job, seen)):
             return
-        job = job_of(refused.item)
+        there = await table.get(job.key)
+        if there is None:
+            return
+        job = job_of(there)
     raise Changed(f"cannot delete job {job.name} of group {job.group}: its schedule is changed all the time; try again")
 
 
@@ -128,7 +131,10 @@ async def save(table: Table, old: JobDefinition | None, new: JobDefinition, who:
 
 async def _write(table: Table, old: JobDefinition | None, new: JobDefinition, who: Who) -> JobDefinition:
     job = changed(old, new, by=who.by, now=who.now)
-    if await table.put(job.item(), ABSENT if old is None else _unchanged(old)) is not None:
+    when = ABSENT if old is None else _unchanged(old)
+    # In one transaction with who is after whom, where that is said of it.
+    chained = bool(job.after or (old is not None and old.after))
+    if not (await table.transact(writes(old, job, when)) if chained else await table.put(job.item(), when) is None):
         raise Changed(
             f"cannot change job {new.name} of group {new.group}: somebody else has changed it meanwhile; try again"
         )

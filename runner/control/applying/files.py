@@ -24,7 +24,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.control.applying import calendars
-from runner.control.chain import AFTER_WHEN, MOST_PARENTS
+from runner.control.chains.chain import AFTER_WHEN, MOST_PARENTS
 from runner.control.definition import FIRES, MISSED, GroupDefinition, JobDefinition, run_id_at
 from runner.control.notices.notify import parse_notify
 from runner.control.timetable.schedule import parse_schedule, parse_timezone

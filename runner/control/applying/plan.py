@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from runner.control.chain import faults
+from runner.control.chains.chain import faults
 from runner.errors import JobFilesInvalid
 
 if TYPE_CHECKING:

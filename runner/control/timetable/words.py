@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from runner.control import chain
+from runner.control.chains import chain
 from runner.control.timetable.aws_cron import AwsCron
 from runner.control.timetable.cron import Cron
 from runner.control.timetable.schedule import Rate

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from .cloud import World
 
 # Modules with `random_world(world)`, and with functions `story_NAME()` that raise where a promise is broken.
-WORLDS = {"claims": "claims_world", "control": "control_world", "recorders": "recorders_world", "news": "news_world"}
+WORLDS = {
+    "claims": "claims_world",
+    "control": "control_world",
+    "recorders": "recorders_world",
+    "news": "news_world",
+    "whole": "whole_world",
+}
 STORIES = ("claims_stories", "control_stories", "directives_stories")
 MOST_LINES = 120
 

@@ -12,7 +12,8 @@ from runner.control.definition import GroupDefinition, JobDefinition
 from runner.control.notices import delivery
 from runner.control.notices.notify import Notify
 from runner.control.notices.senders import NotTaken
-from runner.control.recording.recorder import NotRecorded, Recorder
+from runner.control.recording.change import NotRecorded
+from runner.control.recording.recorder import Recorder
 from runner.control.recording.run_state import FAILURES
 from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import graphlib
 import hashlib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from runner.protocol.suggest import nearest
@@ -57,7 +58,24 @@ def child_run_id(child: str, parent: str, run_id: str) -> str:
     """
     if run_id.startswith(f"{parent}-") and len(said := f"{child}{run_id[len(parent) :]}") <= LONGEST_RUN_ID:
         return said
-    digest = hashlib.sha256(f"{parent} {run_id}".encode()).hexdigest()[:_HASHED]
+    return _digested(child, f"{parent} {run_id}")
+
+
+def joined_run_id(child: str, due: float | None, head: str) -> str:
+    """The id of the run of a child of several parents: by the time for which these were due, or, where they were due at
+    none, by the run at the head of the chain that all of them are of."""
+    if due is not None and len(said := f"{child}-{_time_in_id(due)}") <= LONGEST_RUN_ID:
+        return said
+    return _digested(child, head if due is None else f"at {due}")
+
+
+def _time_in_id(due: float) -> str:
+    """As `runner.control.definition.run_id_at` has it."""
+    return datetime.fromtimestamp(due, UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+
+
+def _digested(child: str, what: str) -> str:
+    digest = hashlib.sha256(what.encode()).hexdigest()[:_HASHED]
     return f"{child[: LONGEST_RUN_ID - _HASHED - 7]}-after-{digest}"
 
 
