@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from runner.agent.runs.secrets import secrets_in, shown
 from runner.aws.sqs import Outgoing
 from runner.errors import AwsUnavailable, CronRunnerError, NotThere, Refused
+from runner.protocol.invalid import InvalidMessage
 from runner.protocol.job import Job, what_is_said
+from runner.protocol.params import arguments, placed, values, variables
 from runner.protocol.run_id import by_hand
 
 if TYPE_CHECKING:
@@ -47,12 +49,13 @@ class Again:
                 "overlap": one.overlap or "allow",
                 "allow_args": one.allow_args,
                 "allow_env": list(one.allow_env),
+                "params": {param.name: param.said() for param in one.params},
                 "labels": dict(one.labels or {}),
             }
             for name, one in config.jobs.items()
         ]
 
-    async def start(self, job: str, *, args: object, env: object, by: str) -> dict[str, Any]:
+    async def start(self, job: str, *, args: object, env: object, params: object, by: str) -> dict[str, Any]:
         """Send a run of a declared job. Raises NotThere, Refused."""
         declaration = self._services.config.jobs.get(job)
         if declaration is None:
@@ -70,6 +73,7 @@ class Again:
             if refused := sorted(set(env) - set(declaration.allow_env)):
                 raise Refused("not_allowed", f"cannot set {refused[0]} for {job}: its allow_env does not have it")
             message["env"] = env
+        _add_params(message, declaration, params)
         return await self._send(message)
 
     async def rerun(self, run_id: str, *, by: str) -> dict[str, Any]:
@@ -105,6 +109,20 @@ class Again:
         return {"job": job, "group": services.config.group, "run_id": run_id, "queue": queue.label}
 
 
+def _add_params(message: dict[str, Any], declaration: Declaration, given: object) -> None:
+    """The parameters as a message has them. Raises Refused where one is wrong, or is missing."""
+    if given is not None and not isinstance(given, dict):
+        raise Refused("invalid", 'cannot read the request: "params" is no object')
+    try:
+        args, env = placed(values(given or {}, declaration.params), declaration.params)
+    except InvalidMessage as error:
+        raise Refused("invalid", f"cannot run {declaration.name}: {error.detail}") from error
+    if args:
+        message["args"] = args
+    if env:
+        message["env"] = {**message.get("env", {}), **env}
+
+
 def _message_of(job: Job, declaration: Declaration | None, usual_user: str) -> dict[str, Any]:
     """What has to be sent so that the same comes of it on this host."""
     if job.declared:
@@ -129,13 +147,15 @@ def _of_declared(job: Job, declaration: Declaration | None) -> dict[str, Any]:
     message: dict[str, Any] = {"job": job.job}
     if declaration is None:
         return message
-    if declaration.allow_args:
+    most = arguments(declaration.params)
+    if declaration.allow_args or most:
         command = declaration.command or ()
         if isinstance(command, str):
             after = job.argv[job.argv.index(command) + 2 :] if command in job.argv else ()
         else:
             after = job.argv[len(command) :]
-        message["args"] = list(after)
-    if sent := {name: job.env[name] for name in declaration.allow_env if name in job.env}:
+        message["args"] = list(after[-most:] if most else after)
+    allowed = (*declaration.allow_env, *variables(declaration.params))
+    if sent := {name: job.env[name] for name in allowed if name in job.env}:
         message["env"] = sent
     return message

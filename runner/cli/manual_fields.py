@@ -88,4 +88,12 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
     "labels": ("table of texts", "Copied to every event of the run."),
     "allow_args": ("true or false", "Whether a message may give args. Default: false."),
     "allow_env": ("list of texts", "The environment variables that a message may set. Default: none."),
+    "params": (
+        "table of tables",
+        'What may be said when the job is started: [jobs.NAME.params.day] with type ("string", "date", "integer" or'
+        ' "choice"), default (without one it has to be given), pattern (RE2, of all of the value), choices, and to:'
+        ' "env" (default), the variable of its name in capitals, - as _; or "arg", a word behind the command\'s own,'
+        " in the order in which they stand. A message gives them as those variables of env, and as args; a value that"
+        " does not fit is refused.",
+    ),
 }

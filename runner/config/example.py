@@ -42,12 +42,22 @@ JOBS = """\
 Jobs that are declared here, so that a message only needs to name them: the same fields as in a message.
 A message for one may add args where allow_args is true, and the environment variables named in allow_env.
 One file for each job works too: jobs.d/NAME.toml beside this file, with the fields at its top.
+The user must be in allowed_users of [run].
+A parameter is what `jobs trigger` and the page ask for and this host checks. Its type is string, date, integer or
+choice (of choices); its pattern is RE2's, of all of the value; to is "env", here $DAY, or "arg": a word behind the
+command's own. Without a default it has to be given.
 
 [jobs.send-newsletter]
 command = ["/srv/app/bin/newsletter"]
 allow_args = true
 allow_env = ["EDITION"]
-user = "app"                     # must be in allowed_users of [run]"""
+user = "app"
+
+[jobs.send-newsletter.params.day]
+type = "date"
+default = "2030-01-31"
+pattern = "20.*"
+"""
 
 KEYS_OF_SIGNERS = """\
 A key that may sign; several are several tables. `cron-runner keys new` makes one, `cron-runner keys show` its public
@@ -80,7 +90,7 @@ def _lines() -> Iterator[str]:
         if section == "signing":
             yield from ("", "", *_comment(KEYS_OF_SIGNERS))
         if section == "run":
-            yield from ("", "", *_comment(JOBS))
+            yield from ("", "", *_comment(JOBS.rstrip()))
 
 
 def purpose(section: str) -> str:

@@ -17,6 +17,7 @@ from runner.control.timetable.timing import Timing, timing_of
 from runner.control.timetable.words import in_words
 from runner.errors import CronRunnerError
 from runner.protocol import table as keys
+from runner.protocol.params import Param, parse, placed, values
 from runner.protocol.units import format_time, parse_time
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ class JobDefinition:
     """`SCHEDULE_GROUP DIGEST` of its schedule in EventBridge Scheduler; "" where it has none there. The digest is
     missing while it is put there: there may be one."""
     timing: Timing = field(default_factory=Timing)
+    params: tuple[Param, ...] = ()
+    """What may be said when it is triggered."""
     signed: str = ""
     """Its envelope as JSON, without `run`; "" where nobody has signed it."""
     fault: str = ""
@@ -187,9 +190,30 @@ class JobDefinition:
             "after_when": self.after_when if self.after else None,
             **self.timing.says(),
             **self.message,
+            "params": {one.name: one.said() for one in self.params} or None,
             **self._signature(),
         }
         return {name: value for name, value in said.items() if value is not None}
+
+    @property
+    def asks(self) -> list[str]:
+        """The parameters that have to be given: without them it cannot be run."""
+        return [one.name for one in self.params if one.default is None]
+
+    def sent(self, given: Mapping[str, object] | None = None) -> Mapping[str, Any]:
+        """The fields of the message of a run with these parameters, the others by their defaults; raises
+        InvalidMessage with all that is wrong with them."""
+        if not self.params:
+            return self.message if not given else {**self.message, **values(given, ())}
+        args, env = placed(values(given or {}, self.params), self.params)
+        said = dict(self.message)
+        if env:
+            said["env"] = {**said.get("env", {}), **env}
+        if args and "command" in said:
+            said["command"] = [*said["command"], *args]
+        elif args:
+            said["args"] = args  # of a job that its host declares
+        return said
 
     def _signature(self) -> dict[str, Any]:
         signature = signature_in(self.signed)
@@ -232,6 +256,8 @@ class JobDefinition:
             "state_at": f"{self.name}#{self.group}",
             **({"after": list(self.after), "after_when": self.after_when} if self.after else {}),
             **self.timing.item(),
+            # As text: of a map DynamoDB keeps no order, and arguments have one.
+            **({"params": json.dumps({one.name: one.said() for one in self.params})} if self.params else {}),
             **({"signed": self.signed} if self.signed else {}),
         }
 
@@ -289,6 +315,7 @@ def _job_of(item: Mapping[str, Any]) -> JobDefinition:
         scheduled=item["scheduled"],
         timing=timing_of(item),
         signed=_text(item.get("signed")) or "",
+        params=parse("params", json.loads(item["params"])) if item.get("params") else (),
     )
 
 
@@ -334,4 +361,4 @@ def run_id_at(job: str, moment: float) -> str:
 def message_at(job: JobDefinition, moment: float) -> str:
     """The body of the message for one fire time."""
     run = {"run_id": run_id_at(job.name, moment), "scheduled_at": time_in_id(moment)}
-    return body(job.name, job.message, job.signed, run)
+    return body(job.name, job.sent(), job.signed, run)

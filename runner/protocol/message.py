@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from runner.protocol import fields, signed
+from runner.protocol import fields, params, signed
 from runner.protocol.envelope import unwrap
 from runner.protocol.invalid import Faults, InvalidMessage, Reason
 from runner.protocol.job import Ack, Command, Defaults, Job, Limits, Overlap, Resources, Retries, Success
@@ -181,7 +181,13 @@ def parse_declaration(name: str, table: Mapping[str, object]) -> Declaration:
     if "command" not in table:
         wrong["command"] = "is missing; say what the job runs"
     own = {key: value for key, value in table.items() if key not in others}
-    return Declaration(name=name, **_parse(own, OF_DECLARATIONS, wrong))
+    made = Declaration(name=name, **_parse(own, OF_DECLARATIONS, wrong))
+    if made.allow_args and params.arguments(made.params):
+        fields.refuse("allow_args", 'the parameters with to = "arg" are the arguments here; leave it out')
+    for variable in params.variables(made.params):
+        if variable in (made.env or {}):
+            fields.refuse(f"env.{variable}", "is what a parameter sets; leave one of them out")
+    return made
 
 
 def _parse(

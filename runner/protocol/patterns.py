@@ -85,6 +85,11 @@ def to_match(pattern: str, among: Sequence[str]) -> Any:
         return _compiled(in_lines, _MATCHING_BYTES)
 
 
+def is_all(pattern: str, text: str) -> bool:
+    """Whether a pattern that was checked is all of a text."""
+    return _compiled(pattern, _COMPILING_BYTES + _MATCHING_BYTES).fullmatch(text) is not None
+
+
 def _compiled(pattern: str | bytes, most_bytes: int) -> Any:
     import re2  # noqa: PLC0415 -- loads a large shared library, and most jobs have no rules
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NoReturn, TypeVar
 
-from runner.protocol import fields
+from runner.protocol import fields, params
 from runner.protocol.invalid import Faults, InvalidMessage, Reason
 from runner.protocol.job import Command, Defaults, Job, Limits, Resources, Retries, Success
 from runner.protocol.specification import LOWEST_NICE, SHARED, Declaration, Message, Specification
@@ -119,11 +119,15 @@ def _declared(
     _check_declared(said, declaration)
     if declaration.command is None:
         _refuse("invalid", "command", f"is missing in [jobs.{declaration.name}] on this host")
-    # The declaration's own args are what its command gets when the message gives none.
-    args = message.args if message.args is not None else declaration.args or ()
+    words, variables = params.received(declaration.params, message.args, message.env)
+    if words:
+        args = (*(declaration.args or ()), *words)
+    else:
+        # The declaration's own args are what its command gets when the message gives none.
+        args = message.args if message.args is not None else declaration.args or ()
     argv = _argv(declaration.command, args, message.job, defaults.shell)
     user = _user(declaration, defaults)
-    env = {**defaults.env, **(declaration.env or {}), **(message.env or {})}
+    env = {**defaults.env, **(declaration.env or {}), **(message.env or {}), **variables}
     return _job(message, declaration, run_id, argv, env, user, labels, defaults)
 
 
@@ -148,11 +152,17 @@ def _check_declared(said: Mapping[str, object], declaration: Declaration) -> Non
         if name in said:
             faults.add(InvalidMessage(f"{name}: {why}"))
             why = "nor this"
-    if "args" in said and not declaration.allow_args:
+    most = params.arguments(declaration.params)
+    if "args" in said and not declaration.allow_args and not most:
         faults.add(InvalidMessage(f"args: {where} takes no arguments; say allow_args = true there"))
+    elif most and isinstance(given := said.get("args"), list | tuple) and len(given) > most:
+        faults.add(
+            InvalidMessage(f"args: are {len(given)}, and {where} has parameters for {most}; leave the others out")
+        )
     env = said.get("env")
+    variables = params.variables(declaration.params)
     for name in env if isinstance(env, Mapping) else ():
-        if name not in declaration.allow_env:
+        if name not in declaration.allow_env and name not in variables:
             path = f"env.{fields.printable(name)}"
             faults.add(InvalidMessage(f"{path}: {where} does not allow it; add it to allow_env there"))
     faults.settle()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.protocol import fields, patterns
+from runner.protocol import fields, params, patterns
 from runner.protocol.invalid import Faults, InvalidMessage
 from runner.protocol.job import (
     ACKS,
@@ -24,6 +24,8 @@ from runner.protocol.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from runner.protocol.params import Param
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ class Declaration(Specification):
     name: str
     allow_args: bool = False
     allow_env: tuple[str, ...] = ()
+    params: tuple[Param, ...] = ()
 
 
 def _resources(path: str, value: object) -> Resources:
@@ -215,5 +218,6 @@ OF_MESSAGES: Final[Mapping[str, fields.Parser]] = {
 OF_DECLARATIONS: Final[Mapping[str, fields.Parser]] = {
     "allow_args": fields.boolean,
     "allow_env": _allowed_names,
+    "params": params.parse,
     **SHARED,
 }

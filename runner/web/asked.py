@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MOST_RUNS: Final = 500
 STATES: Final = ("", "all", "running", "waiting", "ended")
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
+PARAM: Final = "param."
+"""Before the name of a parameter, in the name of its field."""
 _CHANGE_FIELDS: Final = {"note", "args", "env", "command", "params", "for_s", "grace", "on", "until"}
 
 
@@ -112,6 +114,8 @@ def change_of(op: str, fields: dict[str, Any], *, group: str = "", job: str = ""
     if not isinstance(note, str):
         raise Misread('cannot read the body: "note" is not a text')
     more = {name: value for name, value in fields.items() if name != "note" and value not in ("", None)}
+    if not isinstance(more.get("params", {}), dict):
+        raise Misread('cannot read the body: "params" is no object of parameters')
     for name in ("for_s", "grace"):
         if name in more:
             more[name] = _seconds(more[name], name)
@@ -130,4 +134,8 @@ def form_change(op: str, form: dict[str, Any], **target: str) -> tuple[Change, s
     key = str(form.pop("idempotency_key", ""))
     if "args" in form:
         form["args"] = [line for line in str(form["args"]).splitlines() if line]
+    names = [name for name in form if name.startswith(PARAM)]
+    if given := {name.removeprefix(PARAM): form.pop(name) for name in names}:
+        # A field that was left empty is one that was not given: its default counts.
+        form["params"] = {name: value for name, value in given.items() if value != ""}
     return change_of(op, form, **target), key

@@ -42,7 +42,8 @@ _DONE: Final = {
 }
 _DEFINITION: Final = (
     *(("command", "command"), ("user", "user"), ("timeout_s", "timeout"), ("retries", "retries")),
-    *(("overlap", "overlap"), ("resources", "asks for"), ("owner", "owner"), ("queue", "queue"), ("labels", "labels")),
+    *(("overlap", "overlap"), ("resources", "asks for"), ("owner", "owner"), ("queue", "queue")),
+    *(("params", "parameters"), ("labels", "labels")),
 )
 
 
@@ -107,7 +108,7 @@ class Pages:
             "calendar_words": calendar_words,
             "durations": durations,
             "durations_words": durations_words,
-            "definition": [(said, job[name]) for name, said in _DEFINITION if job.get(name)],
+            "definition": [(said, _defined(job[name])) for name, said in _DEFINITION if job.get(name)],
         }
         return await self._shown(request, "job.html", "/jobs", values)
 
@@ -240,6 +241,13 @@ class Pages:
         change, key = form_change(op, await body_of(request))
         await self._changes.make(change, request.scope["person"], key)
         return see_other(f"/?done={op}")
+
+
+def _defined(value: Any) -> Any:
+    """A field of a definition for people; of parameters their names and types."""
+    if isinstance(value, dict) and all(isinstance(one, dict) and "type" in one for one in value.values()):
+        return ", ".join(f"{name} ({one['type']}, to {one['to']})" for name, one in value.items())
+    return value
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> str:

@@ -219,7 +219,8 @@ class Requests:
 
     async def _start(self, request: Request, peer: Peer) -> dict[str, Any]:
         by, note, job = self._by(request, peer), _text(request, "note", ""), _text(request, "job")
-        made = await self._again.start(job, args=request.get("args"), env=request.get("env"), by=by.name)
+        args, env, params = (request.get(name) for name in ("args", "env", "params"))
+        made = await self._again.start(job, args=args, env=env, params=params, by=by.name)
         await self._trail.note(by, "run", job, note, f"done: {made['run_id']}")
         return made
 

@@ -13,6 +13,7 @@ from runner.cli import fleet, printing
 from runner.cli.central.jobs_cost import cost
 from runner.cli.central.jobs_plan import as_json, plan_text
 from runner.cli.central.jobs_shown import coming, listed, show, upcoming
+from runner.cli.central.jobs_trigger import add_arguments as add_trigger
 from runner.cli.central.jobs_trigger import trigger
 from runner.cli.numbers import lasting, whole
 from runner.cli.signing import add_key, required_by, signer_of
@@ -40,7 +41,7 @@ _EXAMPLES: Final = {
     "show": "nightly",
     "enable": "nightly",
     "disable": 'nightly --note "database is moved"',
-    "trigger": "reindex",
+    "trigger": "reindex --param day=2030-01-31",
     "next": "nightly -n 10",
     "cost": "--hosts 40 --took 5m",
 }
@@ -82,10 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         added.add_argument("--note", metavar="TEXT", default="", help="why, for the audit trail")
         added.add_argument("--why", dest="note", help=argparse.SUPPRESS)  # as it was called first
     added = of_a_job("trigger", trigger, "enqueue a run of a job now, and print its id")
-    add_key(added, "sign this one run")
-    added.add_argument(
-        "--run-id", metavar="ID", help="of a run that was triggered before, and may be on the queue already"
-    )
+    add_trigger(added)
     added = of_a_job("next", upcoming, "when a job is due next")
     added.add_argument("-n", "--count", type=whole(1, 1000), default=_COMING, metavar="N", help="how many times (5)")
 

@@ -53,7 +53,7 @@ def request_for(job: JobDefinition, group: GroupDefinition, queue_arn: str, *, n
     """CreateSchedule's and UpdateSchedule's parameters; raises NoSchedule."""
     said = body(
         job.name,
-        job.message,
+        job.sent(),
         job.signed,
         {"run_id": f"{job.name}-{SCHEDULED_TIME}", "scheduled_at": SCHEDULED_TIME},
     )

@@ -30,7 +30,7 @@ from runner.control.notices.notify import parse_notify
 from runner.control.timetable.schedule import parse_schedule, parse_timezone
 from runner.control.timetable.timing import Timing
 from runner.errors import JobFilesInvalid
-from runner.protocol import fields
+from runner.protocol import fields, params
 from runner.protocol.invalid import InvalidMessage
 from runner.protocol.specification import OF_MESSAGES
 from runner.protocol.suggest import shown, unknown
@@ -244,6 +244,25 @@ def _across(name: str, said: Mapping[str, Any], own: object) -> Iterable[tuple[s
             yield "schedule", str(error)
         if len(run_id_at(name, 0.0)) > 128:
             yield "schedule", "the name is too long for the ids of its runs; shorten it to 107 characters"
+    yield from _about_params(said)
+
+
+def _about_params(said: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Faults between a job's parameters and its other fields: (field, text)."""
+    mine: tuple[params.Param, ...] = said.get("params", ())
+    for one in mine:
+        if one.to == "env" and one.variable in said.get("env", {}):
+            yield f"env.{one.variable}", f"is what the parameter {one.name} sets; leave one of them out"
+        if one.default is None and (said.get("schedule") or said.get("after")):
+            yield (
+                f"params.{one.name}.default",
+                "is missing: a schedule, or a job before it, has nobody to ask; give one",
+            )
+    if params.arguments(mine) and isinstance(said.get("command"), str):
+        # Which shell it is, and so where its arguments go, is the host's to know.
+        yield "params", 'go to a list of words: give the command as one, or say to = "env" and use the variable in it'
+    if params.arguments(mine) and "args" in said:
+        yield "args", 'the parameters with to = "arg" are the arguments here; leave it out'
 
 
 def _across_chain(name: str, said: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -311,6 +330,7 @@ _OF_JOBS: Final[Mapping[str, fields.Parser]] = {
     "splay": calendars.splay,
     "except": calendars.names,
     "only": calendars.names,
+    "params": params.parse,
     **_OF_MESSAGE,
 }
 _OF_GROUPS: Final[Mapping[str, fields.Parser]] = {

@@ -93,4 +93,9 @@ def _job(old: JobDefinition | None, new: JobDefinition) -> Change | None:
 
 def _different(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[tuple[str, Any, Any], ...]:
     names = [*old, *(name for name in new if name not in old)]
-    return tuple((name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name))
+    return tuple((name, old.get(name), new.get(name)) for name in names if not _same(old.get(name), new.get(name)))
+
+
+def _same(old: object, new: object) -> bool:
+    # Parameters have an order, in which those that are arguments stand.
+    return old == new and not (isinstance(old, dict) and isinstance(new, dict) and list(old) != list(new))

@@ -50,7 +50,9 @@ def with_signatures(
 def _fault(job: JobDefinition, keys: tuple[str, ...], *, needs: bool) -> str | None:
     signature = signature_in(job.signed)
     if signature is None:
-        return f"the hosts of group {job.group} take signed jobs alone; add --key" if needs else None
+        if job.asks or not needs:  # it is signed when it is triggered, with what is given then
+            return None
+        return f"the hosts of group {job.group} take signed jobs alone; add --key"
     if keys and signature.keyid not in keys:
         return f"is signed by key {signature.keyid}, which group {job.group} does not know; it knows {', '.join(keys)}"
     if len(job.signed) > LARGEST_MESSAGE:
@@ -61,6 +63,8 @@ def _fault(job: JobDefinition, keys: tuple[str, ...], *, needs: bool) -> str | N
 def _signed(
     job: JobDefinition, old: JobDefinition | None, group: GroupDefinition | None, signer: Signer | None, now: float
 ) -> JobDefinition:
+    if job.asks:
+        return replace(job, signed="")
     says = json.loads(json.dumps(payload_of(job, group)))
     signature = signature_in(old.signed) if old is not None else None
     same = signature is not None and signature.says == says
@@ -74,7 +78,7 @@ def _signed(
 
 def payload_of(job: JobDefinition, group: GroupDefinition | None) -> dict[str, Any]:
     """What is signed of a job beside its end: its message, and when it is due by whoever fires it."""
-    said: dict[str, Any] = {"job": job.name, "group": job.group, **job.message}
+    said: dict[str, Any] = {"job": job.name, "group": job.group, **job.sent()}
     if job.schedule:
         read = job.parsed()
         # EventBridge Scheduler's cron has another change of the clock than ours.

@@ -13,11 +13,13 @@ from runner.control import store
 from runner.control.applying.apply import Who, in_step, save
 from runner.control.recording.run_state import is_open
 from runner.control.trigger import triggered
+from runner.protocol.invalid import InvalidMessage
 from runner.web.sources.source import Asker, Change, NotPossible, Unknown
 
 if TYPE_CHECKING:
     from runner.aws.session import Session
     from runner.aws.table import Table
+    from runner.control.definition import JobDefinition
 
 OPERATIONS: Final = frozenset({"cancel", "rerun", "run", "enable", "disable", "maintenance", "pause", "resume"})
 
@@ -79,18 +81,35 @@ async def _send(session: Session, table: Table, change: Change, by: str, now: fl
             raise NotPossible(f"{why}; rerun it on its host", "host_only") from error
         raise Unknown(str(error)) from error
     group = await store.group(table, job.group)
-    run_id, body = triggered(job, now=now, by=by)
-    message = json.loads(body)
-    if change.op == "rerun":
-        message["labels"] = {**message.get("labels", {}), "rerun_of": change.run_id}
-    if change.more.get("args"):
-        message["args"] = change.more["args"]
-    if change.more.get("env"):
-        message["env"] = {**message.get("env", {}), **change.more["env"]}
+    labels = {"rerun_of": change.run_id} if change.op == "rerun" else {}
+    try:
+        run_id, body = triggered(job, now=now, by=by, params=change.more.get("params"), labels=labels)
+    except InvalidMessage as error:
+        raise NotPossible(f"cannot run {job.name}: {error.detail}", "invalid") from error
+    body = _with_given(job, body, change)
     queue = Queue(session, url=group.queue)
-    failed = await queue.send([Outgoing.of_run(json.dumps(message), job.name, run_id, fifo=queue.fifo)])
+    failed = await queue.send([Outgoing.of_run(body, job.name, run_id, fifo=queue.fifo)])
     if failed:
         raise NotPossible(f"cannot send to {queue.label}: {failed[0].code}: {failed[0].detail}", "refused_by_sqs")
     what = f"{change.op.upper()} {change.subject} {run_id}"
     await directives.record(table, job.group, what, by=by, why=change.note, now=now)
     return {"run_id": run_id, "job": job.name, "group": job.group, "queue": queue.label}
+
+
+def _with_given(job: JobDefinition, body: str, change: Change) -> str:
+    """The message with arguments and environment of somebody's own."""
+    args, env = change.more.get("args"), change.more.get("env")
+    if not args and not env:
+        return body
+    if job.signed:
+        raise NotPossible(
+            f"cannot give {job.name} arguments or environment: it is signed, and its hosts would refuse what is not; "
+            f"sign a run of its own: cron-runner send --key FILE, or cron-runner jobs trigger {job.name} --key FILE",
+            "signed",
+        )
+    message = json.loads(body)
+    if args:
+        message["args"] = args
+    if env:
+        message["env"] = {**message.get("env", {}), **env}
+    return json.dumps(message)

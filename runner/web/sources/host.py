@@ -197,7 +197,7 @@ class HostSource:
         if change.run_id:
             told["run_id"] = change.run_id
         if change.op == "run":
-            done = await self.agent.tell("start", job=change.job, **told, **_given(change, "args", "env"))
+            done = await self.agent.tell("start", job=change.job, **told, **_given(change, "args", "env", "params"))
         else:
             done = await self.agent.tell(change.op, **told, **_given(change, "for_s", "grace"))
         self._asked = float("-inf")
