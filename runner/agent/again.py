@@ -9,23 +9,21 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from runner.agent.reporting.message import LARGEST, message_of
 from runner.agent.runs.secrets import secrets_in, shown
 from runner.aws.sqs import Outgoing
 from runner.errors import AwsUnavailable, CronRunnerError, NotThere, Refused
 from runner.protocol.invalid import InvalidMessage
-from runner.protocol.job import Job, what_is_said
-from runner.protocol.params import arguments, placed, values, variables
+from runner.protocol.job import Job
+from runner.protocol.message import read_job
+from runner.protocol.params import placed, values
+from runner.protocol.resending import named, resent, with_run_id
 from runner.protocol.run_id import by_hand
 
 if TYPE_CHECKING:
     from runner.agent.services import Services
     from runner.aws.sqs import Queue
     from runner.protocol.message import Declaration
-
-_SAME = (
-    *("cwd", "unix_group", "nice", "stdin", "timeout", "grace", "stop_signal", "overlap", "ack"),
-    *("no_output_timeout", "min_duration"),
-)
 
 
 class Again:
@@ -77,7 +75,7 @@ class Again:
         return await self._send(message)
 
     async def rerun(self, run_id: str, *, by: str) -> dict[str, Any]:
-        """Send the message of a run that has ended once more, under a new run id. Raises NotThere, Refused."""
+        """Send the message of a run once more, under a new run id. Raises NotThere, Refused."""
         rows = await self._services.journal.latest([run_id])
         if not rows:
             raise NotThere(f"cannot run {run_id} again: this host does not know it; ask the host that had it")
@@ -87,15 +85,34 @@ class Again:
             job = None
         if job is None or not job.argv:
             raise Refused("ended", f"cannot run {run_id} again: its message is no longer kept; send the job anew")
-        message = _message_of(job, self._services.config.jobs.get(job.job), self._services.config.run.user)
-        message["labels"] = {**job.labels, "rerun_of": run_id, "triggered-by": by[:128]}
-        return await self._send(message)
+        if job.signed_by is not None and job.envelope is None:
+            raise Refused(
+                "ended",
+                f"cannot run {run_id} again: it was signed, and its signed message was not kept, since an earlier"
+                f" version had it or it has more than {LARGEST} bytes; send it anew: cron-runner send --key FILE",
+            )
+        config = self._services.config
+        message = message_of(job, config.jobs.get(job.job), config.defaults())
+        labels = {**job.labels, "rerun_of": run_id, "triggered-by": by[:128]}
+        return {**await self._send(resent(message, labels, job.scheduled_at)), "rerun_of": run_id, "from": "journal"}
 
     async def _send(self, message: dict[str, Any]) -> dict[str, Any]:
-        services = self._services
-        job = str(message["job"])
+        """Refused where this host would not take it, for the reason that it would reject it with."""
+        services, config = self._services, self._services.config
+        job = named(message)
         run_id = by_hand(job, services.now())
-        body = json.dumps({**message, "run_id": run_id})
+        body = json.dumps(with_run_id(message, run_id))
+        try:
+            read_job(
+                body,
+                message_id=run_id,
+                defaults=config.defaults(),
+                declarations=config.jobs,
+                trust=services.trust,
+            )
+        except InvalidMessage as error:
+            text = f"cannot run {job}: this host would reject the message: {error.detail}"
+            raise Refused("invalid", text) from error
         queue = self._queue
         try:
             failed = await queue.send([Outgoing.of_run(body, job, run_id, fifo=queue.fifo)])
@@ -121,41 +138,3 @@ def _add_params(message: dict[str, Any], declaration: Declaration, given: object
         message["args"] = args
     if env:
         message["env"] = {**message.get("env", {}), **env}
-
-
-def _message_of(job: Job, declaration: Declaration | None, usual_user: str) -> dict[str, Any]:
-    """What has to be sent so that the same comes of it on this host."""
-    if job.declared:
-        return _of_declared(job, declaration)
-    usual = Job("", "", (), ())
-    message: dict[str, Any] = {
-        "job": job.job,
-        "command": job.command if isinstance(job.command, str) else list(job.command),
-        "env": dict(job.env),
-        **what_is_said({name: getattr(job, name) for name in _SAME}),
-        "user": job.user if job.user != usual_user else None,
-        "umask": None if job.umask is None else f"{job.umask:04o}",
-        "resources": job.resources.said() if job.resources != usual.resources else None,
-        "limits": job.limits.said() if job.limits != usual.limits else None,
-        "retries": job.retries.to_json() if job.retries != usual.retries else None,
-        "success": job.success.to_json() if job.success != usual.success else None,
-    }
-    return {name: value for name, value in message.items() if value not in (None, "")}
-
-
-def _of_declared(job: Job, declaration: Declaration | None) -> dict[str, Any]:
-    message: dict[str, Any] = {"job": job.job}
-    if declaration is None:
-        return message
-    most = arguments(declaration.params)
-    if declaration.allow_args or most:
-        command = declaration.command or ()
-        if isinstance(command, str):
-            after = job.argv[job.argv.index(command) + 2 :] if command in job.argv else ()
-        else:
-            after = job.argv[len(command) :]
-        message["args"] = list(after[-most:] if most else after)
-    allowed = (*declaration.allow_env, *variables(declaration.params))
-    if sent := {name: job.env[name] for name in allowed if name in job.env}:
-        message["env"] = sent
-    return message

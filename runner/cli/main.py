@@ -64,6 +64,7 @@ COMMANDS: Final = (
     Command("check", "runner.cli.host.check", "the configuration, what AWS allows, and this host, line by line"),
     Command("wait", "runner.cli.runs.wait", "wait until runs have ended; the exit status is the job's"),
     Command("cancel", "runner.cli.runs.cancel", "end a run of this host"),
+    Command("rerun", "runner.cli.runs.rerun", "the same message under a new run id"),
     Command("signal", "runner.cli.runs.signal_run", "send the processes of a run of this host a signal"),
     Command("pause", "runner.cli.host.pause", "receive nothing more on this host; what runs goes on"),
     Command("drain", "runner.cli.host.drain", "make this host empty: a pause that leaves retries to other hosts"),

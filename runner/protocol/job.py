@@ -140,7 +140,8 @@ class Job:
 
     `argv` is what is executed, shell included; `command` is what people are shown. `user` "" leaves the
     choice to the supervisor. `env` is the configured, declared and sent environment, in rising precedence.
-    `signed_by` is the id of the key that let it run, `traceparent` the W3C trace context that it belongs to.
+    `signed_by` is the id of the key that let it run, `traceparent` the W3C trace context that it belongs to, `envelope`
+    its signed message without `run`, where that is small enough to be kept.
     """
 
     job: str
@@ -171,6 +172,7 @@ class Job:
     declared: bool = False
     signed_by: str | None = None
     traceparent: str | None = None
+    envelope: Mapping[str, object] | None = None
 
     def same_run(self, other: Job) -> bool:
         """Whether this and a job of the same run id are one run: the same job, and told to do the same.
@@ -229,7 +231,7 @@ _NESTED: dict[str, type[Resources | Limits | Retries | Success]] = {
     "retries": Retries,
     "success": Success,
 }
-_RARE = ("signed_by", "traceparent")  # left out where there is none
+_RARE = ("signed_by", "traceparent", "envelope")  # left out where there is none
 _PLAIN = tuple(f.name for f in fields(Job) if f.name not in {*_NESTED, *_RARE, "argv", "command", "env", "labels"})
 
 

@@ -48,10 +48,13 @@ def encode(value: object) -> str:
 def shorten(envelope: Mapping[str, object], data: dict[str, Any], limit: int = LIMIT) -> str:
     """The JSON of an event that is too long, cut to `limit` bytes; changes `data`, which is part of `envelope`.
 
-    The tail goes first, then command, body and detail, then the labels, then whatever else is long;
-    `data.shortened` says so.
+    The message that it was goes first, then the tail, command, body and detail, then the labels, then whatever else
+    is long; `data.shortened` says so.
     """
     data["shortened"] = True
+    if data.get("message") is not None:
+        # As a whole: of a part of it somebody would make a run.
+        data["message_bytes"], data["message"] = len(encode(data["message"])), None
     output = data.get("output")
     if isinstance(output, Mapping) and isinstance(output.get("tail"), str):
         without = {**output, "tail": ""}

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MOST_TRIES: Final = 16
 # What is sent by a schedule is the same envelope each time.
 _REMEMBERED: Final = 1024
+LARGEST_KEPT: Final = 64 * 1024
+"""Characters of a payload in base64."""
 # Whom a job runs as that names nobody, where the supervisor is root.
 _DEFAULT_USER: Final = "cron-runner-job"
 
@@ -77,7 +79,7 @@ class Trust:
         self._check_group(table, about, may[0].keyid)
         standing: dict[str, object] = {name: table.pop(name) for name in signed.STANDING if name in table}
         table.update(fresh(table, standing, payload, now, strict=self.fresh))
-        return Proof(table, tuple(may))
+        return Proof(table, tuple(may), value)
 
     def refuse_unsigned(self, table: Mapping[str, object]) -> None:
         """Raise InvalidMessage where an unsigned message is not taken."""
@@ -147,17 +149,25 @@ class Proof:
 
     table: Mapping[str, object]
     keys: tuple[TrustedKey, ...]
+    envelope: Mapping[str, object]
 
     def allow(self, job: Job) -> Job:
         """The job with the key that lets it run; raises InvalidMessage where none may sign for its user."""
         user = job.user or _DEFAULT_USER
         key = next((key for key in self.keys if _match(user, key.users)), None)
         if key is not None:
-            return replace(job, signed_by=key.keyid)
+            return replace(job, signed_by=key.keyid, envelope=self._kept())
         who = "; ".join(f"key {key.keyid} may sign for {', '.join(key.users)}" for key in self.keys)
         raise _not_allowed(
             f'user: job "{job.job}" would run as {shown(user)}, and {who}; have it signed by one that may'
         )
+
+    def _kept(self) -> Mapping[str, object] | None:
+        """As it came, for a run of the same once more; None where it is too large to be kept."""
+        # Nearly all of it is the payload; the signatures have their own bounds.
+        if len(str(self.envelope["payload"])) > LARGEST_KEPT:
+            return None
+        return {name: said for name, said in self.envelope.items() if name != "run"}
 
 
 def _match(name: str, globs: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ import structlog
 
 from runner.agent.engine.debts import Debts
 from runner.agent.journal.runs import unsent
+from runner.agent.reporting.message import message_told
 from runner.agent.runs.attempt import judge, spec_of
 from runner.agent.runs.environment import environment_of
 from runner.agent.runs.events import finished_event, heartbeat_event, started_event
@@ -140,6 +141,7 @@ class Attempts(Debts):
             secrets=secrets,
             log=services.log_place(self.tag()),
             heartbeat_s=services.config.results.heartbeat,
+            message=message_told(services.config, execution.job, secrets) if execution.attempt == 1 else None,
         )
         execution.sequence = max(execution.sequence, last)
         services.commit(execution, event)

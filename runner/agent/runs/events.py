@@ -23,8 +23,10 @@ def started_event(
     secrets: Iterable[str],
     log: LogPlace | None,
     heartbeat_s: float = 0.0,
+    message: Mapping[str, Any] | None = None,
 ) -> Event:
-    """The process exists. ``heartbeat_s``: how often it will be heard of, 0 for not at all."""
+    """The process exists. ``heartbeat_s``: how often it will be heard of, 0 for not at all. ``message``: what
+    `runner.agent.reporting.message.told` says of what was sent, with the first attempt."""
     sent = execution.sent_at
     data: dict[str, Any] = {
         "pid": started.pid,
@@ -37,6 +39,8 @@ def started_event(
     }
     if execution.job.signed_by:
         data["signed_by"] = execution.job.signed_by
+    if message is not None:
+        data |= message
     if started.warnings:
         data["warnings"] = list(started.warnings)
     if heartbeat_s:

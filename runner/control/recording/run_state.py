@@ -11,6 +11,7 @@ States of a run: `running`; `retrying` between two attempts; or its outcome, or 
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.protocol import table as keys
@@ -44,6 +45,7 @@ _RETENTION_S: Final = 90 * keys.DAY_S
 _OF_STARTED: Final = (
     *("pid", "command", "user", "started_at", "queue_latency_s", "timeout_s", "heartbeat_s", "log", "signed_by"),
     "traceparent",
+    *("message_bytes", "masked"),
 )
 _OF_END: Final = (
     "outcome",
@@ -82,6 +84,9 @@ def attempt_told(old: Item | None, told: Told, *, heard: float | None = None) ->
     item["sequence"] = max(item.get("sequence", 0), told.sequence)
     if told.kind == "started":
         item["started"] = _some(data, _OF_STARTED)
+        if data.get("message") is not None:
+            # As text: DynamoDB would make 1.0 of a message into 1, and it is sent again as it was.
+            item["started"]["message"] = json.dumps(data["message"])
     elif told.kind in ("finished", "skipped", "rejected"):
         item["ended"] = {"kind": told.kind, "at": at, **_some(data, _OF_END)}
     if "started" in item and "ended" in item:

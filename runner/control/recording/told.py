@@ -44,6 +44,9 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "log": (dict, _NO),
     "signed_by": (str, _NO),
     "traceparent": (str, _NO),
+    "message": (dict, _NO),
+    "message_bytes": (int, _NO),
+    "masked": (list, _NO),
 }
 _TIMES: Final = ("scheduled_at", "sent_at", "started_at", "finished_at")
 _LONGEST: Final = 900  # bytes; DynamoDB takes 1,024 of a sort key

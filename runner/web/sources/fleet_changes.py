@@ -12,6 +12,7 @@ from runner.aws.sqs import Outgoing, Queue
 from runner.control import store
 from runner.control.applying.apply import Who, in_step, save
 from runner.control.recording.run_state import is_open
+from runner.control.rerun import Again, CannotRerun, look
 from runner.control.trigger import triggered
 from runner.protocol.invalid import InvalidMessage
 from runner.web.sources.source import Asker, Change, NotPossible, Unknown
@@ -73,27 +74,34 @@ async def _switch(session: Session, table: Table, change: Change, by: str, now: 
 
 
 async def _send(session: Session, table: Table, change: Change, by: str, now: float) -> dict[str, Any]:
+    if change.op == "rerun":
+        try:
+            made = await look(table, change.run_id, change.group or None, now=now, by=by)
+        except CannotRerun as error:
+            raise NotPossible(str(error), "not_kept") from error
+    else:
+        made = await _started(table, change, by, now)
+    group = await store.group(table, made.group)
+    queue = Queue(session, url=group.queue)
+    failed = await queue.send([Outgoing.of_run(made.body, made.job, made.run_id, fifo=queue.fifo)])
+    if failed:
+        raise NotPossible(f"cannot send to {queue.label}: {failed[0].code}: {failed[0].detail}", "refused_by_sqs")
+    what = f"{change.op.upper()} {change.subject} {made.run_id}"
+    await directives.record(table, group.name, what, by=by, why=change.note, now=now)
+    sent = {"run_id": made.run_id, "job": made.job, "group": group.name, "queue": queue.label}
+    return {**sent, **({"rerun_of": change.run_id, "from": made.source} if change.op == "rerun" else {})}
+
+
+async def _started(table: Table, change: Change, by: str, now: float) -> Again:
     try:
         job = await store.job(table, change.job, change.group)
     except store.NotFound as error:
-        if change.op == "rerun":
-            why = f"cannot rerun {change.run_id}: its job was never applied, so the fleet does not know its message"
-            raise NotPossible(f"{why}; rerun it on its host", "host_only") from error
         raise Unknown(str(error)) from error
-    group = await store.group(table, job.group)
-    labels = {"rerun_of": change.run_id} if change.op == "rerun" else {}
     try:
-        run_id, body = triggered(job, now=now, by=by, params=change.more.get("params"), labels=labels)
+        run_id, body = triggered(job, now=now, by=by, params=change.more.get("params"))
     except InvalidMessage as error:
         raise NotPossible(f"cannot run {job.name}: {error.detail}", "invalid") from error
-    body = _with_given(job, body, change)
-    queue = Queue(session, url=group.queue)
-    failed = await queue.send([Outgoing.of_run(body, job.name, run_id, fifo=queue.fifo)])
-    if failed:
-        raise NotPossible(f"cannot send to {queue.label}: {failed[0].code}: {failed[0].detail}", "refused_by_sqs")
-    what = f"{change.op.upper()} {change.subject} {run_id}"
-    await directives.record(table, job.group, what, by=by, why=change.note, now=now)
-    return {"run_id": run_id, "job": job.name, "group": job.group, "queue": queue.label}
+    return Again(job.group, job.name, run_id, _with_given(job, body, change), "definition")
 
 
 def _with_given(job: JobDefinition, body: str, change: Change) -> str:
