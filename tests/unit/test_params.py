@@ -200,7 +200,7 @@ def test_a_file_s_parameters_are_in_the_table_and_in_each_message(tmp_path: Any)
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("default = 2030-01-31", "", "params.day.default: is missing: a schedule, or a job before it, has nobody"),
+        ("default = 2030-01-31", "", "params.day.default: is missing, and its schedule or parents have nobody"),
         ('command = ["load", "-v"]', 'command = "load"', "params: go to a list of words"),
         ('command = ["load", "-v"]', 'args = ["x"]', "args: the parameters"),
         ('group = "web"', 'group = "web"\nenv = {DAY = "x"}', "env.DAY: is what the parameter day sets"),

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Final
 from runner.control.applying import calendars
 from runner.control.chains.chain import AFTER_WHEN, MOST_PARENTS
 from runner.control.definition import FIRES, MISSED, GroupDefinition, JobDefinition, run_id_at
-from runner.control.notices.notify import parse_notify
-from runner.control.timetable.schedule import parse_schedule, parse_timezone
+from runner.control.notify import parse_notify
+from runner.control.schedule import parse_schedule, parse_timezone
 from runner.control.timetable.timing import Timing
 from runner.errors import JobFilesInvalid
 from runner.protocol import fields, params
@@ -256,7 +256,7 @@ def _about_params(said: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         if one.default is None and (said.get("schedule") or said.get("after")):
             yield (
                 f"params.{one.name}.default",
-                "is missing: a schedule, or a job before it, has nobody to ask; give one",
+                "is missing, and its schedule or parents have nobody to ask; give one",
             )
     if params.arguments(mine) and isinstance(said.get("command"), str):
         # Which shell it is, and so where its arguments go, is the host's to know.
