@@ -15,7 +15,7 @@ from runner.protocol.envelope import unwrap
 from runner.protocol.invalid import Faults, InvalidMessage, Reason
 from runner.protocol.job import Ack, Command, Defaults, Job, Limits, Overlap, Resources, Retries, Success
 from runner.protocol.masking import rejected_body
-from runner.protocol.resolving import incomplete, permit, resolve
+from runner.protocol.resolving import Seal, incomplete, permit, resolve
 from runner.protocol.specification import OF_DECLARATIONS, OF_MESSAGES, Declaration, Message
 from runner.protocol.suggest import kind
 from runner.protocol.trace import from_xray
@@ -45,14 +45,11 @@ __all__ = [
 ]
 
 
-class Proof(Protocol):
+class Proof(Seal, Protocol):
     """A signed message that may be looked at: its fields, and whether its keys may let the job run."""
 
     @property
     def table(self) -> Mapping[str, object]: ...
-
-    def allow(self, job: Job) -> Job:
-        """The job with the key that signed it; raises InvalidMessage where that may not."""
 
 
 class Trust(Protocol):
@@ -115,14 +112,7 @@ def _job(
     table: Mapping[str, object] = _opened(body)
     proof = _proof(table, trust)
     said = _message(table if proof is None else proof.table, check)
-    job = resolve(said, message_id=message_id, defaults=defaults, declarations=declarations)
-    if proof is None:
-        return job
-    try:
-        return proof.allow(job)
-    except InvalidMessage as error:
-        error.of(job)
-        raise
+    return resolve(said, message_id=message_id, defaults=defaults, declarations=declarations, seal=proof)
 
 
 def _proof(table: Mapping[str, object], trust: Trust | None) -> Proof | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NoReturn, TypeVar
+from typing import Final, NoReturn, Protocol, TypeVar
 
 from runner.protocol import fields, params
 from runner.protocol.invalid import Faults, InvalidMessage, Reason
@@ -57,7 +57,24 @@ def permit(table: Mapping[str, object], *, defaults: Defaults, declarations: Map
     faults.settle()
 
 
-def resolve(message: Message, *, message_id: str, defaults: Defaults, declarations: Mapping[str, Declaration]) -> Job:
+class Seal(Protocol):
+    """Who has signed a message. `kept` is its envelope, None where that is too large."""
+
+    @property
+    def kept(self) -> Mapping[str, object] | None: ...
+
+    def allow(self, job: str, user: str) -> str:
+        """The id of the key that lets the job run as that user; raises InvalidMessage where none may."""
+
+
+def resolve(
+    message: Message,
+    *,
+    message_id: str,
+    defaults: Defaults,
+    declarations: Mapping[str, Declaration],
+    seal: Seal | None = None,
+) -> Job:
     """The job that a message asks for, on a host with these defaults and declarations.
 
     `message_id` names the run where the message does not. Raises InvalidMessage: reason "not_allowed" where
@@ -69,8 +86,8 @@ def resolve(message: Message, *, message_id: str, defaults: Defaults, declaratio
     try:
         _check_group(message.group, defaults)
         if declaration is None:
-            return _undeclared(message, run_id, labels, defaults, declarations)
-        return _declared(message, run_id, labels, defaults, declaration)
+            return _undeclared(message, run_id, labels, defaults, declarations, seal)
+        return _declared(message, run_id, labels, defaults, declaration, seal)
     except InvalidMessage as error:
         error.job, error.run_id = message.job, run_id
         error.labels, error.scheduled_at = labels, message.scheduled_at
@@ -84,6 +101,7 @@ def _undeclared(
     labels: Mapping[str, str],
     defaults: Defaults,
     declarations: Mapping[str, Declaration],
+    seal: Seal | None,
 ) -> Job:
     if defaults.commands == "declared":
         _refuse_undeclared(message.job, declarations)
@@ -93,7 +111,7 @@ def _undeclared(
     argv = _argv(message.command or (), (), message.job, defaults.shell)
     user = _user(message, defaults)
     env = {**defaults.env, **message.env} if message.env else defaults.env
-    return _job(message, message, run_id, argv, env, user, labels, defaults)
+    return _job(message, message, run_id, argv, env, user, labels, defaults, seal)
 
 
 def incomplete(said: Mapping[str, object], declarations: Mapping[str, Declaration]) -> Mapping[str, str]:
@@ -113,7 +131,12 @@ def incomplete(said: Mapping[str, object], declarations: Mapping[str, Declaratio
 
 
 def _declared(
-    message: Message, run_id: str, labels: Mapping[str, str], defaults: Defaults, declaration: Declaration
+    message: Message,
+    run_id: str,
+    labels: Mapping[str, str],
+    defaults: Defaults,
+    declaration: Declaration,
+    seal: Seal | None,
 ) -> Job:
     said = {name: value for name in SHARED if (value := getattr(message, name)) is not None}
     _check_declared(said, declaration)
@@ -128,7 +151,7 @@ def _declared(
     argv = _argv(declaration.command, args, message.job, defaults.shell)
     user = _user(declaration, defaults)
     env = {**defaults.env, **(declaration.env or {}), **(message.env or {}), **variables}
-    return _job(message, declaration, run_id, argv, env, user, labels, defaults)
+    return _job(message, declaration, run_id, argv, env, user, labels, defaults, seal)
 
 
 def _refuse_undeclared(job: str, declarations: Mapping[str, Declaration]) -> NoReturn:
@@ -214,6 +237,7 @@ def _job(
     user: str,
     labels: Mapping[str, str],
     defaults: Defaults,
+    seal: Seal | None,
 ) -> Job:
     """`said` is the message, or the declaration of the job that it names."""
     _check_nice(said.nice, defaults)
@@ -245,6 +269,8 @@ def _job(
         labels=labels,
         declared=isinstance(said, Declaration),
         traceparent=message.traceparent,
+        signed_by=None if seal is None else seal.allow(message.job, user),
+        envelope=None if seal is None else seal.kept,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +21,6 @@ from runner.signing.when import fresh
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from runner.protocol.job import Job
     from runner.protocol.signed import Envelope
     from runner.signing.keypairs import PublicKey
 
@@ -64,19 +63,18 @@ class Trust:
         payload = signed.payload_of(envelope.payload)
         table = envelope.table(payload)
         job = table.get("job")
-        about = f"job {shown(job)}" if isinstance(job, str) else "a message without a job"
         now = self.now()
         may, why = [], list[str]()
         for key in (key for key in self.keys if key.keyid in keyids):
             if key.until is not None and now >= key.until:
                 why.append(f"key {key.keyid} was good until {format_time(key.until)}")
             elif isinstance(job, str) and not _match(job, key.jobs):
-                why.append(f"key {key.keyid} may not sign {about}: its jobs are {', '.join(key.jobs)}")
+                why.append(f"key {key.keyid} may not sign job {shown(job)}: its jobs are {', '.join(key.jobs)}")
             else:
                 may.append(key)
         if not may:
             raise _not_allowed(f"signatures: {'; '.join(dict.fromkeys(why))}; have it signed with a key that may")
-        self._check_group(table, about, may[0].keyid)
+        self._check_group(table, may[0].keyid)
         standing: dict[str, object] = {name: table.pop(name) for name in signed.STANDING if name in table}
         table.update(fresh(table, standing, payload, now, strict=self.fresh))
         return Proof(table, tuple(may), value)
@@ -92,10 +90,12 @@ class Trust:
                 reason="not_signed",
             )
 
-    def _check_group(self, table: Mapping[str, object], about: str, keyid: str) -> None:
+    def _check_group(self, table: Mapping[str, object], keyid: str) -> None:
         if "group" not in table:
             raise InvalidMessage("group: is missing; a signed message names the group that it is for")
         if table["group"] != self.group:
+            job = table.get("job")
+            about = f"job {shown(job)}" if isinstance(job, str) else "a message without a job"
             raise _not_allowed(
                 f"group: {about} is signed by key {keyid} for group {shown(table['group'])}, and this host is of"
                 f' "{self.group}"; send it to the other one\'s queue'
@@ -151,18 +151,17 @@ class Proof:
     keys: tuple[TrustedKey, ...]
     envelope: Mapping[str, object]
 
-    def allow(self, job: Job) -> Job:
-        """The job with the key that lets it run; raises InvalidMessage where none may sign for its user."""
-        user = job.user or _DEFAULT_USER
-        key = next((key for key in self.keys if _match(user, key.users)), None)
-        if key is not None:
-            return replace(job, signed_by=key.keyid, envelope=self._kept())
+    def allow(self, job: str, user: str) -> str:
+        """The id of the key that lets the job run as that user; raises InvalidMessage where none may."""
+        user = user or _DEFAULT_USER
+        for key in self.keys:
+            if _match(user, key.users):
+                return key.keyid
         who = "; ".join(f"key {key.keyid} may sign for {', '.join(key.users)}" for key in self.keys)
-        raise _not_allowed(
-            f'user: job "{job.job}" would run as {shown(user)}, and {who}; have it signed by one that may'
-        )
+        raise _not_allowed(f'user: job "{job}" would run as {shown(user)}, and {who}; have it signed by one that may')
 
-    def _kept(self) -> Mapping[str, object] | None:
+    @property
+    def kept(self) -> Mapping[str, object] | None:
         """As it came, for a run of the same once more; None where it is too large to be kept."""
         # Nearly all of it is the payload; the signatures have their own bounds.
         if len(str(self.envelope["payload"])) > LARGEST_KEPT:
@@ -171,7 +170,7 @@ class Proof:
 
 
 def _match(name: str, globs: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, glob) for glob in globs)
+    return "*" in globs or any(fnmatchcase(name, glob) for glob in globs)
 
 
 def _not_allowed(text: str) -> InvalidMessage:

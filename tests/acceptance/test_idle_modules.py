@@ -26,6 +26,8 @@ NEVER = {
     *("runner.agent.operator.records", "runner.agent.journal.history"),
     # What people change by hand, what a member of a fleet reports of itself, and the page.
     *("runner.agent.again", "runner.agent.operator.audit", "runner.agent.fleet.report", "runner.web", "starlette"),
+    # Keys, of a host that has none.
+    *("cryptography", "runner.signing.trust", "runner.signing.keypairs", "runner.signing.when"),
     # Words for mistakes.
     "difflib",
     *("multiprocessing", "psutil", "prometheus_client"),

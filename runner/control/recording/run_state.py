@@ -86,7 +86,7 @@ def attempt_told(old: Item | None, told: Told, *, heard: float | None = None) ->
         item["started"] = _some(data, _OF_STARTED)
         if data.get("message") is not None:
             # As text: DynamoDB would make 1.0 of a message into 1, and it is sent again as it was.
-            item["started"]["message"] = json.dumps(data["message"])
+            item["started"]["message"] = json.dumps(data["message"], separators=(",", ":"))
     elif told.kind in ("finished", "skipped", "rejected"):
         item["ended"] = {"kind": told.kind, "at": at, **_some(data, _OF_END)}
     if "started" in item and "ended" in item:
