@@ -13,12 +13,16 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
+
 from runner.errors import CronRunnerError
 from runner.web.sources.source import Asker, Change, NotPossible
 
 if TYPE_CHECKING:
     from runner.web.access import Person
     from runner.web.sources.source import Source
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 KEPT_S: Final = 24 * 3600.0
 MOST_KEPT: Final = 2_000
@@ -61,7 +65,10 @@ class Changes:
         given = any(change.more.get(name) for name in ("args", "env", "command", "params"))
         if not person.may(change.op, change.group, change.job, given=given):
             needed = "run" if given else "operate"
-            await self._source.refused(change, asker)
+            try:
+                await self._source.refused(change, asker)
+            except CronRunnerError as error:  # refused it is all the same, and that is what they are told
+                log.warning("refusal_not_recorded", op=change.op, subject=change.subject, error=str(error))
             where = f"{change.group or '*'}/{change.job or '*'}"
             raise Forbidden(f"to {change.op} {change.subject} takes role {needed} for {where}", change)
         if not change.note.strip():

@@ -7,6 +7,7 @@ differently. A key without one fails `test_every_key_is_shown`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from runner.agent.operator.requests import MOST_REFUSALS
 from runner.config.keys import KEYS
 
 from asking import Systemd, health, listen, page
@@ -256,7 +258,7 @@ os.setgroups([]); os.setgid(65534); os.setuid(65534)
 with socket.socket(socket.AF_UNIX) as agent:
     agent.connect(sys.argv[1])
     for op in sys.argv[2:]:
-        agent.sendall(json.dumps({"op": op, "run_id": "r1"}).encode() + b"\\n")
+        agent.sendall(json.dumps({"op": op, "run_id": "r1", "what": "cancel", "subject": "r1"}).encode() + b"\\n")
         answer = json.loads(agent.makefile().readline())
         print(op, answer.get("code", "ok"))
 """
@@ -284,6 +286,12 @@ def _(host: Reloaded) -> None:
             "x",
         ]
         assert words["status"] == words["runs"] == words["output"] == "ok"
+        # A page of such a user writes down what it refuses, and cannot push the others' lines out with it.
+        assert _as_nobody(host, *["refused"] * 2) == "refused ok\nrefused ok\n"
+        _as_nobody(host, *["refused"] * 100)
+        said = json.loads(host.host.command("history", "--audit", "--limit", "500", "--json").stdout)
+        lines = [one for one in said if (one["who"], one["op"], one["result"]) == ("nobody", "cancel", "refused")]
+        assert 2 <= len(lines) <= 2 * MOST_REFUSALS  # of one minute, or of two
 
 
 @shows("control.operate")

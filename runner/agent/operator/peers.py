@@ -17,8 +17,9 @@ _SO_PEERGROUPS = 59
 _MOST_BYTES = 1024  # Python asks for no more: 256 groups
 
 Role = Literal["read", "operate"]
-SEEING = frozenset(("status", "run", "show", "runs", "output", "admission", "audit", "jobs"))
-"""The requests that change nothing; whatever else there is takes the role `operate`."""
+SEEING = frozenset(("status", "run", "show", "runs", "output", "admission", "audit", "jobs", "refused"))
+"""The requests that change nothing, and what a page says that it has refused somebody, which takes no other role;
+whatever else there is takes the role `operate`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PAGE = 100
 MOST_SIGNAL = 64.0
+MOST_REFUSALS = 30
 SIGKILL = 9
 LONGEST_OUTPUT = float(1 << 53)  # bytes: what JSON's numbers hold exactly
 
@@ -48,6 +49,7 @@ class Requests:
         self._kept: tuple[Again, Audit] | None = None
         self._door = door
         self._made: Records | None = None
+        self._refusals = (0, 0)  # the minute, and how many were told in it
         self._operations = operations
         self._overview = overview
         self._standing = standing
@@ -203,10 +205,15 @@ class Requests:
         return await self._trail.lines(_number(request, "before", None), _number(request, "limit", PAGE))
 
     async def _refused(self, request: Request, peer: Peer) -> dict[str, Any]:
-        """The page has refused somebody something."""
+        """The page has refused somebody something. So many in a minute are written down: the trail keeps a number of
+        lines, and nobody may push the others out of it by trying."""
+        minute = int(self._services.now() // 60)
+        self._refusals = (minute, self._refusals[1] + 1 if self._refusals[0] == minute else 1)
+        if self._refusals[1] > MOST_REFUSALS:
+            return {"noted": False}
         what, subject = _text(request, "what"), _text(request, "subject", "")
         await self._trail.note(self._by(request, peer), what, subject, _text(request, "note", ""), "refused")
-        return {}
+        return {"noted": True}
 
     async def _jobs(self, _: Request, __: Peer) -> dict[str, Any]:
         return {"jobs": self._again.declared()}
