@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from runner.control import parameters
 from runner.control.chains.chain import AFTER_WHEN, AfterWhen, words
 from runner.control.notices.notify import Notify, notify_of
 from runner.control.signatures import body, signature_in
@@ -17,11 +18,12 @@ from runner.control.timetable.timing import Timing, timing_of
 from runner.control.timetable.words import in_words
 from runner.errors import CronRunnerError
 from runner.protocol import table as keys
-from runner.protocol.params import Param, parse, placed, values
 from runner.protocol.units import format_time, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from runner.protocol.params import Param
 
 Missed = Literal["skip", "last", "all"]
 Fire = Literal["scheduler", "eventbridge"]
@@ -190,30 +192,14 @@ class JobDefinition:
             "after_when": self.after_when if self.after else None,
             **self.timing.says(),
             **self.message,
-            "params": {one.name: one.said() for one in self.params} or None,
+            **parameters.says(self.params),
             **self._signature(),
         }
         return {name: value for name, value in said.items() if value is not None}
 
-    @property
-    def asks(self) -> list[str]:
-        """The parameters that have to be given: without them it cannot be run."""
-        return [one.name for one in self.params if one.default is None]
-
     def sent(self, given: Mapping[str, object] | None = None) -> Mapping[str, Any]:
-        """The fields of the message of a run with these parameters, the others by their defaults; raises
-        InvalidMessage with all that is wrong with them."""
-        if not self.params:
-            return self.message if not given else {**self.message, **values(given, ())}
-        args, env = placed(values(given or {}, self.params), self.params)
-        said = dict(self.message)
-        if env:
-            said["env"] = {**said.get("env", {}), **env}
-        if args and "command" in said:
-            said["command"] = [*said["command"], *args]
-        elif args:
-            said["args"] = args  # of a job that its host declares
-        return said
+        """The fields of the message of a run with these parameters; raises InvalidMessage for wrong ones."""
+        return parameters.filled(self.message, self.params, given) if self.params or given else self.message
 
     def _signature(self) -> dict[str, Any]:
         signature = signature_in(self.signed)
@@ -256,8 +242,7 @@ class JobDefinition:
             "state_at": f"{self.name}#{self.group}",
             **({"after": list(self.after), "after_when": self.after_when} if self.after else {}),
             **self.timing.item(),
-            # As text: of a map DynamoDB keeps no order, and arguments have one.
-            **({"params": json.dumps({one.name: one.said() for one in self.params})} if self.params else {}),
+            **parameters.item(self.params),
             **({"signed": self.signed} if self.signed else {}),
         }
 
@@ -315,7 +300,7 @@ def _job_of(item: Mapping[str, Any]) -> JobDefinition:
         scheduled=item["scheduled"],
         timing=timing_of(item),
         signed=_text(item.get("signed")) or "",
-        params=parse("params", json.loads(item["params"])) if item.get("params") else (),
+        params=parameters.params_of(item),
     )
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from runner.control import parameters
 from runner.control.applying import calendars
 from runner.control.chains.chain import AFTER_WHEN, MOST_PARENTS
 from runner.control.definition import FIRES, MISSED, GroupDefinition, JobDefinition, run_id_at
@@ -244,25 +245,7 @@ def _across(name: str, said: Mapping[str, Any], own: object) -> Iterable[tuple[s
             yield "schedule", str(error)
         if len(run_id_at(name, 0.0)) > 128:
             yield "schedule", "the name is too long for the ids of its runs; shorten it to 107 characters"
-    yield from _about_params(said)
-
-
-def _about_params(said: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Faults between a job's parameters and its other fields: (field, text)."""
-    mine: tuple[params.Param, ...] = said.get("params", ())
-    for one in mine:
-        if one.to == "env" and one.variable in said.get("env", {}):
-            yield f"env.{one.variable}", f"is what the parameter {one.name} sets; leave one of them out"
-        if one.default is None and (said.get("schedule") or said.get("after")):
-            yield (
-                f"params.{one.name}.default",
-                "is missing, and its schedule or parents have nobody to ask; give one",
-            )
-    if params.arguments(mine) and isinstance(said.get("command"), str):
-        # Which shell it is, and so where its arguments go, is the host's to know.
-        yield "params", 'go to a list of words: give the command as one, or say to = "env" and use the variable in it'
-    if params.arguments(mine) and "args" in said:
-        yield "args", 'the parameters with to = "arg" are the arguments here; leave it out'
+    yield from parameters.faults(said)
 
 
 def _across_chain(name: str, said: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runner.control.applying.eventbridge import expression
 from runner.control.applying.files import LARGEST_MESSAGE
+from runner.control.cron import Cron
+from runner.control.eventbridge import expression
+from runner.control.files import LARGEST_MESSAGE
+from runner.control.parameters import asks
 from runner.control.signatures import sign, signature_in
 from runner.control.timetable.cron import Cron
 from runner.errors import JobFilesInvalid
@@ -50,7 +54,7 @@ def with_signatures(
 def _fault(job: JobDefinition, keys: tuple[str, ...], *, needs: bool) -> str | None:
     signature = signature_in(job.signed)
     if signature is None:
-        if job.asks or not needs:  # it is signed when it is triggered, with what is given then
+        if asks(job.params) or not needs:  # it is signed when it is triggered, with what is given then
             return None
         return f"the hosts of group {job.group} take signed jobs alone; add --key"
     if keys and signature.keyid not in keys:
@@ -63,7 +67,7 @@ def _fault(job: JobDefinition, keys: tuple[str, ...], *, needs: bool) -> str | N
 def _signed(
     job: JobDefinition, old: JobDefinition | None, group: GroupDefinition | None, signer: Signer | None, now: float
 ) -> JobDefinition:
-    if job.asks:
+    if asks(job.params):
         return replace(job, signed="")
     says = json.loads(json.dumps(payload_of(job, group)))
     signature = signature_in(old.signed) if old is not None else None
