@@ -5,8 +5,9 @@
     .venv/bin/python tests/bench/pages.py --fleet               a table with as many
     .venv/bin/python tests/bench/pages.py --runs 2000 --rounds 2    only to see that it works
 
-A real agent and the real page's process (of a fleet: the page in this process, and a table in memory behind HTTP), asked
-one page after the other. The least and the middle of the rounds, and the very first answer, which fills what is kept.
+A real agent and the real page's process (of a fleet: the page in this process, and a table in memory behind HTTP),
+asked one page after the other. The least and the middle of the rounds, and the very first answer, which fills what is
+kept.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS / "support"), str(TESTS.parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+from serving_web import serving
 
 from runner.agent.journal.journal_file import open_connection
 from runner.aws.session import Session
 from runner.aws.table import Table
-from runner.cli.stand_in import aws_environment
+from runner.cli.demos.stand_in import aws_environment
 from runner.config.model import Config
 from runner.config.web import Web
 from runner.control.definition import GroupDefinition, JobDefinition
@@ -41,14 +43,21 @@ from runner.web.tokens import Token, Tokens, hash_of
 
 from aws import Aws
 from fleet import Fleet
-from serving_web import serving
 from standin import FastStandIn
 from waiting import wait_for
 
 JOBS = 200
 DAYS = 14.0
 PAGES = (
-    *("/", "/jobs", "/jobs/test/job-7", "/runs", "/runs?outcome=failed", "/runs?job=test/job-7", "/runs?q=nothing-has-this"),
+    *(
+        "/",
+        "/jobs",
+        "/jobs/test/job-7",
+        "/runs",
+        "/runs?outcome=failed",
+        "/runs?job=test/job-7",
+        "/runs?q=nothing-has-this",
+    ),
     *("/runs/{run}", "/timeline", "/timeline?day={day}", "/hosts", "/queues", "/audit", "/api"),
     *("/api/v1/runs?limit=500", "/api/v1/jobs", "/api/v1/status"),
 )
@@ -75,14 +84,14 @@ def fill_journal(state: Path, runs: int) -> None:
         execution = f"{n:024x}"
         connection.execute(
             "INSERT INTO runs (execution, run_id, job, owner, state, attempt, sequence, spec, message_id, receipt, "
-            "delivery, sent_at, message, lease_taken, lease_until, boot_id, accepted_at, started_at, ended_at, outcome, "
-            "reason, exit_code) VALUES (?, ?, ?, 'agent', 'ended', 1, 2, ?, ?, 'r', 1, ?, 'gone', 0, 0, 'boot', ?, ?, ?, "
-            "?, 'exit code 0', 0)",
+            "delivery, sent_at, message, lease_taken, lease_until, boot_id, accepted_at, started_at, ended_at, "
+            "outcome, reason, exit_code) VALUES (?, ?, ?, 'agent', 'ended', 1, 2, ?, ?, 'r', 1, ?, 'gone', 0, 0, "
+            "'boot', ?, ?, ?, ?, 'exit code 0', 0)",
             (execution, run_id, job, spec, f"m-{n}", at, at, at, at + 5, outcome),
         )
         data = {"attempt": 1, "outcome": outcome, "started_at": format_time(at), "finished_at": format_time(at + 5),
                 "duration_s": 5.0, "output": {"bytes": 6, "tail": "hello\n"}, "usage": {"cpu_user_s": 0.1},
-                "log": {"group": "g", "stream": run_id, "url": ""}, "exit_code": 0, "reason": "exit code 0"}  # fmt: skip
+                "log": {"group": "g", "stream": run_id, "url": ""}, "exit_code": 0, "reason": "-"}  # fmt: skip
         connection.execute(
             "INSERT INTO events (id, execution, subject, owner, terminal, created_at, sent_at, body) "
             "VALUES (?, ?, ?, 'agent', 1, ?, ?, ?)",
@@ -121,7 +130,9 @@ def of_host(runs: int, running: int, rounds: int) -> None:
             for n in range(running):
                 fleet.send({"job": f"job-{n % JOBS}", "run_id": f"now-{n}", "command": ["sleep", "3600"]})
             if running:
-                wait_for(lambda: len(json.loads(host.command("status", "--json").stdout)["runs"]) == running, "they run", 300)
+                wait_for(
+                    lambda: len(json.loads(host.command("status", "--json").stdout)["runs"]) == running, "they run", 300
+                )
             with serving(host, directory) as page:
                 time.sleep(3)
                 say(f"idle PSS of the page's process: {pss_of(page.process.pid):.1f} MB")
@@ -151,7 +162,9 @@ def of_host(runs: int, running: int, rounds: int) -> None:
 async def fill_table(table: Table, runs: int) -> None:
     now = time.time()
     group = GroupDefinition("test", f"{os.environ['AWS_ENDPOINT_URL']}/123456789012/none")
-    jobs = [JobDefinition("test", f"job-{n}", message={"command": "true"}, schedule="*/10 * * * *") for n in range(JOBS)]
+    jobs = [
+        JobDefinition("test", f"job-{n}", message={"command": "true"}, schedule="*/10 * * * *") for n in range(JOBS)
+    ]
     await table.put_many([group.item(), *(job.item() for job in jobs)])
     each = DAYS * 86_400 / runs
     items: list[dict[str, Any]] = []
@@ -162,12 +175,31 @@ async def fill_table(table: Table, runs: int) -> None:
         items.append(
             {
                 **keys.run("test", f"old-{n}").attributes(),
-                **{"group": "test", "job": job, "run_id": f"old-{n}", "state": "failed" if failed else "succeeded"},
-                **{"execution": f"{n:024x}", "attempt": 1, "host": f"host-{n % 9}", "scheduled_at": None},
-                **{"started_at": format_time(at), "ended_at": ended, "duration_s": 5, "exit_code": 0, "signal": None},
-                **{"reason": "exit code 0", "log": None, "usage": None, "labels": {}, "attempts": 1, "seen_at": ended},
-                **{"at": format_time(at), "too_long_told": False, "job_key": keys.job_key(job), "version": 1},
-                **{"state_key": keys.ended_key(ended[:10], failed=failed), "state_at": ended},
+                "group": "test",
+                "job": job,
+                "run_id": f"old-{n}",
+                "state": "failed" if failed else "succeeded",
+                "execution": f"{n:024x}",
+                "attempt": 1,
+                "host": f"host-{n % 9}",
+                "scheduled_at": None,
+                "started_at": format_time(at),
+                "ended_at": ended,
+                "duration_s": 5,
+                "exit_code": 0,
+                "signal": None,
+                "reason": "exit code 0",
+                "log": None,
+                "usage": None,
+                "labels": {},
+                "attempts": 1,
+                "seen_at": ended,
+                "at": format_time(at),
+                "too_long_told": False,
+                "job_key": keys.job_key(job),
+                "version": 1,
+                "state_key": keys.ended_key(ended[:10], failed=failed),
+                "state_at": ended,
                 keys.EXPIRES: int(now + 90 * 86_400),
             }
         )

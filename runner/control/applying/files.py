@@ -27,8 +27,8 @@ from runner.control import parameters
 from runner.control.applying import calendars
 from runner.control.chains.chain import AFTER_WHEN, MOST_PARENTS
 from runner.control.definition import FIRES, MISSED, GroupDefinition, JobDefinition, run_id_at
-from runner.control.notify import parse_notify
-from runner.control.schedule import parse_schedule, parse_timezone
+from runner.control.notices.notify import parse_notify
+from runner.control.timetable.schedule import parse_schedule, parse_timezone
 from runner.control.timetable.timing import Timing
 from runner.errors import JobFilesInvalid
 from runner.protocol import fields, params

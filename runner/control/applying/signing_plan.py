@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runner.control.applying.eventbridge import expression
 from runner.control.applying.files import LARGEST_MESSAGE
-from runner.control.cron import Cron
-from runner.control.eventbridge import expression
-from runner.control.files import LARGEST_MESSAGE
 from runner.control.parameters import asks
 from runner.control.signatures import sign, signature_in
 from runner.control.timetable.cron import Cron

@@ -84,7 +84,7 @@ class _Not(CronRunnerError):
 def _of_table(args: argparse.Namespace, run_id: str) -> dict[str, Any]:
     from runner.aws import directives  # noqa: PLC0415 - `--help` needs none of it
     from runner.aws.sqs import Outgoing, Queue  # noqa: PLC0415
-    from runner.cli.send_delivery import deliver  # noqa: PLC0415
+    from runner.cli.runs.send_delivery import deliver  # noqa: PLC0415
     from runner.control import store  # noqa: PLC0415
     from runner.control.rerun import CannotRerun, look  # noqa: PLC0415
 
