@@ -30,6 +30,30 @@ resource "aws_iam_role_policy_attachment" "host_table" {
   policy_arn = aws_iam_policy.host_table[0].arn
 }
 
+# `[fleet] lifecycle_hook`: Auto Scaling is held while a host drains, and told when it has.
+data "aws_iam_policy_document" "host_scaling" {
+  statement {
+    sid       = "LifecycleHook"
+    effect    = "Allow"
+    actions   = ["autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat"]
+    resources = ["${local.prefix}:autoscaling:${local.here}:autoScalingGroup:*:autoScalingGroupName/${var.auto_scaling_group}"]
+  }
+}
+
+resource "aws_iam_policy" "host_scaling" {
+  count       = var.auto_scaling_group != "" ? 1 : 0
+  name_prefix = "cron-runner-${var.group}-host-scaling-"
+  description = "What a host of the cron-runner group ${var.group} may do with its Auto Scaling group."
+  policy      = data.aws_iam_policy_document.host_scaling.json
+  tags        = var.tags
+}
+
+resource "aws_iam_role_policy_attachment" "host_scaling" {
+  count      = var.auto_scaling_group != "" ? length(var.host_roles) : 0
+  role       = var.host_roles[count.index]
+  policy_arn = aws_iam_policy.host_scaling[0].arn
+}
+
 resource "aws_lambda_event_source_mapping" "recorder_source" {
   count                              = var.recorder != "" ? 1 : 0
   function_name                      = var.recorder

@@ -84,6 +84,11 @@ output "host_table_policy_arn" {
   value       = one(aws_iam_policy.host_table[*].arn)
 }
 
+output "host_scaling_policy_arn" {
+  description = "The policy for the hosts' role with their Auto Scaling group."
+  value       = one(aws_iam_policy.host_scaling[*].arn)
+}
+
 output "sender_policy_arn" {
   description = "The policy for those who send jobs."
   value       = aws_iam_policy.sender.arn

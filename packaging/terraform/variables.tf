@@ -121,6 +121,17 @@ variable "table" {
   }
 }
 
+variable "auto_scaling_group" {
+  description = "The name of the hosts' Auto Scaling group whose life-cycle hook they complete; empty where they complete none."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^[^:*?]{0,255}$", var.auto_scaling_group))
+    error_message = "auto_scaling_group is the name of an Auto Scaling group, or empty."
+  }
+}
+
 variable "recorder" {
   description = "The ARN of the fleet's recorder, which then reads the results queue; empty where something else does."
   type        = string

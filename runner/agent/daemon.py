@@ -18,12 +18,12 @@ from runner.agent.directories import make_own, only_one
 from runner.agent.engine.reconcile import Reconciler, take_over_dead
 from runner.agent.held import Door
 from runner.agent.host.disk import Disk, Glance
-from runner.agent.host.instance_end import watch as watch_notices
 from runner.agent.host.memory import keep_small, settle
 from runner.agent.host.stopping import manner
 from runner.agent.host.systemd import Notifier
 from runner.agent.intake.depths import Depths
 from runner.agent.journal.reserve import Reserve
+from runner.agent.leaving import watch_notices
 from runner.agent.operator.actions import Operations
 from runner.agent.operator.health import judge
 from runner.agent.operator.health_watch import HealthWatch
@@ -142,7 +142,7 @@ class Agent:
                 await self._join(services, services.fleet, operations)
                 self._report(services.fleet, overview)
             if self._config.fleet.notices:
-                notices = watch_notices(services.pausing, operations.hand_back_retries)
+                notices = watch_notices(services, parts.session, operations.hand_back_retries, watch.outbox_depth)
                 self._background.append(self._tasks.create_task(notices, name="notices"))
             self._notifier.ready(watch.status_line(), started=True)
             polling = self._tasks.create_task(intake.run(), name="intake")

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Purpose = Literal[
-    "receive", "results", "lease", "logs", "table", "enqueue", "schedules", "topics", "parameters", "identity"
+    "receive",
+    "results",
+    "lease",
+    "logs",
+    "table",
+    "enqueue",
+    "schedules",
+    "topics",
+    "parameters",
+    "scaling",
+    "identity",
 ]
 """What a call is for. Each purpose has its own client, connections and threads, so that what is slow or
 stuck in one (a poll, a large upload) never delays another (a lease that must be renewed)."""

@@ -65,6 +65,7 @@ OPERATIONS = {
     "sns": frozenset(("Publish",)),
     "ssm": frozenset(("GetParameter",)),
     "kms": frozenset(("GetPublicKey", "Sign")),
+    "autoscaling": frozenset(("CompleteLifecycleAction", "RecordLifecycleActionHeartbeat")),
 }
 # Of these an installation needs botocore's descriptions: packages hold no other. The last four are called by botocore
 # itself, where credentials come from a role, a single sign-on or a login.

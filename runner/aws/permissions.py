@@ -46,6 +46,7 @@ WEB_TABLE_ACTIONS = (
 )
 WEB_QUEUE_ACTIONS = ("sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage")
 FLEET_ACTIONS = ("dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem")
+LIFECYCLE_ACTIONS = ("autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat")
 KMS_ACTIONS = ("kms:Decrypt", "kms:GenerateDataKey")
 
 
@@ -90,6 +91,11 @@ def agent_policy(
         statements.append(_allow("AgentLog", LOG_WRITER_ACTIONS, _log_group(group, home)))
     if config.fleet.table:
         statements.append(_fleet_table(config, home))
+    if config.fleet.lifecycle_hook:
+        # The middle of the ARN is an id that AWS gives the group.
+        named = f"autoScalingGroup:*:autoScalingGroupName/{config.fleet.lifecycle_hook.rpartition('/')[0]}"
+        arn = f"arn:{home.partition}:autoscaling:{home.region}:{home.account}:{named}"
+        statements.append(_allow("LifecycleHook", LIFECYCLE_ACTIONS, [arn]))
     return _document([*statements, *_keys(kms_keys)])
 
 

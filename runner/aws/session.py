@@ -53,6 +53,7 @@ THREADS: Mapping[Purpose, int] = {
     "schedules": 4,
     "topics": 2,
     "parameters": 1,
+    "scaling": 1,
     "identity": 1,
 }
 _SERVICES: Mapping[Purpose, str] = {
@@ -61,9 +62,10 @@ _SERVICES: Mapping[Purpose, str] = {
     "schedules": "scheduler",
     "topics": "sns",
     "parameters": "ssm",
+    "scaling": "autoscaling",
     "identity": "sts",
 }
-_ANSWER_IN_XML = frozenset(("sts", "sns"))
+_ANSWER_IN_XML = frozenset(("sts", "sns", "autoscaling"))
 LONGEST_POLL = 20.0
 
 _LOOK_AGAIN_S = 5.0  # after credentials or a region were not found: each look may take seconds

@@ -14,6 +14,7 @@ from runner.check import queue_rules
 from runner.check.finding import Finding, failed, ok
 from runner.check.fleet_table import fleet_table
 from runner.check.identity import find_credentials, identity
+from runner.check.lifecycle import lifecycle_hook
 from runner.check.log_groups import log_group
 from runner.check.queues import Seen, job_queue, sending
 from runner.check.refusals import refusal
@@ -45,6 +46,7 @@ async def check_aws(config: Config, host: str, agent: str = "") -> list[Finding]
             _alone("output", _output(session, config, host)),
             _alone("agent-log", _agent_log(session, config, host)),
             _alone("fleet", fleet_table(session, config)),
+            _alone("lifecycle", lifecycle_hook(session, config)),
         )
         found = [finding for place in places for finding in place]
         # A host's clock is compared once something has answered, which may be a refusal.

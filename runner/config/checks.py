@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config.names import (
     group,
+    lifecycle_hook,
     listen_address,
     log_group,
     log_stream,
@@ -176,6 +177,7 @@ CHECKS: dict[str, Check] = {
     "results.name": queue_name,
     "fleet.table": table_name,
     "fleet.lease": between(10, 900, format_duration),
+    "fleet.lifecycle_hook": lifecycle_hook,
     "fleet.report": zero_or(between(10, HOUR, format_duration)),
     "admission.max_jobs": at_least(0),
     "admission.hold": between(0, 11 * HOUR, format_duration),
@@ -226,6 +228,9 @@ def across(config: Config, *, offline: bool) -> Iterator[tuple[str, str]]:
     if (queue.url and queue.url == results.url) or (queue.name and queue.name == results.name):
         path = "results.url" if results.url else "results.name"
         yield path, "is the job queue itself: its events would come back as jobs; give another queue"
+    for key in ("rebalance", "lifecycle_hook"):
+        if getattr(config.fleet, key) and not config.fleet.notices:
+            yield f"fleet.{key}", "is only looked at with notices: set fleet.notices = true"
     if config.agent.metrics and not config.agent.cloudwatch_log_group:
         yield "agent.metrics", 'needs a log group: set agent.cloudwatch_log_group, such as "/cron-runner/agents"'
     if queue.url and queue.url == queue.dead_letter_url:

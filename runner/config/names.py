@@ -63,6 +63,12 @@ def table_name(value: str) -> None:
         raise ValueError(f'"{value}" cannot be the name of a table: use 3 to 255 of A-Z a-z 0-9 . _ -')
 
 
+def lifecycle_hook(value: str) -> None:
+    group, _, hook = value.rpartition("/")
+    if value and not (group and ":" not in group and re.fullmatch(r"[A-Za-z0-9_-]{1,255}", hook)):
+        raise ValueError(f'"{value}" is not the name of an Auto Scaling group and of its hook: write GROUP/HOOK')
+
+
 def _fields_of(template: str) -> Iterator[str]:
     """The placeholders of a template. Raises ValueError for a lone brace or a format behind a name."""
     try:

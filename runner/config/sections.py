@@ -114,6 +114,22 @@ class Fleet:
         " termination by auto scaling.",
         fixed=True,
     )
+    rebalance: bool = setting(
+        False,
+        BOOLEAN,
+        "With notices: drain this host already when AWS recommends to replace the spot instance. Most often an"
+        " interruption follows; where none does the host stays drained, so have something replace it (Capacity"
+        " Rebalancing of an Auto Scaling group).",
+        fixed=True,
+    )
+    lifecycle_hook: str = setting(
+        "",
+        TEXT,
+        'With notices: the termination hook of this host\'s Auto Scaling group, as "GROUP/HOOK". Auto Scaling is held'
+        " while the host drains, and told when what ran is over, shipped and reported. If empty: it waits for as long"
+        " as its hooks say.",
+        fixed=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +18,7 @@ from runner.protocol.units import format_time, parse_time
 
 from aws import client
 from fleet import python
+from instances import instance
 from waiting import wait_for
 
 if TYPE_CHECKING:
@@ -335,46 +334,13 @@ def test_a_stop_while_the_table_is_away_hands_back_at_once(fleet: Fleet) -> None
     wait_for(lambda: visible(fleet) == 1, "the message is back", 10)
 
 
-class Metadata(BaseHTTPRequestHandler):
-    """The instance metadata service, as far as notices go."""
-
-    spot = ""
-
-    def do_PUT(self) -> None:
-        self._answer(200, "token")
-
-    def do_GET(self) -> None:
-        if self.headers["X-aws-ec2-metadata-token"] != "token":
-            self._answer(401, "")
-        elif self.path == "/latest/meta-data/spot/instance-action" and self.spot:
-            self._answer(200, self.spot)
-        else:
-            self._answer(404, "not found")
-
-    def _answer(self, status: int, text: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_: object) -> None:
-        """Silent."""
-
-
 def test_a_spot_notice_drains_the_host(fleet: Fleet) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    Metadata.spot = ""
-    try:
-        host = fleet.host(
-            "spot",
-            more="\nfleet.notices = true\n",
-            AWS_EC2_METADATA_SERVICE_ENDPOINT=f"http://127.0.0.1:{server.server_port}/",
-        )
+    with instance() as ec2:
+        host = fleet.host("spot", more="\nfleet.notices = true\n", **ec2.environment)
         host.start()
         fleet.send({"job": "x", "run_id": "x-1", "command": "true"})
         fleet.events.wait_ended(["x-1"], within=30)
-        Metadata.spot = json.dumps({"action": "terminate", "time": "2030-01-31T04:02:00Z"})
+        ec2.metadata["spot/instance-action"] = json.dumps({"action": "terminate", "time": "2030-01-31T04:02:00Z"})
 
         def pause() -> dict[str, Any]:
             return status(host)["pause"] or {}
@@ -386,6 +352,3 @@ def test_a_spot_notice_drains_the_host(fleet: Fleet) -> None:
         assert host.wait() == 0
         assert outcomes(fleet, "x-2") == []
         assert fleet.aws.depth(fleet.queue) == 1
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -30,7 +30,7 @@ EVERYTHING = Config(
     results=Results(name="cron-results"),
     output=Output(sinks=("cloudwatch", "journald"), cloudwatch=CloudWatch(log_group="/jobs/{group}/all")),
     agent=Agent(cloudwatch_log_group="/agents"),
-    fleet=Fleet(table="cron-fleet"),
+    fleet=Fleet(table="cron-fleet", notices=True, lifecycle_hook="web/drain"),
 )
 LOCAL = replace(SMALLEST, results=Results(url=f"{BASE}/cron-results"), output=Output(sinks=("journald",)))
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0123"

@@ -236,6 +236,7 @@ GROUP = Pair(
         "var.max_results_age > 0": "WatchesResults",
         "var.make_log_group": "MakesLogGroup",
         'var.table != ""': "HasTable",
+        'var.auto_scaling_group != ""': "HasAutoScalingGroup",
         'var.recorder != ""': "HasRecorder",
     },
     names={
@@ -252,6 +253,7 @@ GROUP = Pair(
         "aws_cloudwatch_log_group.output": "Output",
         "aws_iam_policy.host": "Host",
         "aws_iam_policy.host_table": "HostTable",
+        "aws_iam_policy.host_scaling": "HostScaling",
         "aws_iam_policy.sender": "Sender",
         "aws_iam_role.scheduler": "SchedulerRole",
         "aws_lambda_event_source_mapping.recorder_source": "RecorderSource",

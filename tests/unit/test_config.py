@@ -338,6 +338,9 @@ def test_a_wrong_type_says_what_is_expected(file: Path, text: str, fault: str) -
         ("agent.listen", '"http://localhost:80"'),
         ("agent.log_level", '"INFO"'),
         ("agent.cloudwatch_log_group", '"a b"'),
+        ("fleet.lifecycle_hook", '"drain"'),
+        ("fleet.lifecycle_hook", '"web/drain"'),  # without notices
+        ("fleet.rebalance", "true"),  # as above
         ("agent.metrics", '"prometheus"'),
         ("agent.metrics", '"emf"'),  # no log group
         ("paths.runtime", f'"/{"r" * 100}"'),

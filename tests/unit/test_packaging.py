@@ -144,8 +144,10 @@ async def test_the_services_in_the_packages_are_enough(
     shutil.copytree(
         whole, cut, ignore=lambda at, names: [n for n in names if at == str(whole) and n[0] > "a" and n not in kept]
     )
-    tree.cut_botocore(cut, SERVICES)
-    assert sorted(path.name for path in cut.iterdir() if path.is_dir()) == sorted(SERVICES)
+    # The lowest botocore that is allowed knows no login; a package holds the locked one, of which all are asked for.
+    services = tuple(name for name in SERVICES if name != "signin" or (whole / name).is_dir())
+    tree.cut_botocore(cut, services)
+    assert sorted(path.name for path in cut.iterdir() if path.is_dir()) == sorted(services)
     monkeypatch.setattr(loaders.Loader, "BUILTIN_DATA_PATH", str(cut))
     for name, value in {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
         monkeypatch.setenv(name, value)
@@ -157,7 +159,7 @@ async def test_the_services_in_the_packages_are_enough(
         )
     assert set(made) <= set(SERVICES)
     plain = botocore.session.Session()
-    for service in SERVICES:
+    for service in services:
         plain.create_client(service, region_name="eu-west-1")
 
 

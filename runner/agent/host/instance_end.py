@@ -16,7 +16,9 @@ from runner.aws.metadata.instance import end_announced
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+
+    from runner.aws.metadata.instance import Notice
 
     class Pausing(Protocol):
         """What holds on this host, by who says so."""
@@ -36,10 +38,27 @@ AWAY_EVERY_S = 60.0
 
 
 async def watch(
-    pausing: Pausing, drained: Callable[[], None], *, look: Callable[[], str | None] = end_announced
+    pausing: Pausing,
+    drained: Callable[[], None],
+    *,
+    look: Callable[[], Notice | None] = end_announced,
+    leave: Callable[[], Coroutine[None, None, None]] | None = None,
 ) -> None:
-    """Look every few seconds; a notice that is taken back ends the drain. `drained` is called when one has begun."""
-    away = False
+    """Look every few seconds; a notice that is taken back ends the drain. `drained` is called when one has begun.
+
+    `leave` tells Auto Scaling, where it waits for this host, that it need not any more, and ends then.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        await _watch(pausing, drained, look, lambda: tasks.create_task(leave(), name="lifecycle") if leave else None)
+
+
+async def _watch(
+    pausing: Pausing,
+    drained: Callable[[], None],
+    look: Callable[[], Notice | None],
+    leave: Callable[[], asyncio.Task[None] | None],
+) -> None:
+    away, leaving = False, None
     while True:
         try:
             notice = await asyncio.to_thread(look)
@@ -51,9 +70,14 @@ async def watch(
             continue
         away = False
         told = pausing.told("notice")
+        if leaving is not None and (notice is None or not notice.hook):
+            leaving.cancel()
+            leaving = None
         if notice is None:
             pausing.tell("notice", None)
-        elif told is None or told.note != notice:
-            pausing.tell("notice", Pause("AWS", time.time(), notice, drain=True))
+        elif told is None or told.note != notice.text:
+            pausing.tell("notice", Pause("AWS", time.time(), notice.text, drain=True))
             drained()
+        if notice is not None and notice.hook and leaving is None:
+            leaving = leave()
         await asyncio.sleep(LOOK_EVERY_S)
