@@ -36,11 +36,21 @@ class Directive:
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """All that is on in a group: the pause, runs to cancel by run id, jobs under maintenance by name."""
+    """All that is on in a group: the pause, runs to cancel by run id, jobs under maintenance by name. What ends by
+    itself may have ended."""
 
     paused: Directive | None
     cancelled: dict[str, Directive]
     maintenance: dict[str, Directive]
+
+    def pause_at(self, now: float) -> Directive | None:
+        """The pause that holds now."""
+        return self.paused if self.paused is not None and self.paused.holds(now) else None
+
+    def under_maintenance(self, job: str, now: float) -> Directive | None:
+        """The maintenance of a job that holds now."""
+        said = self.maintenance.get(job)
+        return said if said is not None and said.holds(now) else None
 
 
 async def number(table: Table, group: str, *, consistent: bool = True) -> str | None:
@@ -83,9 +93,14 @@ async def pause(
     await _switch(table, group, keys.pause(group), on=on, by=by, why=why, now=now, until=until)
 
 
-async def maintenance(table: Table, group: str, job: str, *, on: bool, by: str, why: str, now: float) -> None:
-    """Let runs of the job be skipped (`maintenance`), or run again."""
-    await _switch(table, group, keys.maintenance(group, job), on=on, by=by, why=why, now=now)
+async def maintenance(
+    table: Table, group: str, job: str, *, on: bool, by: str, why: str, now: float, until: float | None = None
+) -> None:
+    """Let runs of the job be skipped (`maintenance`), for a time or until somebody ends it; or run again.
+
+    A host that is older than ``until`` keeps to it until somebody ends it.
+    """
+    await _switch(table, group, keys.maintenance(group, job), on=on, by=by, why=why, now=now, until=until)
 
 
 async def record(table: Table, group: str, what: str, *, by: str, why: str, now: float) -> None:
@@ -106,6 +121,8 @@ async def _switch(
     }
     if until is not None:
         item["until"] = format_time(until)
+        # One that has ended by itself is of no use, either; it stays for as long as one that somebody ended.
+        item[keys.EXPIRES] = int(until + keys.DIRECTIVE_KEPT_S)
     # A pause and a maintenance hold until somebody ends them; all else is of no use once its run is forgotten.
     if not on or key.sk.startswith(keys.CANCEL):
         item[keys.EXPIRES] = int(now + keys.DIRECTIVE_KEPT_S)

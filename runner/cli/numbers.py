@@ -1,4 +1,4 @@
-"""Numbers and durations of the command line, each with its range; types for argparse."""
+"""Numbers, durations and times of the command line, each with its range; types for argparse."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ def lasting(least: str, most: str) -> Callable[[str], float]:
         return seconds
 
     return read
+
+
+def moment(text: str) -> float:
+    """A time with its offset from UTC, in unix seconds."""
+    from runner.protocol.units import parse_time  # noqa: PLC0415 - `--help` needs none of it
+
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

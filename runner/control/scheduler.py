@@ -263,7 +263,7 @@ class _Minute:
         skipped = [fire for fire in fires if fire.skipped]
         messages = [_outgoing(fire, fifo=queue.fifo) for fire in fires if not fire.skipped]
         cut = batches(messages, lambda message: len(message.body))
-        answers = await asyncio.gather(*(_insist(queue, batch) for batch in cut), return_exceptions=True)
+        answers = await asyncio.gather(*(insist(queue, batch) for batch in cut), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
@@ -272,11 +272,12 @@ class _Minute:
             for run_id in answer:
                 log.error("message_refused", group=self.group.name, run_id=run_id, detail=_REFUSED)
         self.report.enqueued += len(messages)
-        await skips.record(self.table, self.group, skipped, now=self.now)
-        self.report.skipped += len(skipped)
+        if skipped:
+            await skips.record(self.table, self.group, skipped, now=self.now)
+            self.report.skipped += len(skipped)
 
 
-async def _insist(queue: Queue, batch: Sequence[Outgoing]) -> list[str]:
+async def insist(queue: Queue, batch: Sequence[Outgoing]) -> list[str]:
     """Send one batch, what SQS refuses for now again; the run ids that it will never take."""
     left, never = list(batch), list[str]()
     for attempt in range(_TRIES):

@@ -25,7 +25,7 @@ PAYLOAD_TYPE: Final = "application/vnd.cron-runner.job+json"
 # Two at once while keys change, and some more; each may cost its time.
 MOST_SIGNATURES: Final = 8
 OF_RUN: Final = ("run_id", "scheduled_at", "not_after", "labels")
-STANDING: Final = ("schedule", "timezone", "valid_until")
+STANDING: Final = ("schedule", "timezone", "splay", "valid_until")
 """What a payload may say beside a message's fields: a standing order for each fire time, until then."""
 KEYID_CHARS: Final = 16
 

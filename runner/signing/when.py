@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from runner.protocol import fields
 from runner.protocol.invalid import InvalidMessage
 from runner.protocol.suggest import shown
-from runner.protocol.units import format_time
+from runner.protocol.units import format_duration, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LONGEST_S: Final = 86_400.0
 """How far ahead the `not_after` of a message for one run may lie."""
 LATE_S: Final = 3600.0
-"""How long after a fire time a standing order is still taken."""
+"""How long after a fire time, and its splay, a standing order is still taken."""
 EARLY_S: Final = 30.0
 """How far the clocks of whoever fires it and of the host may differ."""
 NEEDED: Final = ("cronsim",)
@@ -71,8 +71,12 @@ def _fire_time(table: Mapping[str, object], standing: Mapping[str, object], now:
             " schedule, sign a message for one run"
         )
     at = fields.moment("scheduled_at", table["scheduled_at"])
-    if not now - LATE_S <= at <= now + EARLY_S:
-        raise _refused(f"run.scheduled_at: {format_time(at)} is not within the last hour; nothing may run at it now")
+    splay = fields.duration("splay", standing.get("splay", 0))
+    if splay > LONGEST_S or not now - LATE_S - splay <= at <= now + EARLY_S:
+        within = f" and its splay of {format_duration(splay)}" if splay else ""
+        raise _refused(
+            f"run.scheduled_at: {format_time(at)} is not within the last hour{within}; nothing may run at it now"
+        )
     try:
         schedule = parse_schedule(
             fields.text("schedule", standing["schedule"]), fields.text("timezone", standing.get("timezone", "UTC"))

@@ -64,7 +64,9 @@ OPERATIONS: Final = (
     _change(f"{PREFIX}/jobs/{{group}}/{{job}}/enable", "job_enable", "operate: let its schedule fire"),
     _change(f"{PREFIX}/jobs/{{group}}/{{job}}/disable", "job_disable", "operate: let its schedule not fire"),
     _change(
-        f"{PREFIX}/jobs/{{group}}/{{job}}/maintenance", "job_maintenance", "operate: skip its runs (on: true), or not"
+        f"{PREFIX}/jobs/{{group}}/{{job}}/maintenance",
+        "job_maintenance",
+        "operate: skip its runs (on: true; for_s, until), or not",
     ),
     _change(f"{PREFIX}/groups/{{group}}/pause", "group_pause", "operate: no host of the group starts a run"),
     _change(f"{PREFIX}/groups/{{group}}/resume", "group_resume", "operate: let them again"),

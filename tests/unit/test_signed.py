@@ -222,6 +222,13 @@ def test_a_standing_order_has_an_end_on_every_host() -> None:
     assert refused(envelope(message(**endless), scheduled_at=AT), trust(**FRESH)).reason == "not_allowed"
 
 
+def test_a_standing_order_of_a_job_with_a_splay_is_taken_so_much_later() -> None:
+    late = "2030-03-17T16:30:00Z"  # more than an hour ago
+    assert taken(envelope(message(**ORDER, splay=1800), scheduled_at=late), trust(**FRESH)).run_id is not None
+    assert refused(envelope(message(**ORDER, splay=60), scheduled_at=late), trust(**FRESH)).reason == "not_allowed"
+    assert refused(envelope(message(**ORDER, splay="9d"), scheduled_at=AT), trust(**FRESH)).reason == "not_allowed"
+
+
 @pytest.mark.parametrize("broken", [{"schedule": "x"}, {"timezone": "Nowhere/Near"}, {"schedule": 5}])
 def test_a_standing_order_that_cannot_be_read_is_invalid(broken: Any) -> None:
     error = refused(envelope(message(**{**ORDER, **broken}), scheduled_at=AT), trust(**FRESH))

@@ -74,7 +74,8 @@ class Member:
     @property
     def maintenance(self) -> Mapping[str, str]:
         """Jobs that are not to run now, and why their runs are skipped, in words."""
-        return {job: _under_maintenance(said) for job, said in self.told.maintenance.items()}
+        now = time.time()
+        return {job: _under_maintenance(said) for job, said in self.told.maintenance.items() if said.holds(now)}
 
     def cancelled(self, run_id: str) -> str | None:
         """By whom, and why, a run is not to start; None where nobody said so."""
@@ -212,6 +213,8 @@ class Member:
 def _under_maintenance(directive: Directive) -> str:
     """Why a run is skipped, in words."""
     words = f"under maintenance by {directive.by} since {format_time(directive.at)}"
+    if directive.until is not None:
+        words += f" until {format_time(directive.until)}"
     return f"{words}: {directive.why}" if directive.why else words
 
 

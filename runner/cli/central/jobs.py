@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runner.cli import fleet, printing
+from runner.cli.central import jobs_backfill, jobs_import
 from runner.cli.central.jobs_cost import cost
 from runner.cli.central.jobs_plan import as_json, plan_text
 from runner.cli.central.jobs_shown import coming, listed, show, upcoming
@@ -33,6 +34,8 @@ cron-runner jobs apply --prune --yes jobs/*.yaml
 cron-runner jobs list --group web
 cron-runner jobs next nightly
 cron-runner jobs disable nightly --note "database is moved"
+cron-runner jobs backfill nightly --from 2026-11-23 --to 2026-11-29
+cron-runner jobs import crontab /etc/crontab --cron-d
 cron-runner jobs cost --hosts 40
 """
 _EXAMPLES: Final = {
@@ -43,6 +46,8 @@ _EXAMPLES: Final = {
     "disable": 'nightly --note "database is moved"',
     "trigger": "reindex --param day=2030-01-31",
     "next": "nightly -n 10",
+    "backfill": "nightly --from 2026-11-23 --to 2026-11-29 --dry-run",
+    "import": "crontab - < /var/spool/cron/crontabs/ann > jobs.toml",
     "cost": "--hosts 40 --took 5m",
 }
 NOT_APPLIED: Final = 1
@@ -84,6 +89,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         added.add_argument("--why", dest="note", help=argparse.SUPPRESS)  # as it was called first
     added = of_a_job("trigger", trigger, "enqueue a run of a job now, and print its id")
     add_trigger(added)
+    jobs_backfill.add_options(
+        of_a_job("backfill", jobs_backfill.backfill, "run the fire times of a stretch that have not run")
+    )
+    jobs_import.add_options(words.add("import", jobs_import.SUMMARY, _EXAMPLES["import"]))
     added = of_a_job("next", upcoming, "when a job is due next")
     added.add_argument("-n", "--count", type=whole(1, 1000), default=_COMING, metavar="N", help="how many times (5)")
 

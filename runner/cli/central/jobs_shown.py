@@ -84,7 +84,7 @@ async def _said(table: Table, groups: Iterable[str]) -> dict[str, Directives]:
 
 
 def _switches(said: Directives | None, job: str, now: float) -> dict[str, Any]:
-    paused, upkeep = (said.paused, said.maintenance.get(job)) if said is not None else (None, None)
+    paused, upkeep = (said.paused, said.under_maintenance(job, now)) if said is not None else (None, None)
     return {
         "paused": _switch(paused) if paused is not None and paused.holds(now) else None,
         "maintenance": _switch(upkeep) if upkeep is not None else None,
@@ -99,7 +99,12 @@ def _switch(said: Directive) -> dict[str, Any]:
 
 
 def _held_up(row: dict[str, Any]) -> str:
-    words = [word for word, said in (("paused", row["paused"]), ("skipped: maintenance", row["maintenance"])) if said]
+    switches = (("paused", row["paused"]), ("skipped: maintenance", row["maintenance"]))
+    words = [
+        word if said["until"] is None else f"{word} until {fleet.second(said['until'])}"
+        for word, said in switches
+        if said
+    ]
     return ", ".join(words) or "-"
 
 
@@ -198,9 +203,10 @@ def show(args: argparse.Namespace) -> int:
     """One job, field by field."""
     from runner.protocol.units import format_time  # noqa: PLC0415
 
-    job, group = _job(args)
+    job, group, switches = _job(args)
     says: dict[str, Any] = {"job": job.name, **job.says()}
     says |= {"revision": job.revision, "changed_at": format_time(job.changed_at), "changed_by": job.changed_by}
+    says |= {name: said for name, said in switches.items() if said or args.json}
     if args.json:
         printing.document(says)
         return 0
@@ -212,6 +218,7 @@ def show(args: argparse.Namespace) -> int:
     if job.after:
         says["after"] = job.after_words().removeprefix("after ")
         del says["after_when"]
+    says |= {name: _switch_words(said) for name, said in switches.items() if said}
     width = max(map(len, says))
     printing.lines(*(f"{name.ljust(width)}  {shown(name, value)}" for name, value in says.items()))
     return 0
@@ -223,7 +230,7 @@ def upcoming(args: argparse.Namespace) -> int:
     from runner.control.timetable.zones import database  # noqa: PLC0415
     from runner.protocol.units import format_time  # noqa: PLC0415
 
-    job, group = _job(args)
+    job, group, _ = _job(args)
     now = time.time()
     words = job.words(group)
     times = coming(job, group, now, args.count)
@@ -263,13 +270,24 @@ def _time_words(time: Time, job: JobDefinition, now: float) -> str:
     return f"{said} (of {fleet.when(time.scheduled, job.timezone, now).partition(',')[0]})"
 
 
-def _job(args: argparse.Namespace) -> tuple[JobDefinition, GroupDefinition | None]:
-    """The job that is meant, and its group."""
+def _switch_words(said: dict[str, Any]) -> str:
+    """Since when and until when, by whom, and why."""
+    until = f" until {fleet.second(said['until'])}" if said["until"] else ""
+    return f"since {fleet.second(said['since'])}{until}, by {said['by']}{': ' if said['note'] else ''}{said['note']}"
+
+
+def _job(args: argparse.Namespace) -> tuple[JobDefinition, GroupDefinition | None, dict[str, Any]]:
+    """The job that is meant, its group, and what of it is paused or under maintenance."""
     from runner.control import store  # noqa: PLC0415
 
-    async def work(_: Session, table: Table) -> tuple[JobDefinition, GroupDefinition | None]:
+    async def work(_: Session, table: Table) -> tuple[JobDefinition, GroupDefinition | None, dict[str, Any]]:
         job = await store.job(table, args.job, args.group)
-        return job, (await store.groups(table)).get(job.group)
+        group = (await store.groups(table)).get(job.group)
+        switches = {}
+        if args.does is show:
+            said = (await _said(table, [job.group])).get(job.group)
+            switches = _switches(said, job.name, time.time())
+        return job, group, switches
 
-    found: tuple[JobDefinition, GroupDefinition | None] = fleet.run(args, work)
+    found: tuple[JobDefinition, GroupDefinition | None, dict[str, Any]] = fleet.run(args, work)
     return found

@@ -82,7 +82,7 @@ def _states(at: Standing) -> list[str]:
         states = ["enabled"]
     if (paused := at.said.paused) is not None and paused.holds(time.time()):
         states.append(f"paused with its whole group {_by(paused)}: cron-runner resume {at.group}")
-    if (upkeep := at.said.maintenance.get(at.name)) is not None:
+    if (upkeep := at.said.under_maintenance(at.name, time.time())) is not None:
         states.append(f"under maintenance {_by(upkeep)}: cron-runner maintenance {at.name} off")
     return states
 

@@ -85,4 +85,6 @@ def payload_of(job: JobDefinition, group: GroupDefinition | None) -> dict[str, A
         # EventBridge Scheduler's cron has another change of the clock than ours.
         by_aws = group is not None and group.fire == "eventbridge" and read is not None and isinstance(read.rule, Cron)
         said |= {"schedule": expression(job) if by_aws else job.schedule, "timezone": job.timezone}
+        if job.timing.splay:
+            said["splay"] = job.timing.splay
     return said

@@ -50,13 +50,13 @@ class Timetable:
 
     def due(self, after: float, until: float) -> list[Time]:
         """What is sent in (``after``, ``until``], in order."""
-        return [time for time in self._sent(after, until) if self._on(time.scheduled)]
+        return [time for time in self._sent(after, until) if self.on(time.scheduled)]
 
     def left_out(self, after: float, until: float) -> list[Time]:
         """What is not sent then as its calendars leave out its day, in order."""
         if self.allowed.every:
             return []
-        return [time for time in self._sent(after, until) if not self._on(time.scheduled)]
+        return [time for time in self._sent(after, until) if not self.on(time.scheduled)]
 
     def coming(self, after: float, count: int) -> list[Time]:
         """The next ``count`` that are sent after a moment, or where nobody knows when, may be from then on; fewer where
@@ -71,7 +71,8 @@ class Timetable:
                 break
         return sorted(found)
 
-    def _on(self, scheduled: float) -> bool:
+    def on(self, scheduled: float) -> bool:
+        """Whether its calendars leave a fire time."""
         return self.allowed.every or local(scheduled, self.schedule.timezone).date() in self.allowed
 
     def _sent(self, after: float, until: float) -> list[Time]:

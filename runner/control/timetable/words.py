@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runner.control.timetable.schedule import Schedule
     from runner.control.timetable.timing import Timing
 
+_WORKING: Final = re.compile(r"on Monday(?: through Friday|, Tuesday, Wednesday, Thursday,? and Friday)")
 _AT: Final = re.compile(r"At ((?:\d\d:\d\d)(?:(?:, | and |, and )\d\d:\d\d)*)(?: (.*))?")
 
 
@@ -48,7 +49,7 @@ def _times(schedule: Schedule, timing: Timing) -> str:
     if match is None:
         text, days = f"{said[:1].lower()}{said[1:]}{f', {zoned}' if zoned else ''}", ""
     else:
-        days = (match[2] or "").replace("on Monday through Friday", "on working days")
+        days = _WORKING.sub("on working days", match[2] or "")
         text = f"{match[1]} {zoned}"
     if timing.only:
         days = "" if days in ("", "every day") else f"{days}, and only"

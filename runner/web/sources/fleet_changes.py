@@ -15,6 +15,7 @@ from runner.control.recording.run_state import is_open
 from runner.control.rerun import Again, CannotRerun, look
 from runner.control.trigger import triggered
 from runner.protocol.invalid import InvalidMessage
+from runner.protocol.units import parse_time, time_of
 from runner.web.sources.source import Asker, Change, NotPossible, Unknown
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from runner.aws.table import Table
     from runner.control.definition import JobDefinition
 
+LONGEST_SWITCH_S: Final = 3650 * 86_400.0
 OPERATIONS: Final = frozenset({"cancel", "rerun", "run", "enable", "disable", "maintenance", "pause", "resume"})
 
 
@@ -35,15 +37,36 @@ async def carried_out(session: Session, table: Table, change: Change, asker: Ask
     if change.op in ("pause", "resume"):
         await store.group(table, change.group)
         on = change.op == "pause"
-        await directives.pause(table, change.group, on=on, by=by, why=change.note, now=now)
-        return {"group": change.group, "paused": on}
+        until = _end(change, on=on, now=now)
+        await directives.pause(table, change.group, on=on, by=by, why=change.note, now=now, until=until)
+        return {"group": change.group, "paused": on, "until": time_of(until)}
     if change.op == "maintenance":
         on = change.more.get("on", True) is not False
-        await directives.maintenance(table, change.group, change.job, on=on, by=by, why=change.note, now=now)
-        return {"group": change.group, "job": change.job, "maintenance": on}
+        until = _end(change, on=on, now=now)
+        await directives.maintenance(
+            table, change.group, change.job, on=on, by=by, why=change.note, now=now, until=until
+        )
+        return {"group": change.group, "job": change.job, "maintenance": on, "until": time_of(until)}
     if change.op in ("enable", "disable"):
         return await _switch(session, table, change, by, now)
     return await _send(session, table, change, by, now)
+
+
+def _end(change: Change, *, on: bool, now: float) -> float | None:
+    """When a switch goes off by itself, `for_s` from now or at `until`; None: when somebody does it."""
+    given = [name for name in ("for_s", "until") if name in change.more]
+    if not given:
+        return None
+    what = f"cannot set {change.op} with {' and '.join(given)}"
+    if len(given) > 1 or not on:
+        raise NotPossible(f"{what}: give one of them, and only where it is switched on", "invalid")
+    try:
+        until = now + change.more["for_s"] if given == ["for_s"] else parse_time(change.more["until"])
+    except ValueError as error:
+        raise NotPossible(f"{what}: {error}", "invalid") from None
+    if not now < until <= now + LONGEST_SWITCH_S:
+        raise NotPossible(f"{what}: give a time to come, at most ten years ahead", "invalid")
+    return float(until)
 
 
 async def note_refusal(table: Table, change: Change, asker: Asker) -> None:

@@ -9,12 +9,13 @@ from runner.control.applying.eventbridge import timetable_of
 from runner.control.hosts import host_of
 from runner.control.shown import as_json
 from runner.errors import CronRunnerError
-from runner.protocol.units import format_time
+from runner.protocol.units import format_time, time_of
 from runner.web.sources.overview import by_harm, ended_within, failing, running_entry, too_long
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from runner.aws.directives import Directive
     from runner.control.definition import GroupDefinition, JobDefinition
     from runner.web.sources.past import Standing
 
@@ -44,7 +45,7 @@ def _words(job: JobDefinition, group: GroupDefinition | None) -> str:
 def job_row(job: JobDefinition, known: Mapping[str, Any], standing: Standing, now: float) -> dict[str, Any]:
     """A job, as its page and the API show it."""
     switched = known["directives"].get(job.group)
-    maintenance = switched.maintenance.get(job.name) if switched is not None else None
+    maintenance = switched.under_maintenance(job.name, now) if switched is not None else None
     return {
         "job": job.name,
         "declared": True,
@@ -56,10 +57,12 @@ def job_row(job: JobDefinition, known: Mapping[str, Any], standing: Standing, no
         "next": [format_time(at) for at in due_of(job, known["groups"].get(job.group), now, 5)],
         "last": next(iter(standing.by_job.get((job.group, job.name), [])), None),
         "running": sum(1 for run in known["open"] if (run["group"], run["job"]) == (job.group, job.name)),
-        "maintenance": None
-        if maintenance is None
-        else {"by": maintenance.by, "note": maintenance.why, "since": format_time(maintenance.at)},
+        "maintenance": None if maintenance is None else _switch(maintenance),
     }
+
+
+def _switch(said: Directive) -> dict[str, Any]:
+    return {"by": said.by, "note": said.why, "since": format_time(said.at), "until": time_of(said.until)}
 
 
 def line_of(group: str, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,25 +107,16 @@ def _waiting_of(known: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _off(known: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _off(known: Mapping[str, Any], now: float) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for group, on in known["directives"].items():
-        if on.paused is not None:
-            one = on.paused
-            found.append(
-                {"state": "paused", "group": group, "by": one.by, "note": one.why, "since": format_time(one.at)}
-            )
-        for job, one in on.maintenance.items():
-            found.append(
-                {
-                    "state": "maintenance",
-                    "group": group,
-                    "job": job,
-                    "by": one.by,
-                    "note": one.why,
-                    "since": format_time(one.at),
-                }
-            )
+        if (paused := on.pause_at(now)) is not None:
+            found.append({"state": "paused", "group": group, **_switch(paused)})
+        found += [
+            {"state": "maintenance", "group": group, "job": job, **_switch(one)}
+            for job, one in on.maintenance.items()
+            if one.holds(now)
+        ]
     found += [
         {
             "state": "disabled",
@@ -143,29 +137,29 @@ def _due(known: Mapping[str, Any], now: float) -> list[dict[str, Any]]:
     for job in known["jobs"]:
         on = known["directives"].get(job.group)
         why = ""
-        if on is not None and on.paused is not None:
+        if on is not None and on.pause_at(now) is not None:
             why = f"stays on the queue: {job.group} is paused"
-        elif on is not None and job.name in on.maintenance:
-            why = "will be skipped: maintenance"
         for at in due_of(job, known["groups"].get(job.group), now, 60):
             if at > now + _HOUR_S:
                 break
-            found.append({"group": job.group, "job": job.name, "at": format_time(at), "why": why})
+            kept = on is not None and not why and on.under_maintenance(job.name, at) is not None
+            said = "will be skipped: maintenance" if kept else why
+            found.append({"group": job.group, "job": job.name, "at": format_time(at), "why": said})
     return sorted(found, key=lambda one: one["at"])[:500]
 
 
-def _groups(known: Mapping[str, Any], hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _groups(known: Mapping[str, Any], hosts: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
     rows = []
     for name in known["names"]:
-        on = known["directives"][name]
+        paused = known["directives"][name].pause_at(now)
         own = [one for one in hosts if one["group"] == name]
         silent = [one["host"] for one in own if one["state"] == "silent"]
         rows.append(
             {
                 "group": name,
-                "state": "paused" if on.paused else "polling" if len(own) > len(silent) else "unknown",
-                "why": f"by {on.paused.by}: “{on.paused.why}”"
-                if on.paused
+                "state": "paused" if paused else "polling" if len(own) > len(silent) else "unknown",
+                "why": f"by {paused.by}: “{paused.why}”"
+                if paused
                 else f"silent: {', '.join(silent)}"
                 if silent
                 else "",
@@ -208,9 +202,9 @@ def overview_of(
         "waiting": _waiting_of(known),
         "queued": None,
         "due": _due(known, now),
-        "off": _off(known),
+        "off": _off(known, now),
         "ended": list(past[:10]),
         "ended_24h": ended_within(past, now),
         "hosts": (len(hosts) - len(silent), len(hosts)),
-        "groups": _groups(known, hosts),
+        "groups": _groups(known, hosts, now),
     }

@@ -1,0 +1,1 @@
+"""A crontab read as Debian's cron reads it, and said as a job file."""
