@@ -100,7 +100,7 @@ def messages(job: JobDefinition, times: Sequence[float], signer: Signer | None, 
             signed_run(
                 job.name,
                 job.group,
-                job.message,
+                job.sent(),
                 {"run_id": run_id_at(job.name, at), "scheduled_at": time_in_id(at)},
                 signer,
                 until=until,

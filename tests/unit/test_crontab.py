@@ -222,6 +222,7 @@ def round_trip(tmp_path: Path, fields: str, name: str, count: int) -> str | None
         ),
         *("0 12 1-7 * mon", "15,45 9-17/2 * jan-mar,oct mon-fri", "0 0 1 * fri-mon", "0 0 31-1 * 2", "*5 4 * * mon#2"),
         *("*,7 4 * * *", "4,* 4 * * *", "0 0 13 * Fri", "59 23 31 12 *", "0 0 29 2 *", "007 3 * * 0-7", "0 0 1 */5 *"),
+        *("30 17 28-28/2 oct *", "5-5/10 3,7-7/2 * * *"),
     ],
 )
 def test_the_next_two_hundred_fire_times_are_those_of_debians_cron(tmp_path: Path, fields: str) -> None:

@@ -131,12 +131,18 @@ def _written(field: Field, low: int, high: int) -> str:
     """The field for our parser: as it is where that reads it alike."""
     # A range that goes round is no fault to cron, and one to us.
     if not field.rest and all(_OURS.fullmatch(part) and _rises(part) for part in field.text.split(",")):
-        return field.text
+        return ",".join(part.partition("-")[0] if _one(part) else part for part in field.text.split(","))
     if field.star and field.values >= set(range(low, high + 1)):
         return "*"
     listed = ",".join(map(str, sorted(field.values)))
     # A list that begins with a star has the lowest value in any case, and that alone by so wide a step.
     return f"*/{high + 1},{listed}" if field.star else listed
+
+
+def _one(part: str) -> bool:
+    """Whether it is a range of one value, of which a step would make more for our parser."""
+    ends = part.partition("/")[0].split("-")
+    return len(ends) == 2 and int(ends[0]) == int(ends[1])
 
 
 def _rises(part: str) -> bool:

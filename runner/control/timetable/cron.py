@@ -28,6 +28,8 @@ _SMALL_S: Final = 5 * 60
 """A leap of the clock that is smaller is a minute that came late: every job runs for each of its minutes."""
 _LARGE_S: Final = 3 * 3600
 _MINUTES_PER_HOUR: Final = 60
+_ONE: Final = re.compile(r"\b([0-9]+)-\1/[0-9]+\b")
+"""A range of one value with a step: for cron that value, for cronsim all that follow it by the step."""
 _SETTING: Final = re.compile(r"(?:CRON_)?TZ=(\S*)\s+(.*)", re.IGNORECASE)
 
 
@@ -117,7 +119,7 @@ def parse_cron(said: str, right: str) -> Cron:
     except CronSimError as error:
         wrong = str(error)[:1].lower() + str(error)[1:]
         raise ValueError(f"{shown(said)} is not a schedule: {wrong}; {right}") from None
-    return Cron(said)
+    return Cron(_ONE.sub(r"\1", said))
 
 
 def sets_timezone(said: str) -> str | None:
