@@ -15,6 +15,7 @@ import structlog
 
 from runner.agent.engine.run import Run
 from runner.agent.host.measuring import Offer
+from runner.agent.returning import Returning
 from runner.agent.runs.admission.line import (
     Dropped,
     Effect,
@@ -86,6 +87,7 @@ class Door:
                 hand_back=self._hand_back,
                 welcome=self._welcome,
             )
+        services.come_back = Returning(services.roster, self._line, self.offer, self._settle).come_back
         services.burden.also, services.burden.eased = self._also_held, services.roster.changed.set
         services.pausing.changed = self._pause_changed
         services.may_go_back = lambda delivery: self.redrive_known and hand_back(delivery, self.max_receive_count)

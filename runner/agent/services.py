@@ -17,7 +17,7 @@ from runner.log import SHORTEST_SECRET
 from runner.protocol.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from runner.agent.fleet.member import Member
     from runner.agent.intake.renewals import LeaseKeeper
@@ -30,15 +30,21 @@ if TYPE_CHECKING:
     from runner.agent.runs.pause import Pausing
     from runner.agent.runs.run import Execution
     from runner.agent.runs.table import Roster
+    from runner.agent.secret_store import SecretStore
     from runner.agent.supervision.link import Link
     from runner.aws.sqs import Received
     from runner.config import Config
     from runner.config.changes import Reload
     from runner.protocol.event import Event, Source
+    from runner.protocol.job import Job
     from runner.protocol.message import Trust
     from runner.sinks import Tag
 
 log = structlog.get_logger()
+
+
+async def _at_once(_job: Job, _say: Callable[[str], None], _stopping: asyncio.Event) -> None:
+    """A run that comes back to its room, where nobody counts it."""
 
 
 @dataclass(slots=True)
@@ -68,6 +74,8 @@ class Services:
     fleet: Member | None = None  # None: this host knows nothing of others
     trust: Trust | None = None  # None: this host knows no keys, and takes what is not signed
     reload: Reload | None = None  # what the last one came to
+    secret_store: Callable[[], SecretStore | None] = field(default=lambda: None)  # None: no AWS is asked
+    come_back: Callable[[Job, Callable[[str], None], asyncio.Event], Awaitable[None]] = field(default=_at_once)
     spawned: set[asyncio.Task[None]] = field(default_factory=set)
     reconciled: asyncio.Event = field(default_factory=asyncio.Event)  # set: all runs of an agent before us are known
     short_secrets: set[str] = field(default_factory=set)  # names that were warned of

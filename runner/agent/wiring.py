@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from runner.agent.held import Door
     from runner.agent.runs.lease import Lease
     from runner.agent.runs.process import ExitRecord
+    from runner.agent.secret_store import SecretStore
     from runner.config import Config
     from runner.sinks import Sink
 
@@ -91,6 +92,7 @@ async def assemble(
         log_place=Places(session, shipper.destination),
         fleet=_member(config, session, roster) if not offline else None,
         trust=trust_of(config),
+        secret_store=_no_store if offline else _secret_store(session),
         owner=owner,
         tied=owner != "agent",
     )
@@ -102,6 +104,25 @@ def intake_of(services: Services, queue: Queue, door: Door, answers: Answers) ->
     """The poll loop, with who decides on what it receives."""
     arrivals = Arrivals(services, door, answers)
     return Intake(queue, lambda: services.config.queue, services.roster, door, arrivals)
+
+
+def _no_store() -> SecretStore | None:
+    """Of a run that asks no AWS."""
+    return None
+
+
+def _secret_store(session: Session) -> Callable[[], SecretStore | None]:
+    """Made for the first run that has secrets: nobody else pays for it."""
+    made: list[SecretStore] = []
+
+    def store() -> SecretStore:
+        if not made:
+            from runner.agent.secret_store import SecretStore  # noqa: PLC0415 - for runs with secrets
+
+            made.append(SecretStore(session))
+        return made[0]
+
+    return store
 
 
 def _queue(session: Session, url: str, name: str) -> Queue | None:

@@ -34,6 +34,8 @@ Purpose = Literal[
     "parameters",
     "scaling",
     "identity",
+    "ssm",
+    "secretsmanager",
 ]
 """What a call is for. Each purpose has its own client, connections and threads, so that what is slow or
 stuck in one (a poll, a large upload) never delays another (a lease that must be renewed)."""

@@ -63,7 +63,8 @@ OPERATIONS = {
         )
     ),
     "sns": frozenset(("Publish",)),
-    "ssm": frozenset(("GetParameter",)),
+    "ssm": frozenset(("GetParameter", "GetParameters")),
+    "secretsmanager": frozenset(("GetSecretValue",)),
     "kms": frozenset(("GetPublicKey", "Sign")),
     "autoscaling": frozenset(("CompleteLifecycleAction", "RecordLifecycleActionHeartbeat")),
 }

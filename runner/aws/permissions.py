@@ -9,6 +9,7 @@ Actions and resources are those of the service authorization reference, list_ama
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -48,6 +49,7 @@ WEB_QUEUE_ACTIONS = ("sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessa
 FLEET_ACTIONS = ("dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem")
 LIFECYCLE_ACTIONS = ("autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat")
 KMS_ACTIONS = ("kms:Decrypt", "kms:GenerateDataKey")
+_WHOLE_ARN = re.compile(r"-[A-Za-z0-9]{6}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,13 @@ def agent_policy(
     account: str = "",
     dead_letter_arn: str = "",
     kms_keys: Sequence[str] = (),
+    secret_keys: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The policy of the role that hosts of this group run with.
 
     ``region`` and ``account`` fill in what neither a URL nor the configuration says. ``dead_letter_arn`` is the target
-    of the job queue's redrive policy, and ``kms_keys`` are ARNs of keys that encrypt the queues.
+    of the job queue's redrive policy, ``kms_keys`` are ARNs of keys that encrypt the queues, ``secret_keys`` those that
+    encrypt the secrets: without, any key may be used for just these secrets.
     """
     home = _home(config, region, account)
     queue, results = config.queue, config.results
@@ -96,7 +100,7 @@ def agent_policy(
         named = f"autoScalingGroup:*:autoScalingGroupName/{config.fleet.lifecycle_hook.rpartition('/')[0]}"
         arn = f"arn:{home.partition}:autoscaling:{home.region}:{home.account}:{named}"
         statements.append(_allow("LifecycleHook", LIFECYCLE_ACTIONS, [arn]))
-    return _document([*statements, *_keys(kms_keys)])
+    return _document([*statements, *_keys(kms_keys), *_secrets(config, home, secret_keys)])
 
 
 def sender_policy(
@@ -193,6 +197,53 @@ def _log_group(group: str, home: Home) -> list[str]:
     # "For most API actions" a group's ARN ends in :*, and the authorization reference gives it without.
     arn = f"arn:{home.partition}:logs:{home.region}:{home.account}:log-group:{group}"
     return [arn, f"{arn}:*"]
+
+
+def secret_references(config: Config) -> list[str]:
+    """What jobs of this host may fetch: references of declared jobs, and the globs of `[run] allowed_secrets`."""
+    named = [reference for job in config.jobs.values() for reference in (job.secrets or {}).values()]
+    return list(dict.fromkeys([*named, *config.run.allowed_secrets]))
+
+
+def _secrets(config: Config, home: Home, keys: Sequence[str]) -> Iterable[dict[str, Any]]:
+    """By name in each store; and to decrypt, what the store says in KMS's encryption context that it is."""
+    for store, sid, action, context in (
+        ("ssm", "Parameters", "ssm:GetParameters", "PARAMETER_ARN"),
+        ("secretsmanager", "Secrets", "secretsmanager:GetSecretValue", "SecretARN"),
+    ):
+        arns = sorted({_secret_arn(store, name, home) for name in _names_in(store, secret_references(config))})
+        if not arns:
+            continue
+        yield _allow(sid, [action], arns)
+        conditions = {
+            "kms:ViaService": f"{store}.{home.region}.amazonaws.com",
+            f"kms:EncryptionContext:{context}": arns,
+        }
+        parts = [arn.split(":") for arn in arns]  # a key is where the secret is
+        used = list(keys) or sorted({f"{':'.join([*of[:2], 'kms', *of[3:5]])}:key/*" for of in parts})
+        yield {**_allow(f"{sid}Keys", ["kms:Decrypt"], used), "Condition": {"StringLike": conditions}}
+
+
+def _names_in(store: str, references: Iterable[str]) -> Iterable[str]:
+    for reference in references:
+        before, colon, name = reference.partition(":")
+        if before == store and colon:
+            yield name
+        elif "*" in before:  # a glob over all stores
+            yield "*"
+
+
+def _secret_arn(store: str, name: str, home: Home) -> str:
+    """Of a name, an ARN or a glob: IAM has `*` and `?` too, and no `[…]`."""
+    name = re.sub(r"\[[^]]*]", "?", name.partition("#")[0])
+    here = f"arn:{home.partition}:{store}:{home.region}:{home.account}"
+    if store == "ssm":
+        if name.startswith("arn:"):  # behind the sixth colon there is a version or a label
+            return ":".join(name.split(":")[:6])
+        return f"{here}:parameter/{name.partition(':')[0].removeprefix('/')}"
+    arn = name if name.startswith("arn:") else f"{here}:secret:{name}"
+    # Behind the name AWS puts a dash and six characters; an ARN may have them already.
+    return arn if arn.endswith("*") or (name.startswith("arn:") and _WHOLE_ARN.search(arn)) else f"{arn}-??????"
 
 
 def _keys(arns: Sequence[str]) -> Iterable[dict[str, Any]]:

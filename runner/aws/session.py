@@ -55,6 +55,9 @@ THREADS: Mapping[Purpose, int] = {
     "parameters": 1,
     "scaling": 1,
     "identity": 1,
+    # The secrets of jobs, each store by itself: one that hangs holds up nobody who asks the other.
+    "ssm": 4,
+    "secretsmanager": 4,
 }
 _SERVICES: Mapping[Purpose, str] = {
     "logs": "logs",
@@ -64,9 +67,12 @@ _SERVICES: Mapping[Purpose, str] = {
     "parameters": "ssm",
     "scaling": "autoscaling",
     "identity": "sts",
+    "ssm": "ssm",
+    "secretsmanager": "secretsmanager",
 }
 _ANSWER_IN_XML = frozenset(("sts", "sns", "autoscaling"))
 LONGEST_POLL = 20.0
+SECRET_WITHIN_S = 5.0
 
 _LOOK_AGAIN_S = 5.0  # after credentials or a region were not found: each look may take seconds
 _RENEW_AT_MOST_EVERY_S = 30.0
@@ -264,6 +270,8 @@ class Session:
         return session, service, None if configured_endpoint(session, service) else endpoint_of_queue_url(queue_url)
 
     def _read_timeout(self, purpose: Purpose) -> float:
+        if purpose in ("ssm", "secretsmanager"):  # a job waits for it, and it is asked again
+            return min(self.timeouts.answer, SECRET_WITHIN_S)
         return self.timeouts.answer + (LONGEST_POLL if purpose == "receive" else 0.0)
 
     def _make_client(self, purpose: Purpose, queue_url: str) -> Any:

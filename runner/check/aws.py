@@ -18,6 +18,7 @@ from runner.check.lifecycle import lifecycle_hook
 from runner.check.log_groups import log_group
 from runner.check.queues import Seen, job_queue, sending
 from runner.check.refusals import refusal
+from runner.check.secrets import secrets
 from runner.errors import AwsUnavailable
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ async def check_aws(config: Config, host: str, agent: str = "") -> list[Finding]
             _alone("agent-log", _agent_log(session, config, host)),
             _alone("fleet", fleet_table(session, config)),
             _alone("lifecycle", lifecycle_hook(session, config)),
+            _alone("secret", secrets(session, config)),
         )
         found = [finding for place in places for finding in place]
         # A host's clock is compared once something has answered, which may be a refusal.

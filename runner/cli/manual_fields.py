@@ -32,6 +32,11 @@ FIELDS: Final[dict[str, tuple[str, str]]] = {
         " declaration says allow_args = true.",
     ),
     "env": ("table of texts", "Environment variables, beside those of [run] env and of the declaration."),
+    "secrets": (
+        "table of texts",
+        'Environment variables whose values the host fetches right before each attempt: {"DB_PASSWORD": "ssm:/prod/db",'
+        ' "KEY": "secretsmanager:prod/api#key"}. In a message only what [run] allowed_secrets has.',
+    ),
     "cwd": ("absolute path", "The directory that it starts in. Default: [run] cwd."),
     "user": (
         "text",

@@ -191,6 +191,7 @@ CHECKS: dict[str, Check] = {
     "control.read": _each(_principal),
     "run.shell": _shell,
     "run.allowed_users": _each(_not_empty),
+    "run.allowed_secrets": _each(_not_empty),
     "run.timeout": _lasts,
     "run.min_nice": between(-20, 19, str),
     "run.cwd": _absolute,

@@ -51,6 +51,7 @@ command's own. Without a default it has to be given.
 command = ["/srv/app/bin/newsletter"]
 allow_args = true
 allow_env = ["EDITION"]
+secrets = { DB_PASSWORD = "ssm:/prod/db" }
 user = "app"
 
 [jobs.send-newsletter.params.day]

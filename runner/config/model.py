@@ -59,5 +59,6 @@ class Config:
             commands=self.run.commands,
             allowed_users=self.run.allowed_users,
             min_nice=self.run.min_nice,
+            allowed_secrets=self.run.allowed_secrets,
             group="" if self.source is None and self.group == OFFLINE_GROUP else self.group,
         )

@@ -233,6 +233,12 @@ class Run:
         WHOLE,
         "The lowest nice that a message or a declared job may ask for. Below 0 a job takes its time from all others.",
     )
+    allowed_secrets: tuple[str, ...] = setting(
+        [],
+        TEXTS,
+        'The references that a message may name in its secrets, as globs such as "ssm:/web/*"; declared jobs may name'
+        " any.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +300,12 @@ class Output:
         one_of("keep", "condense"),
         'Text before a carriage return: "keep" sends every byte; "condense" of what a progress bar overwrites only the'
         " last state, and counts the rest as dropped.",
+    )
+    mask_short: bool = setting(
+        True,
+        BOOLEAN,
+        "A fetched secret of fewer than six characters, which is too short to be masked, starts no job; with false the"
+        " job starts, and where it prints the secret everybody sees it.",
     )
     redact: tuple[str, ...] = setting(
         ["*PASSWORD*", "*PASSPHRASE*", "*_PWD", "*SECRET*", "*TOKEN*", "*_KEY", "*CREDENTIAL*"],

@@ -49,6 +49,7 @@ def explain(
         "cwd": job.cwd,
         "stdin": "/dev/null" if job.stdin is None else f"{len(job.stdin.encode())} bytes of the message",
         "environment": _environment(config, job),
+        "secrets": dict(job.secrets),
         "env_files": list(config.run.env_files),
         "timeout": format_duration(job.timeout),
         "grace": format_duration(job.grace),

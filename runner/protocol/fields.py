@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
-from runner.protocol import units
+from runner.protocol import secret_reference, units
 from runner.protocol.invalid import Faults, InvalidMessage
 from runner.protocol.suggest import kind, shown, unknown
 from runner.protocol.trace import EXAMPLE, is_traceparent
@@ -160,6 +160,23 @@ def env_name(path: str, value: object) -> str:
         refuse(path, f"{shown(said)} is not a variable's name; give one that is not empty and has no =")
     if said.startswith(_OURS):
         refuse(path, f"{shown(said)} is set by cron-runner itself; choose a name without {_OURS}")
+    return said
+
+
+def secrets(path: str, value: object) -> Mapping[str, str]:
+    """Variables, and where their values are."""
+    if isinstance(value, dict) and len(value) > secret_reference.MOST:
+        refuse(path, f"are {len(value)}; give at most {secret_reference.MOST}")
+    return _strings(path, value, env_name, _reference)
+
+
+def _reference(path: str, value: object) -> str:
+    said = _variable(path, value)
+    try:
+        secret_reference.parse(said)
+    except ValueError as error:
+        # Not shown as it is: whoever gives a secret itself here must not find it in an event.
+        refuse(path, str(error))
     return said
 
 

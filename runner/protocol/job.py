@@ -132,6 +132,7 @@ class Defaults:
     group: str = ""
     allowed_users: tuple[str, ...] = ()
     min_nice: int = 0
+    allowed_secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,7 @@ class Job:
     choice to the supervisor. `env` is the configured, declared and sent environment, in rising precedence.
     `signed_by` is the id of the key that let it run, `traceparent` the W3C trace context that it belongs to, `envelope`
     its signed message without `run`, where that is small enough to be kept.
+    `secrets` are variables by name and where their values are: never the values.
     """
 
     job: str
@@ -173,6 +175,7 @@ class Job:
     signed_by: str | None = None
     traceparent: str | None = None
     envelope: Mapping[str, object] | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
     def same_run(self, other: Job) -> bool:
         """Whether this and a job of the same run id are one run: the same job, and told to do the same.
@@ -207,6 +210,8 @@ class Job:
         for name in _NESTED:
             kept[name] = getattr(self, name).to_json()
         kept |= what_is_said({name: getattr(self, name) for name in _RARE})
+        if self.secrets:
+            kept["secrets"] = dict(self.secrets)
         return kept
 
     @classmethod
@@ -232,7 +237,9 @@ _NESTED: dict[str, type[Resources | Limits | Retries | Success]] = {
     "success": Success,
 }
 _RARE = ("signed_by", "traceparent", "envelope")  # left out where there is none
-_PLAIN = tuple(f.name for f in fields(Job) if f.name not in {*_NESTED, *_RARE, "argv", "command", "env", "labels"})
+_PLAIN = tuple(
+    f.name for f in fields(Job) if f.name not in {*_NESTED, *_RARE, "argv", "command", "env", "labels", "secrets"}
+)
 
 
 def _known(cls: type[Any], kept: Mapping[str, Any]) -> dict[str, Any]:

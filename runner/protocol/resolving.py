@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NoReturn, Protocol, TypeVar
 
-from runner.protocol import fields, params
+from runner.protocol import fields, params, secret_reference
 from runner.protocol.invalid import Faults, InvalidMessage, Reason
 from runner.protocol.job import Command, Defaults, Job, Limits, Resources, Retries, Success
 from runner.protocol.specification import LOWEST_NICE, SHARED, Declaration, Message, Specification
@@ -18,6 +18,7 @@ _OPEN_TO_MESSAGES: Final = frozenset({"labels", "args", "env"})
 _CLOSED_TO_MESSAGES: Final = tuple(name for name in SHARED if name not in _OPEN_TO_MESSAGES)
 
 _NO_RESOURCES: Final = Resources()
+_NO_SECRETS: Final[Mapping[str, str]] = {}
 _NO_LIMITS: Final = Limits()
 _NO_RETRIES: Final = Retries()
 _PLAIN_SUCCESS: Final = Success()
@@ -54,6 +55,7 @@ def permit(table: Mapping[str, object], *, defaults: Defaults, declarations: Map
             _check_nice(nice, defaults)
     except InvalidMessage as error:
         faults.add(error)
+    _check_secrets(table.get("secrets"), defaults, faults)
     faults.settle()
 
 
@@ -110,6 +112,9 @@ def _undeclared(
         _refuse("invalid", name, why)
     argv = _argv(message.command or (), (), message.job, defaults.shell)
     user = _user(message, defaults)
+    faults = Faults("not_allowed")
+    _check_secrets(message.secrets, defaults, faults)
+    faults.settle()
     env = {**defaults.env, **message.env} if message.env else defaults.env
     return _job(message, message, run_id, argv, env, user, labels, defaults, seal)
 
@@ -222,6 +227,22 @@ def _check_nice(nice: int | None, defaults: Defaults) -> None:
         )
 
 
+def _check_secrets(secrets: object, defaults: Defaults, faults: Faults) -> None:
+    """`secrets` as they came, or read."""
+    if not isinstance(secrets, Mapping) or len(secrets) > secret_reference.MOST:
+        return
+    for name, reference in secrets.items():
+        if not isinstance(reference, str) or secret_reference.allowed(reference, defaults.allowed_secrets):
+            continue
+        try:
+            secret_reference.parse(reference)
+        except ValueError:
+            continue  # told with whatever else is wrong, and not shown
+        path = f"secrets.{fields.printable(name)}"
+        why = "may not be named by a message on this host; add it to [run] allowed_secrets"
+        faults.add(InvalidMessage(f"{path}: {shown(reference)} {why}", reason="not_allowed"))
+
+
 def _check_user(user: str, defaults: Defaults) -> None:
     if user != defaults.user and user not in defaults.allowed_users:
         quoted = shown(user)
@@ -271,6 +292,7 @@ def _job(
         traceparent=message.traceparent,
         signed_by=None if seal is None else seal.allow(message.job, user),
         envelope=None if seal is None else seal.kept,
+        secrets=said.secrets or _NO_SECRETS,
     )
 
 

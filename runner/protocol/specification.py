@@ -53,6 +53,7 @@ class Specification:
     min_duration: float | None = None
     ack: Ack | None = None
     labels: Mapping[str, str] | None = None
+    secrets: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +205,7 @@ SHARED: Final[Mapping[str, fields.Parser]] = {
     "min_duration": fields.duration,
     "ack": fields.choice("ack", ACKS),
     "labels": fields.labels,
+    "secrets": fields.secrets,
 }
 OF_MESSAGES: Final[Mapping[str, fields.Parser]] = {
     "version": fields.version,

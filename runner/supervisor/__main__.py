@@ -272,10 +272,13 @@ class Program:
         if not supervisor.settled:
             supervisor.loop.at(now() + _SETTLE_EVERY, self._replace)
             return
-        kept = [self._home.lock, supervisor.listener.fileno(), *supervisor.descriptors()]
         try:
+            for run in supervisor.runs.values():
+                run.capture.give_secrets()
+            kept = [self._home.lock, supervisor.listener.fileno(), *supervisor.descriptors()]
             kept.append(handover.save(self._state()))
         except OSError as error:
+            self._keep_secrets()
             self._replace_later(str(error))
             return
         try:
@@ -284,7 +287,12 @@ class Program:
         except OSError as error:
             handover.inherit(kept, False)
             close_all(kept[-1:])
+            self._keep_secrets()
             self._replace_later(str(error))
+
+    def _keep_secrets(self) -> None:
+        for run in self._supervisor.runs.values():
+            run.capture.keep_secrets()
 
     def _state(self) -> dict[str, Any]:
         supervisor = self._supervisor

@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 
 from runner.supervisor import libc
-from runner.supervisor.wire import close_all
+from runner.supervisor.wire import close_all, in_memory
+
+TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from runner.supervisor.masking import Masking
 
 _PIECE = 1 << 20  # moved per call, so that one loud job does not keep the others waiting
 _COPY = 64 << 10
@@ -32,11 +39,14 @@ class Capture:
     and dropped, counted in ``refused``, and does not move ``offset``; the job is never blocked, and its pipe never
     closed before its end. ``keep_free`` bytes of the disk are not ours to fill: who reads the file needs them to make
     room. ``rest`` is the end of what was refused since the last write.
+
+    With ``masking`` the output goes through this process, and all that is said above is about what comes of it: the
+    file never has a secret, and neither has anything that is made of it.
     """
 
     __slots__ = (
         "_can_splice", "_faults", "_head", "_holed_to", "_kept_from", "_settled_to", "_tail", "_unlooked", "file",
-        "keep_free", "offset", "pipe", "refused", "rest", "ring",
+        "keep_free", "masking", "offset", "pipe", "refused", "rest", "ring", "secrets",
     )  # fmt: skip
 
     def __init__(self, pipe: int, file: int, max_bytes: int) -> None:
@@ -47,6 +57,8 @@ class Capture:
         self.ring: int | None = None
         self.rest = b""
         self.keep_free = 0
+        self.masking: Masking | None = None
+        self.secrets = -1  # while it is handed over: the descriptor of what only `masking` may know
         self._unlooked = 0  # bytes that may be written before the disk is looked at again
         self._head = max_bytes // 2
         self._tail = max_bytes - self._head
@@ -69,6 +81,37 @@ class Capture:
         # A version before the ring stopped writing where it could make no holes: there a ring begins now.
         capture.ring = capture.offset if ring is None and stopped is not None else ring
         return capture
+
+    def mask(self, secrets: Iterable[str]) -> None:
+        """Nothing of these is to be in the file; before the first byte."""
+        from runner.supervisor.masking import Masking  # noqa: PLC0415 - for jobs with secrets
+
+        libc.keep_from_dumps()
+        self.masking = Masking(secrets)
+
+    def give_secrets(self) -> None:
+        """For `take_secrets`, in another life of this process: in memory of their own, beside its state. Raises
+        OSError."""
+        if self.masking is not None:
+            self.secrets = in_memory("supervisor-secrets", json.dumps(self.masking.state()).encode())
+
+    def take_secrets(self, fd: int) -> None:
+        from runner.supervisor.masking import Masking  # noqa: PLC0415 - for jobs with secrets
+
+        libc.keep_from_dumps()
+        with os.fdopen(fd, "rb") as file:
+            self.masking = Masking.restored(json.loads(file.read()))
+
+    def keep_secrets(self) -> None:
+        """There is no other life."""
+        fd, self.secrets = self.secrets, -1
+        if fd >= 0:
+            close_all([fd])
+
+    def flush(self) -> None:
+        """Nothing more comes: what was held as a secret's possible beginning is output like any other."""
+        if self.masking is not None:
+            self._put(self.masking.rest())
 
     def take(self, limit: int = _PIECE) -> bool:
         """Move what is in the pipe, at most about ``limit`` bytes. False when the pipe has ended.
@@ -169,11 +212,11 @@ class Capture:
         if self.keep_free:
             if self._unlooked <= 0 and self._full():
                 data = os.read(self.pipe, min(limit, _COPY))
-                self._refuse(data)
+                self._refuse(data if self.masking is None else self.masking.feed(data))
                 return len(data)
             limit = min(limit, max(self._unlooked, _COPY))
-        if not self._can_splice:
-            return self._copy(limit, place)
+        if not self._can_splice or self.masking is not None:
+            return self._copy(limit)
         try:
             moved = os.splice(self.pipe, self.file, limit, offset_dst=place, flags=_FLAGS)
         except BlockingIOError:
@@ -181,22 +224,32 @@ class Capture:
         except OSError as error:
             if error.errno == errno.EINVAL:  # a file system without splice
                 self._can_splice = False
-            return self._copy(limit, place)
+            return self._copy(limit)
         self._advance(moved)
         return moved
 
-    def _copy(self, limit: int, place: int) -> int:
+    def _copy(self, limit: int) -> int:
         """The same by read and write, dropping what the disk refuses. Raises OSError where the pipe cannot be read."""
         data = os.read(self.pipe, min(limit, _COPY))
-        written = 0
-        # Which errors a file system has for "no longer" is not for us to list (EROFS, ESTALE, ENODEV, EPERM, ENOTCONN).
-        with contextlib.suppress(OSError):
-            while written < len(data):
-                written += os.pwrite(self.file, data[written:], place + written)
-        self._advance(written)
-        if written < len(data):
-            self._refuse(data[written:])
+        self._put(data if self.masking is None else self.masking.feed(data))
         return len(data)
+
+    def _put(self, data: bytes) -> None:
+        """Into the file, as far as the disk takes it; round in the ring where there is one."""
+        while data:
+            place = self._place(self.offset)
+            piece = data if self.ring is None else data[: self.ring + self._size - place]
+            written = 0
+            # Which errors a file system has for "no longer" is not for us to list (EROFS, ESTALE, ENODEV, EPERM,
+            # ENOTCONN).
+            with contextlib.suppress(OSError):
+                while written < len(piece):
+                    written += os.pwrite(self.file, piece[written:], place + written)
+            self._advance(written)
+            data = data[written:]
+            if written < len(piece):
+                self._refuse(data)
+                return
 
     def _full(self) -> bool:
         """Whether the disk is as full as output may make it."""

@@ -19,7 +19,7 @@ from runner.supervisor.marks import Marks
 from runner.supervisor.placing.placement import cgroup_path
 from runner.supervisor.request import STOP_SIGNALS, StartRequest
 from runner.supervisor.run import Run
-from runner.supervisor.wire import close_all
+from runner.supervisor.wire import in_memory
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from runner.supervisor.placing.placement import Placement
 
 STATE = 1
+WITH_SECRETS = 2
+"""Where a run has some: a version that does not know of them would write them into its output's file."""
 HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _RUN_FIELDS = (
     "pid", "user", "warnings", "secrets", "started_at", "started_boottime", "start_error",
@@ -50,6 +52,7 @@ def dump_run(run: Run) -> dict[str, Any]:
         "capture": run.capture.state(), "ring": run.capture.ring,
         "facts": {name: getattr(run, name) for name in _RUN_FIELDS},
         "marks": run.marks.flat(),
+        **({} if run.capture.masking is None else {"secrets": run.capture.secrets}),
     }  # fmt: skip
 
 
@@ -64,6 +67,8 @@ def load_run(state: dict[str, Any], host: Any, placement: Placement) -> Run:
             setattr(run, name, state["facts"][name])
     run.tied = state.get("tied", False)
     run.marks = Marks(state.get("marks", ()))  # older versions had none
+    if state.get("secrets", -1) >= 0:
+        capture.take_secrets(state["secrets"])
     place.started(run.pid)
     place.main = state["main"]
     return run
@@ -95,23 +100,15 @@ def inherit(fds: list[int], wanted: bool) -> None:
 
 def save(state: dict[str, Any]) -> int:
     """The state in a memfd, open for this process alone so far. Raises OSError."""
-    data = json.dumps({"state": STATE, **state}).encode()
-    fd = os.memfd_create("supervisor-state", os.MFD_CLOEXEC)
-    try:
-        while data:
-            data = data[os.write(fd, data) :]
-        os.lseek(fd, 0, os.SEEK_SET)
-    except OSError:
-        close_all([fd])
-        raise
-    return fd
+    kind = WITH_SECRETS if any("secrets" in run for run in state.get("supervisor", {}).get("runs", ())) else STATE
+    return in_memory("supervisor-state", json.dumps({"state": kind, **state}).encode())
 
 
 def load(fd: int) -> dict[str, Any]:
     """The state that `save` wrote, by this or another version. Raises ValueError for one that cannot be read."""
     with os.fdopen(fd, "rb") as file:
         state: dict[str, Any] = json.loads(file.read())
-    if state.get("state") != STATE:
+    if state.get("state") not in (STATE, WITH_SECRETS):
         raise ValueError(f"cannot take over: the state has format {state.get('state')}, this version reads {STATE}")
     return state
 

@@ -9,6 +9,7 @@ import ctypes
 import os
 import struct
 
+PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 CLONE_INTO_CGROUP = 0x2_0000_0000
 SIGCHLD = 17
@@ -29,6 +30,12 @@ _clone_buffer = (ctypes.c_char * 88).from_buffer(_clone_args)
 def become_subreaper() -> bool:
     """Have orphaned descendants handed to this process instead of PID 1; false where the kernel refuses."""
     return int(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0
+
+
+def keep_from_dumps() -> bool:
+    """No core of this process is written, and nobody but root may look into its memory, whatever their user id; what it
+    executes is not held to that. False where the kernel refuses."""
+    return int(_libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)) == 0
 
 
 def punch_hole(fd: int, start: int, end: int) -> None:

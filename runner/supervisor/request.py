@@ -34,8 +34,8 @@ class StartRequest:
 
     __slots__ = (
         "argv", "cwd", "env", "env_files", "grace", "group", "job", "keep_free", "keep_leftovers", "key", "limits",
-        "max_bytes", "nice", "no_output_timeout", "note", "redact", "run_id", "stdin", "stop_signal", "tied", "timeout",
-        "umask", "user",
+        "max_bytes", "nice", "no_output_timeout", "note", "redact", "run_id", "secrets", "stdin", "stop_signal", "tied",
+        "timeout", "umask", "user",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any]) -> None:
@@ -48,6 +48,7 @@ class StartRequest:
         if not self.argv or not self.argv[0]:
             raise BadRequest("argv: must name a command")
         self.env = environment(data)
+        self.secrets = environment(data, "secrets")  # beside it, and in no output of the run
         self.env_files = texts(data, "env_files")
         self.user = text(data, "user", "")
         self.group = text(data, "group", "")
@@ -99,14 +100,14 @@ def texts(data: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(_checked(item, f"{name}[{index}]") for index, item in enumerate(value))
 
 
-def environment(data: Mapping[str, Any]) -> dict[str, str]:
-    value = data.get("env", {})
+def environment(data: Mapping[str, Any], field: str = "env") -> dict[str, str]:
+    value = data.get(field, {})
     if not isinstance(value, dict):
-        raise BadRequest("env: must be an object of strings")
+        raise BadRequest(f"{field}: must be an object of strings")
     for name, item in value.items():
-        if not _checked(name, "env") or "=" in name:
-            raise BadRequest("env: a name must not be empty nor have an equals sign")
-        _checked(item, f"env.{name[:64]}")
+        if not _checked(name, field) or "=" in name:
+            raise BadRequest(f"{field}: a name must not be empty nor have an equals sign")
+        _checked(item, f"{field}.{name[:64]}")
     return value
 
 

@@ -271,6 +271,7 @@ class Run:
     def _finish(self) -> None:
         """Nothing is left, or what is may stay. A ring is laid out piece by piece, in turns with the loop's others."""
         self._guarded("read the rest of its output", self._take_rest)
+        self._guarded("write the rest of its output", self.capture.flush)
         kept = self.leftovers > 0 and self.keep and self.cause is None
         if self.capture.pipe >= 0:
             self._host.loop.unwatch(self.capture.pipe)

@@ -204,7 +204,7 @@ class Supervisor:
             "instance": self.instance, "uid": os.geteuid(), "default_user": None if error else self._users.default,
             "default_user_error": error, "placement": self.placement.name, "controllers": self.placement.controllers,
             "warnings": [*self.placement.warnings, *self._users.warnings], "fds": command.descriptors.at_once,
-            "start": self._launcher.direct.name,
+            "start": self._launcher.direct.name, "secrets": True,
         }  # fmt: skip
 
     def _start(self, client: Connection, message: dict[str, Any], fds: list[int]) -> dict[str, Any] | None:
@@ -369,7 +369,7 @@ class Supervisor:
 
     def descriptors(self) -> list[int]:
         """What of `state` is a descriptor."""
-        fds = [fd for run in self.runs.values() for fd in (run.capture.pipe, run.capture.file)]
+        fds = [fd for run in self.runs.values() for fd in (run.capture.pipe, run.capture.file, run.capture.secrets)]
         return [fd for fd in fds if fd >= 0] + self._remnants.pipes()
 
     @property

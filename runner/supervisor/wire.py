@@ -64,6 +64,19 @@ def decode(body: bytes) -> dict[str, Any]:
     return message
 
 
+def in_memory(name: str, data: bytes) -> int:
+    """A file of memory alone with this in it, at its beginning; nobody inherits it. Raises OSError."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:
+        close_all([fd])
+        raise
+    return fd
+
+
 def close_all(fds: list[int]) -> None:
     for fd in fds:
         with contextlib.suppress(OSError):

@@ -27,6 +27,7 @@ _SAID: Final = (
         "command",
         "declared",
         "env",
+        "secrets",
         "cwd",
         "user",
         "unix_group",

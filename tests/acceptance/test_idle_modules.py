@@ -30,6 +30,8 @@ NEVER = {
     *("cryptography", "runner.signing.trust", "runner.signing.keypairs", "runner.signing.when"),
     # Words for mistakes.
     "difflib",
+    # Secrets.
+    *("runner.agent.secret_store", "runner.aws.secrets", "runner.supervisor.libc"),
     *("multiprocessing", "psutil", "prometheus_client"),
 }
 

@@ -19,7 +19,8 @@ from runner.aws.permissions import (
     web_policy,
 )
 from runner.config import Agent, CloudWatch, Config, Output, Queue, Results
-from runner.config.sections import Fleet
+from runner.config.sections import Fleet, Run
+from runner.protocol.message import parse_declaration
 
 GOLDEN = Path(__file__).parent / "policies"
 BASE = "https://sqs.eu-west-1.amazonaws.com/123456789012"
@@ -34,10 +35,26 @@ EVERYTHING = Config(
 )
 LOCAL = replace(SMALLEST, results=Results(url=f"{BASE}/cron-results"), output=Output(sinks=("journald",)))
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0123"
+ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret"
+NAMED = {
+    "A": "ssm:/prod/db:3",
+    "B": "ssm:plain",
+    "C": "ssm:arn:aws:ssm:eu-west-1:210987654321:parameter/shared/x:2",
+    "D": "secretsmanager:prod/api#key",
+    "E": f"secretsmanager:{ARN}:prod/other-AbCdEf#a",
+    "F": f"secretsmanager:{ARN}:prod/short",
+}
+SECRETS = replace(
+    LOCAL,
+    jobs={"report": parse_declaration("report", {"command": "true", "secrets": NAMED})},
+    run=Run(allowed_secrets=("ssm:/web/[ab]*", "secretsmanager:web/*")),
+)
 
 POLICIES: dict[str, dict[str, Any]] = {
     "agent_smallest": agent_policy(SMALLEST),
     "agent_everything": agent_policy(EVERYTHING, region="eu-west-1", kms_keys=[KEY]),
+    "agent_secrets": agent_policy(SECRETS),
+    "agent_secrets_key": agent_policy(SECRETS, secret_keys=[KEY]),
     "agent_local": agent_policy(LOCAL, dead_letter_arn="arn:aws:sqs:eu-west-1:123456789012:cron-dead"),
     "sender": sender_policy(SMALLEST),
     "sender_by_name": sender_policy(EVERYTHING, region="eu-west-1", account="123456789012", kms_keys=[KEY]),

@@ -27,7 +27,21 @@ MAY_IMPORT = {
     "sinks": {"protocol", "errors", "config", "aws", "__version__"},
     # A host's keys, and theirs who sign; what a standing order's schedule means is `control`'s to say.
     "signing": {"protocol", "errors", "config", "control"},
-    "agent": {"protocol", "errors", "config", "aws", "sinks", "signing", "log", "log_shipping", "__version__"},
+    # Of the supervisor how it masks what it writes: the agent masks what it ships in the same way.
+    "agent": {
+        *(
+            "protocol",
+            "errors",
+            "config",
+            "aws",
+            "sinks",
+            "signing",
+            "log",
+            "log_shipping",
+            "supervisor",
+            "__version__",
+        ),
+    },
     # Runs in Lambda and on operators' machines: it knows no agent, and reads no host's configuration.
     "control": {"protocol", "errors", "aws", "__version__"},
     # Looks at what the agent would use, reads env files just as the supervisor will, and names the tz database.

@@ -29,6 +29,8 @@ from runner.agent.runs.inputs import (
     LimitNear,
     Lost,
     Said,
+    SecretsFetched,
+    SecretsRefused,
     Seen,
     SpoolMade,
     SpoolRefused,
@@ -65,6 +67,7 @@ ANSWERS = [
 ]
 HAPPENINGS: list[Input] = [
     *ANSWERS,
+    *(SecretsFetched(), SecretsRefused("why")),
     *(Accepted(), Continued(), SpoolMade(3), SpoolRefused(), Began(BEGAN), Began(NOT_EXECUTED), Withdrawn()),
     *(Ended(RECORD), Lost(), *COLLECTED, EndTold(), EndTold(begun=False), Due(), StopAsked(True), StopAsked(False)),
     *(LeaseLost("why", "kill"), LeaseLost("why", "continue"), LimitNear(), *FOUND),
@@ -74,7 +77,19 @@ ALWAYS = {StopAsked, LeaseLost, LimitNear}
 CAN_HAPPEN = {
     Phase.WAITING: set[type[Input]](),
     Phase.CLAIMING: {ClaimAnswered},
-    Phase.ACCEPTED: {Accepted, Continued, SpoolMade, SpoolRefused, Began, Withdrawn, Lost, Found} | ALWAYS,
+    Phase.ACCEPTED: {
+        Accepted,
+        Continued,
+        SecretsFetched,
+        SecretsRefused,
+        SpoolMade,
+        SpoolRefused,
+        Began,
+        Withdrawn,
+        Lost,
+        Found,
+    }
+    | ALWAYS,
     Phase.RUNNING: {Ended, Lost, Found} | ALWAYS,
     Phase.COLLECTING: {Collected} | ALWAYS,
     Phase.BACKOFF: {EndTold, Due, Found} | ALWAYS,
@@ -90,7 +105,8 @@ def _runs() -> Iterator[tuple[Execution, Stop | None]]:
                 for outcome in (None, *Outcome):
                     for stop in (None, STOP):
                         made = execution(attempt=attempt, message=message, outcome=outcome)
-                        made.job = replace(made.job, ack=ack, retries=Retries(max=most))
+                        secrets = {"A": "ssm:/a"} if outcome in (None, Outcome.FAILED) else {}
+                        made.job = replace(made.job, ack=ack, retries=Retries(max=most), secrets=secrets)
                         if message is not MessageState.LEASED:
                             made.lease = None
                         yield made, stop
@@ -145,6 +161,7 @@ class State(NamedTuple):
 BRINGS: dict[Order, list[Input]] = {
     Order.BEGIN: [Accepted()],
     Order.TAKE_OVER: [Continued()],
+    Order.FETCH_SECRETS: [SecretsFetched(), SecretsRefused("why")],
     Order.MAKE_SPOOL: [SpoolMade(3), SpoolRefused()],
     Order.WAIT_FOR_ROOM: [Continued()],
     Order.START: [Began(BEGAN), Began(NOT_EXECUTED), Lost()],
@@ -155,6 +172,7 @@ BRINGS: dict[Order, list[Input]] = {
     Order.WRITE_ROW: [Continued()],
 }
 MOST = 2
+LOOKING = (Order.WAIT_FOR_ROOM, Order.MAKE_SPOOL, Order.FETCH_SECRETS)
 
 
 def brought(order: Order, state: State) -> list[Input]:
@@ -165,13 +183,17 @@ def brought(order: Order, state: State) -> list[Input]:
         ends = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.LOST, *((Outcome.INTERRUPTED,) if state.stopped else ()))
         return [Collected(RECORD, REPORT, outcome, OutputEnd(0, 0)) for outcome in ends]
     if order is Order.END_UNSTARTED:
-        return [Collected(RECORD, REPORT, outcome, None) for outcome in (Outcome.CANCELLED, Outcome.INTERRUPTED)]
+        return [
+            Collected(RECORD, REPORT, outcome, None)
+            for outcome in (Outcome.CANCELLED, Outcome.INTERRUPTED, Outcome.START_FAILED)
+        ]
     return BRINGS.get(order, [])
 
 
 def row(state: State, ack: str) -> Execution:
     made = execution(attempt=state.attempt, outcome=state.outcome)
-    made.job = replace(made.job, ack=ack, retries=Retries(max=MOST - 1))
+    secrets = {"A": "ssm:/a"} if ack == "on-start" else {}
+    made.job = replace(made.job, ack=ack, retries=Retries(max=MOST - 1), secrets=secrets)
     if not state.leased:
         made.lease, made.message = None, MessageState.TAKEN_OVER
     return made
@@ -236,8 +258,8 @@ def test_every_way_from_acceptance_keeps_what_is_promised(ack: str) -> None:
                 at_the_end(then)
                 ways += 1
             for one in following:
-                # Once more looking for room says nothing new.
-                done = tuple(one for one in then.done if one[0] not in (Order.WAIT_FOR_ROOM, Order.MAKE_SPOOL))
+                # Once more looking for room, or for secrets, says nothing new.
+                done = tuple(one for one in then.done if one[0] not in LOOKING)
                 if (key := (then._replace(done=done), one)) not in seen:
                     seen.add(key)
                     todo.append((then, one))

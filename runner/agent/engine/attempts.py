@@ -4,13 +4,15 @@ out."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.engine.debts import Debts
+from runner.agent.engine.secrets import Secrets
 from runner.agent.journal.runs import unsent
 from runner.agent.reporting.message import message_told
 from runner.agent.runs.attempt import judge, spec_of
@@ -25,6 +27,7 @@ from runner.agent.runs.inputs import (
     EndTold,
     Input,
     Lost,
+    SecretsRefused,
     SpoolMade,
     SpoolRefused,
     Withdrawn,
@@ -52,14 +55,13 @@ SPOOL_RETRY_S = 2.0
 NO_OUTPUT = OutputReport(0, 0, 0, truncated=False, tail="", failed_on=None, missing=None, lines=0)
 
 
-class Attempts(Debts):
+class Attempts(Secrets):
     """Carries out the orders that are about its process and its output."""
 
     def __init__(self, services: Services, execution: Execution) -> None:
         super().__init__(services, execution)
         traces.note(execution.run_id, execution.job.traceparent)
         self.stopped: Stop | None = None
-        self._stopping = asyncio.Event()
         self._live = False  # a start is under way, or its process is there
         self.running_since: float | None = None  # time.monotonic()
         self.user = ""  # as whom its process runs
@@ -106,8 +108,15 @@ class Attempts(Debts):
         execution.started_at = services.now()
         try:
             self._live = True
-            env, keep_free = self._environment()[0], services.keep_free()
-            spec = spec_of(execution, services.config, env, self.tag(), tied=services.tied, keep_free=keep_free)
+            spec = spec_of(
+                execution,
+                services.config,
+                self._environment()[0],
+                self.tag(),
+                tied=services.tied,
+                keep_free=services.keep_free(),
+                secrets=self._fetched,
+            )
             return Began(await services.link.start(spec, made.fd, self._stopping))
         except link.Lost:
             return Lost()
@@ -124,6 +133,7 @@ class Attempts(Debts):
         if started.secrets:
             services.spools.learned(self.tag(), (*self.secrets(), *started.secrets), self.rules())
         self.say_started(started)
+        self.given()
 
     def say_started(self, started: Started, noted: int | None = None) -> None:
         """The process exists: into the journal, and told. `noted`: the number of the event before, where that may not
@@ -131,7 +141,7 @@ class Attempts(Debts):
         execution, services = self.execution, self._services
         last = execution.sequence
         execution.sequence = last if noted is None else noted
-        secrets = (*self.secrets(), *started.secrets)
+        secrets = (*self.secrets(), *started.secrets, *self._fetched.values())
         execution.pid = started.pid
         execution.started_at = started.started_at
         event = started_event(
@@ -206,6 +216,7 @@ class Attempts(Debts):
     async def do_collect(self, happened: Input) -> Input:
         execution, services, record = self.execution, self._services, self._record_of(happened)
         self._live = False
+        self.given()
         execution.ended_at = record.finished_at if record else services.now()
         end = (
             OutputEnd(record.bytes_total, record.bytes_written, record.gap, record.marks, record.rest)
@@ -216,11 +227,14 @@ class Attempts(Debts):
         shipped = services.shipper.has_settled(execution.key)
         return self._judged(record, report, end or OutputEnd(report.bytes, report.bytes), shipped=shipped)
 
-    def do_end_unstarted(self, _: Input) -> Input:
-        """Stopped before its command could be started: that is an end too, and is told as one."""
+    def do_end_unstarted(self, happened: Input) -> Input:
+        """Stopped before its command could be started, or without a secret: that is an end too, and is told as one."""
         # Nobody looks for room any more: whoever comes next does, and says so again where the disk is still full.
         self._services.spool_error = None
+        self.given()
         record = self._unstarted()
+        if isinstance(happened, SecretsRefused) and self.stopped is None:
+            record = replace(record, cause=None, cause_detail="", start_error=(errno.EACCES, happened.why))
         self.execution.pid, self.execution.started_at, self.execution.ended_at = None, None, record.finished_at
         return self._judged(record, NO_OUTPUT, None, shipped=True)
 

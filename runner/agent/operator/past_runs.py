@@ -133,6 +133,7 @@ def what_it_is(job: Job, here: Here, *, user: str = "", secrets: Sequence[str] =
         "umask": None if job.umask is None else f"{job.umask:04o}",
         "nice": job.nice,
         "env": sorted(job.env),
+        "secrets": dict(job.secrets),
         "timeout_s": job.timeout,
         "grace_s": job.grace,
         "stop_signal": job.stop_signal,

@@ -53,7 +53,7 @@ class Standing:
             owes = await self._owes(execution.id, execution.key, execution.message, claim=run.leaving_fleet)
         else:
             owes = [Debt.MESSAGE] if execution.message is MessageState.LEASED else []
-        waits = waits_for(execution, _due(execution), self._obstacle(), owes)
+        waits = waits_for(execution, _due(execution), self._obstacle() or run.lacks, owes)
         return {"phase": phase_of(execution), "waits_for": waits, "owes": owes, **_rare(execution.job)}
 
     async def _owes(self, execution: str, key: str, message: str, *, claim: bool = False) -> list[Debt]:

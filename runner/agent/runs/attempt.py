@@ -19,9 +19,17 @@ if TYPE_CHECKING:
 
 
 def spec_of(
-    execution: Execution, config: Config, env: Mapping[str, str], tag: Tag, *, tied: bool, keep_free: int = 0
+    execution: Execution,
+    config: Config,
+    env: Mapping[str, str],
+    tag: Tag,
+    *,
+    tied: bool,
+    keep_free: int = 0,
+    secrets: Mapping[str, str] | None = None,
 ) -> StartSpec:
-    """What the supervisor starts; `env` is what the agent adds to the job's environment (`environment_of`)."""
+    """What the supervisor starts; `env` is what the agent adds to the job's environment (`environment_of`), `secrets`
+    what was fetched for it."""
     job = execution.job
     return StartSpec(
         key=execution.key,
@@ -47,6 +55,7 @@ def spec_of(
         tied=tied,
         note="" if tied else note_of(execution, tag),
         keep_free=keep_free,
+        secrets=secrets or {},
     )
 
 

@@ -32,6 +32,18 @@ class Continued(Input):
 
 
 @dataclass(frozen=True, slots=True)
+class SecretsFetched(Input):
+    """All that it needs is in memory; or it was stopped meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretsRefused(Input):
+    """One cannot be had. `why` names its reference."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class SpoolMade(Input):
     """There is a file for its output, open as `fd`."""
 
@@ -171,7 +183,21 @@ class ClaimAnswered(Input):
 
 
 INPUTS: Final = (
-    *(ClaimAnswered, Accepted, Continued, SpoolMade, SpoolRefused, Began, Withdrawn, Ended, Lost, Collected, EndTold),
+    *(
+        ClaimAnswered,
+        Accepted,
+        Continued,
+        SecretsFetched,
+        SecretsRefused,
+        SpoolMade,
+        SpoolRefused,
+        Began,
+        Withdrawn,
+        Ended,
+        Lost,
+        Collected,
+        EndTold,
+    ),
     *(Due, StopAsked, LeaseLost, LimitNear, Found),
 )
 

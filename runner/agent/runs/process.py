@@ -94,7 +94,8 @@ class StartSpec:
     names whose values in ``env_files`` are wanted back as ``Started.secrets``. A ``tied`` run is stopped, and its
     record dropped, when this client's connection closes. ``note`` is given back with `Known`, unread: what an agent
     that has lost its journal needs to answer for the run. The output leaves ``keep_free`` bytes of the disk free, as if
-    it were full before.
+    it were full before. ``secrets`` are variables too, which win over ``env``, and whose values are masked before the
+    output is written; only a supervisor that says so (`Hello.secrets`) may be given some.
     """
 
     key: str
@@ -102,6 +103,7 @@ class StartSpec:
     run_id: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     env_files: tuple[str, ...] = ()
     user: str = ""
     group: str | None = None
@@ -123,7 +125,7 @@ class StartSpec:
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {name: getattr(self, name) for name in _names(StartSpec)}
-        data["env"] = dict(self.env)
+        data["env"], data["secrets"] = dict(self.env), dict(self.secrets)
         data["limits"] = {name: value for name, value in self.limits.items() if value is not None}
         return data
 
@@ -227,6 +229,7 @@ class Hello:
     warnings: tuple[str, ...] = ()
     fds: int = 200  # the kernel takes 253 (SCM_MAX_FD)
     start: str = ""
+    secrets: bool = False  # whether it masks them in what it writes
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -27,6 +27,8 @@ from runner.agent.runs.inputs import (
     LimitNear,
     Lost,
     Said,
+    SecretsFetched,
+    SecretsRefused,
     Seen,
     SpoolMade,
     SpoolRefused,
@@ -77,6 +79,7 @@ class Order(Enum):
     TO_LINE_LATER = "put it into the line again, to be asked for in a few seconds"
     # to a process
     TAKE_OVER = "answer for it alone: note that in its row, for good, then delete its message"
+    FETCH_SECRETS = "fetch its secrets, for as long as it has patience; without its room if that takes longer"
     MAKE_SPOOL = "make the file for its output, and its row"
     WAIT_FOR_ROOM = "look again in a moment whether the disk has room"
     START = "let the supervisor start it, under its key"
@@ -148,6 +151,10 @@ def _stopped(_run: Execution, stop: Stop | None, _: Input) -> bool:
     return stop is not None
 
 
+def _secret(run: Execution, _stop: Stop | None, _: Input) -> bool:
+    return bool(run.job.secrets)
+
+
 def _handed_back(run: Execution, _stop: Stop | None, _: Input) -> bool:
     return run.outcome in HANDED_BACK
 
@@ -211,9 +218,15 @@ TABLE: Final = (
     Rule(_P.ACCEPTED, Accepted, _P.ACCEPTED, (_O.TAKE_OVER,), "`ack = on-start`",
          lambda run, _stop, _: run.job.ack == "on-start" and run.lease is not None),
     Rule(_P.ACCEPTED, Accepted, _P.COLLECTING, _UNSTARTED, "stopped", _stopped),
+    Rule(_P.ACCEPTED, Accepted, _P.ACCEPTED, (_O.FETCH_SECRETS,), "it has `secrets`", _secret),
     Rule(_P.ACCEPTED, Accepted, _P.ACCEPTED, (_O.MAKE_SPOOL,)),
     Rule(_P.ACCEPTED, Continued, _P.COLLECTING, _UNSTARTED, "stopped", _stopped),
+    Rule(_P.ACCEPTED, Continued, _P.ACCEPTED, (_O.FETCH_SECRETS,), "it has `secrets`", _secret),
     Rule(_P.ACCEPTED, Continued, _P.ACCEPTED, (_O.MAKE_SPOOL,)),
+    Rule(_P.ACCEPTED, SecretsFetched, _P.COLLECTING, _UNSTARTED, "stopped", _stopped),
+    Rule(_P.ACCEPTED, SecretsFetched, _P.ACCEPTED, (_O.MAKE_SPOOL,)),
+    Rule(_P.ACCEPTED, SecretsRefused, _P.COLLECTING, _UNSTARTED, "stopped, or the last attempt", _last),
+    Rule(_P.ACCEPTED, SecretsRefused, _P.COLLECTING, (_O.END_UNSTARTED,)),
     Rule(_P.ACCEPTED, SpoolRefused, _P.ACCEPTED, (_O.WAIT_FOR_ROOM,)),
     Rule(_P.ACCEPTED, SpoolMade, _P.ACCEPTED, (_O.START,)),
     Rule(_P.ACCEPTED, Began, _P.COLLECTING, (_O.FREE_ROOM, _O.COLLECT), "it could not be executed, the last attempt",

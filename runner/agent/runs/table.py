@@ -33,6 +33,7 @@ class Run(Protocol):
     stopped: Stop | None
     running_since: float | None
     user: str
+    lacks: str  # what its start waits for, of its own
 
     @property
     def active(self) -> bool: ...

@@ -50,6 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ARN",
         help="a key that encrypts a queue; repeatable",
     )
+    policy.add_argument(
+        "--secrets-kms-key",
+        type=_key,
+        action="append",
+        default=[],
+        metavar="ARN",
+        help="a key that encrypts secrets of jobs; repeatable; without any, each key may be used for just these",
+    )
 
 
 def _shaped(pattern: str, what: str) -> Callable[[str], str]:
@@ -103,13 +111,14 @@ def execute(args: argparse.Namespace) -> int:
 def _need_effect(args: argparse.Namespace) -> None:
     """Refuse options that would change nothing."""
     given = {"--account": args.account, "--dead-letter": args.dead_letter, "--kms-key": args.kms_key}
+    given["--secrets-kms-key"] = args.secrets_kms_key
     for option in (option for option, value in given.items() if value):
         if not args.iam_policy:
             raise WrongUsage(f"cannot use {option} without --iam-policy: add --iam-policy")
         if args.iam_policy == "reader" and option == "--kms-key":
             raise WrongUsage("cannot use --kms-key with --iam-policy reader, who reads no queue: leave it out")
-        if args.iam_policy != "agent" and option == "--dead-letter":
-            raise WrongUsage(f"cannot use --dead-letter with --iam-policy {args.iam_policy}: leave it out")
+        if args.iam_policy != "agent" and option in ("--dead-letter", "--secrets-kms-key"):
+            raise WrongUsage(f"cannot use {option} with --iam-policy {args.iam_policy}: leave it out")
     if args.iam_policy and args.offline:
         raise WrongUsage("cannot use --offline with --iam-policy, which asks nothing of AWS: leave it out")
 
@@ -145,7 +154,11 @@ def _print_policy(settings: Config, args: argparse.Namespace) -> int:
         document = permissions.reader_policy(settings, **where)
     else:
         document = permissions.agent_policy(
-            settings, kms_keys=args.kms_key, dead_letter_arn=args.dead_letter or "", **where
+            settings,
+            kms_keys=args.kms_key,
+            secret_keys=args.secrets_kms_key,
+            dead_letter_arn=args.dead_letter or "",
+            **where,
         )
     printing.document(document)
     if permissions.DEAD_LETTER_PLACEHOLDER in json.dumps(document):

@@ -38,6 +38,7 @@ def _add_what(what: argparse._ArgumentGroup) -> None:
         help="an argument of a declared job; repeatable; --arg=-v for one with a dash",
     )
     _add_pairs(what, "--env", "env", "NAME=VALUE", "a variable of its environment")
+    _add_pairs(what, "--secret", "secrets", "NAME=REFERENCE", "a variable that the host fetches: ssm:/prod/db")
     what.add_argument("--stdin", metavar="FILE", help="a file for the job's standard input; - is this one")
     what.add_argument("--cwd", metavar="DIRECTORY", help="the directory that it starts in")
     what.add_argument("--user", metavar="NAME", help="must be allowed by the host")

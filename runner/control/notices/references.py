@@ -7,7 +7,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
-from runner.aws.parameters import parameter
+from runner.aws.secrets import parameter
 from runner.errors import CronRunnerError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from runner.supervisor.starting.command import Command
 from runner.supervisor.starting.direct import Direct
 from runner.supervisor.starting.mounts import Mounts
 from runner.supervisor.starting.stepping import Stepping
-from runner.supervisor.wire import close_all
+from runner.supervisor.wire import close_all, in_memory
 
 TYPE_CHECKING = False  # not imported from typing, which costs a megabyte
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Launcher:
             raise BadRequest("fds: must be 1, the spool file")
         _check_spool(fds[0])
         ours = theirs = -1
-        stdin = None if request.stdin is None else _text_file(request.stdin)
+        stdin = None if request.stdin is None else in_memory("stdin", request.stdin.encode("utf-8", "surrogateescape"))
         try:
             ours, theirs = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(ours, False)  # ours alone: the job's end is another open file, and stays blocking
@@ -68,6 +68,8 @@ class Launcher:
             raise
         run = Run(request, owner, self._host, place, Capture(ours, fds.pop(), request.max_bytes))
         run.user, run.warnings = identity.name, warnings
+        if request.secrets:
+            run.capture.mask(request.secrets.values())
         command = Command(request.argv, request.cwd, theirs)
         command.stdin = stdin
         try:
@@ -82,7 +84,7 @@ class Launcher:
         command.env = dict(identity.environment)
         # What may stay behind must not be killed by the next supervisor.
         home = {} if request.keep_leftovers else {HOME_MARK: self._identity}
-        command.overrides = {**request.env, MARK: request.key, **home}
+        command.overrides = {**request.env, **request.secrets, MARK: request.key, **home}
         command.env_files, command.redact = request.env_files, request.redact
         command.umask, command.nice = request.umask, request.nice
         command.processes = self._placement.process_limit(request.limits, identity.uid)
@@ -167,16 +169,3 @@ def _check_spool(fd: int) -> None:
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     if not stat.S_ISREG(os.fstat(fd).st_mode) or flags & os.O_APPEND or flags & os.O_ACCMODE == os.O_RDONLY:
         raise BadRequest("fds: must be a regular file, open for writing and not for appending")
-
-
-def _text_file(text: str) -> int:
-    fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    data = text.encode("utf-8", "surrogateescape")
-    try:
-        while data:
-            data = data[os.write(fd, data) :]
-        os.lseek(fd, 0, os.SEEK_SET)
-    except OSError:
-        close_all([fd])
-        raise
-    return fd

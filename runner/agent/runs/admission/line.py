@@ -193,6 +193,7 @@ class Line(Generic[T]):
         self.waiting: list[Waiting[T]] = []
         self.kept: Kept | None = None
         self._first = False  # whether room is kept for the one who lacks it longest
+        self.before: Kept | None = None  # room that is kept for a run that had some, and comes back for it
 
     def join(self, waiting: Waiting[T]) -> None:
         """Received just now; `settle` decides."""
@@ -215,7 +216,7 @@ class Line(Generic[T]):
 
     def settle(self, view: View) -> list[Effect[T]]:
         """Decide on all of them, in order. What starts takes its room in the ledger at once."""
-        self.kept, self._first = None, False
+        self.kept, self._first = self.before, self.before is not None
         ahead = _Ahead(groups=self._running.groups())
         effects: list[Effect[T]] = []
         staying: list[Waiting[T]] = []

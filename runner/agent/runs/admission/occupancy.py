@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Entry:
-    """One run: what it asked for, and what it was last measured to use (None: not yet)."""
+    """One run: what it asked for, and what it was last measured to use (None: not yet). `aside`: it waits for something
+    else than room, and takes none until it can go on."""
 
     job: str
     resources: Resources
     asked: Amounts
     used: Amounts | None = None
     group: str | None = None
+    aside: bool = False
 
     @property
     def counted(self) -> Amounts:
@@ -91,12 +93,30 @@ class Ledger:
     def reprice(self) -> None:
         """Prices have changed (another configuration, or a host of another size)."""
         for entry in self._entries.values():
-            entry.asked = self.price(entry.resources)
+            entry.asked = {} if entry.aside else self.price(entry.resources)
         self._sum_up()
 
     def groups(self) -> dict[str, str]:
         """Groups of a FIFO queue whose next message waits, each with the oldest run that it waits for."""
         return {group: next(iter(runs)) for group, runs in self._of_group.items()}
+
+    def step_aside(self, run_id: str) -> None:
+        """Its room is free for others; it stays a run of its job."""
+        self._change(run_id, aside=True)
+
+    def come_back(self, run_id: str) -> None:
+        """It takes its room again, whether there is any or not."""
+        self._change(run_id, aside=False)
+
+    def is_aside(self, run_id: str) -> bool:
+        entry = self._entries.get(run_id)
+        return entry is not None and entry.aside
+
+    def _change(self, run_id: str, *, aside: bool) -> None:
+        entry = self._entries.get(run_id)
+        if entry is not None and entry.aside is not aside:
+            entry.aside, entry.used = aside, None
+            self.reprice()
 
     def of_job(self, job: str) -> tuple[str, ...]:
         """The runs of one job, oldest first."""

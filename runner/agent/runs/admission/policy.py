@@ -204,6 +204,11 @@ def decide(
     return lack or Admit(replaces)
 
 
+def lack_of(on: Terms, job: Job, running: Ledger, load: HostLoad | None) -> Hold | None:
+    """Why a run that had room before does not have it now; its turn comes before those who wait in the line."""
+    return _lack(on, on.asked(job.resources), free(on, running, load), load, None)
+
+
 def stale(job: Job, now: float) -> Skip | None:
     """Whether it is too late to start it."""
     if job.not_after is None or now <= job.not_after:
