@@ -68,6 +68,8 @@ def values_of_run(run: Mapping[str, Any], standing: Standing, now: float) -> dic
         "usual_words": usual_words,
         "usual_picture": pictures.usual(ran, p50, p95, timeout) if usual_words and ran is not None else Markup(""),
         "facts": _facts(run),
+        "after": run.get("after") or str((run.get("labels") or {}).get("after") or "").split(),
+        "children": run.get("children") or [],
         "about": [(said, run[name]) for name, said in _ABOUT if run.get(name)],
     }
 

@@ -221,3 +221,33 @@ async def _switched(aws: Aws, table: Table, source: FleetSource, queue: str) -> 
     assert {one["who"] for one in trail} >= {"alice", "ann"}
     with pytest.raises(NotPossible):
         await source.change(Change("drain", host=True, note="x"), ALICE)
+
+
+@pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
+async def test_the_page_of_a_run_shows_its_chain(aws: Aws, table: Table, cloud: Session) -> None:
+    jobs = (
+        JobDefinition("web", "nightly", message={"command": "true"}),
+        JobDefinition("web", "load", message={"command": "true"}, after=("nightly",)),
+        JobDefinition("web", "call", message={"command": "true"}, after=("nightly",), after_when="failure"),
+        JobDefinition("web", "both", message={"command": "true"}, after=("nightly", "load")),
+    )
+    planned = plan(Wanted(jobs, (GroupDefinition("web", aws.queue("web-jobs")),)), [], {}, prune=True)
+    await apply(cloud, table, planned, [], {}, Who("ann", NOW))
+    ended = {"outcome": "succeeded", "started_at": NOW, "finished_at": NOW, "duration_s": 1.0, "will_retry": False}
+    recorder = Recorder(table, session=cloud)
+    assert await recorder.record([told("nightly-1", "finished", NOW, **ended)], now=NOW) == []
+    source = FleetSource(Config(), table.name)
+    run = await source.run("nightly-1")
+    assert {one["job"]: one["said"] for one in run["children"]} == {"load": "fired", "call": "skipped", "both": "waits"}
+    [row] = [job for job in await source.jobs() if job["job"] == "both"]
+    assert row["words"] == "after nightly and load"
+    tokens = Tokens(None, Token("alice", "read", hash_of(TOKEN)))
+    app = Application(source, Web(), tokens, frozenset({"localhost"}))
+    status, page = await asked(app, "/runs/nightly-1")
+    assert status == 200
+    chain = page[page.index('id="chain"') :]
+    assert all(
+        text in chain for text in ("/runs/load-1", "/runs/call-1", "upstream: nightly succeeded", "/jobs/web/both")
+    )
+    assert "nightly-1" in (await asked(app, "/runs/call-1"))[1].partition('id="chain"')[2]
+    assert (await asked(app, "/jobs/web/both"))[0] == 200

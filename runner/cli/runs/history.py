@@ -78,6 +78,7 @@ def _of_fleet(args: argparse.Namespace, since: float | None) -> int:
         runs = await _runs(table, args, since)
         if args.job and not runs:
             await _need(table, args)
+        runs = await _with_children(table, runs)
         return runs, await _heading(table, args, runs) if args.job and not args.json else []
 
     runs, head = fleet.run(args, work)
@@ -97,11 +98,36 @@ def _of_fleet(args: argparse.Namespace, since: float | None) -> int:
     if any(run.get("signed_by") for run in runs):
         titles.insert(-1, "SIGNED BY")
         rows = [[*row[:-1], run.get("signed_by") or "-", row[-1]] for row, run in zip(rows, runs, strict=True)]
+    for title, words in _chain(runs):
+        titles.insert(-1, title)
+        rows = [[*row[:-1], said or "-", row[-1]] for row, said in zip(rows, words, strict=True)]
     if several:
         titles.insert(6, "GROUP")
         rows = [[*row[:6], run["group"], *row[6:]] for row, run in zip(rows, runs, strict=True)]
     printing.lines(*([""] if head else []), *fleet.aligned(titles, rows, "RUN"))
     return 0
+
+
+async def _with_children(table: Table, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs with what became of the runs after them; as they are where this user may not read that."""
+    from runner.control.chains.shown import children_of  # noqa: PLC0415 - `--help` needs none of it
+
+    try:
+        children = await children_of(table, runs)
+    except AwsUnavailable:
+        return runs
+    return [{**run, "children": children.get((run["group"], run["run_id"]), [])} for run in runs]
+
+
+def _chain(runs: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """A column for the runs that these were fired after, and one for what they fired, where there are some."""
+    from runner.control.chains.shown import after_of, in_words  # noqa: PLC0415 - as above
+
+    columns = [
+        ("AFTER", [" ".join(after_of(run)) for run in runs]),
+        ("FIRED", [in_words(run.get("children") or ()) for run in runs]),
+    ]
+    return [(title, words) for title, words in columns if any(words)]
 
 
 def _of_host(args: argparse.Namespace, since: float | None) -> int:

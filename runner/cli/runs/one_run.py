@@ -106,12 +106,15 @@ class Finder:
 
     def _of_table(self, run_id: str) -> dict[str, Any] | None:
         from runner.control import store  # noqa: PLC0415
+        from runner.control.chains.shown import children_of  # noqa: PLC0415
 
         async def work(_: Session, table: Table) -> dict[str, Any] | None:
             try:
                 run = await store.run(table, run_id, self.args.group)
             except store.NotFound:
                 return None
+            children = await children_of(table, [run])
+            run["children"] = children.get((run["group"], run["run_id"]))
             return as_told(run, await store.attempts(table, run["group"], run_id))
 
         try:

@@ -116,11 +116,18 @@ def _whence(run: Run) -> list[tuple[str, str]]:
         ("group", f"{run['group']}, host {run['host']}" if run.get("host") else str(run.get("group") or "")),
         ("due", _second(run.get("scheduled_at"))),
         ("not after", _second(run.get("not_after"))),
+        ("after", ", ".join(run.get("after") or ())),
+        *((str(one["said"]), _child(one)) for one in run.get("children") or ()),
         ("message", ", ".join(words)),
         ("trace", run.get("traceparent") or ""),
         ("log", f"{log['group']}: {log['stream']}" if log.get("stream") else ""),
         ("console", log.get("url") or ""),
     ]
+
+
+def _child(one: Mapping[str, Any]) -> str:
+    why = one.get("why")
+    return f"{one['run_id']}{f', {why}' if why else ''}"
 
 
 def _attempt(run: Run, one: Run) -> Sequence[str]:

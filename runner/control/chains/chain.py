@@ -21,6 +21,10 @@ AfterWhen = Literal["success", "failure", "any"]
 AFTER_WHEN: Final = ("success", "failure", "any")
 MOST_PARENTS: Final = 50
 """So that a child is written in one transaction with what its parents know of it."""
+AFTER: Final = "after"
+"""The label with the ids of the parents' runs, a blank between two; its host makes CRON_RUNNER_AFTER of it."""
+CHAIN: Final = "chain"
+"""The label with the id of the run at the head of a chain that was due at no time: started by hand, say."""
 LONGEST_RUN_ID: Final = 128
 _HASHED: Final = 12
 

@@ -17,6 +17,7 @@ import structlog
 from runner.aws.sqs import Outgoing, Queue, batches
 from runner.aws.table import Refused, When
 from runner.control.chains import upstream
+from runner.control.chains.shown import told_of
 from runner.control.recording.change import Known, change_run
 from runner.control.recording.run_state import attempt_told
 from runner.errors import AwsUnavailable, CronRunnerError
@@ -113,31 +114,35 @@ class Firing:
         told: dict[str, Item] = {}
         due: list[tuple[JobDefinition, Item]] = []
         more: list[keys.Key] = []
+        others = False
         for child in children:
-            decided = await self._decided(child, owed)
+            decided, mine = await self._decided(child, owed)
             run_id = upstream.run_id_of(child, owed)
-            told[child.name] = {"run_id": run_id, "said": "waits" if decided is None else decided["said"]}
+            told[child.name] = {"run_id": run_id, **({"said": "waits"} if decided is None else told_of(decided))}
             if decided is None:
                 continue
             if decided["said"] == "skip":
-                told[child.name]["why"] = list(decided["why"])
                 more += await self._skip(child, decided)
             elif not decided.get("sent_at"):
-                due.append((child, decided))
+                # Another one has decided it just now, and sends it; if not, this is looked at again.
+                waits = not mine and self._now - parse_time(decided["at"]) < upstream.FIRST_TRY_S
+                others = others or waits
+                due += [] if waits else [(child, decided)]
         error = await self._send(owed["group"], due)
-        await self._write_down(key, owed, told, done=error is None)
+        await self._write_down(key, owed, told, done=error is None and not others)
         if error is not None:
             raise error
         return more
 
-    async def _decided(self, child: JobDefinition, owed: Item) -> Item | None:
-        """What is decided of the child's run, as the table has it then; None while it waits."""
+    async def _decided(self, child: JobDefinition, owed: Item) -> tuple[Item | None, bool]:
+        """What is decided of the child's run, as the table has it then, and whether that was done here; None while it
+        waits."""
         ends = await self._ends(child, owed)
         found = upstream.verdict(child, ends)
         run = upstream.run_part(child, owed, ends)
         key = keys.decided(child.group, run["run_id"])
         if found.says == "wait":
-            return await self._table.get(key)  # decided before its parents were others
+            return await self._table.get(key), False  # decided before its parents were others
         change = "SET #said = :said, #why = :why, #run = :run, #job = :job, #at = :at, #expires_at = :expires"
         values: Item = {"said": found.says, "why": list(found.why), "run": run, "job": child.name}
         values |= {"at": format_time(self._now), "expires": int(self._now + max(child.retention, _KEPT_S))}
@@ -146,7 +151,7 @@ class Firing:
         if found.says == "fire":
             free = When("attribute_not_exists(#said) OR #said = :skip", {"skip": "skip"})
         item = await self._table.update(key, change, values, free)
-        return await self._table.get(key) if isinstance(item, Refused) else item
+        return (await self._table.get(key), False) if isinstance(item, Refused) else (item, True)
 
     async def _ends(self, child: JobDefinition, owed: Item) -> dict[str, Mapping[str, Any]]:
         """How the child's parents have ended, this one among them."""

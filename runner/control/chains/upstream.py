@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from runner.control.chains.chain import child_run_id, joined_run_id
+from runner.control.chains.chain import AFTER, CHAIN, child_run_id, joined_run_id
 from runner.control.recording.run_state import is_open
 from runner.control.recording.told import Told
 from runner.control.signatures import body
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 Item = dict[str, Any]
 
-AFTER: Final = "after"
-"""The label with the ids of the parents' runs, a blank between two; its host makes CRON_RUNNER_AFTER of it."""
-CHAIN: Final = "chain"
-"""The label with the id of the run at the head of a chain that was due at no time: started by hand, say."""
 NOT_STARTED: Final = "not_started"
 EXECUTION: Final = "upstream"
 """The execution of a run that no host was sent."""

@@ -12,6 +12,7 @@ from runner.aws.session import Session
 from runner.aws.sqs import Queue
 from runner.aws.table import Table
 from runner.control import store
+from runner.control.chains.shown import children_of
 from runner.control.hosts import host_of
 from runner.control.recording.run_state import is_open
 from runner.control.shown import as_json
@@ -97,6 +98,8 @@ class FleetSource:
     async def run(self, run_id: str) -> dict[str, Any]:
         run = await self._found(run_id)
         attempts = await store.attempts(self.table, run["group"], run_id)
+        children = await children_of(self.table, [run])
+        run["children"] = children.get((run["group"], run["run_id"]))
         started: dict[str, Any] = next((one["started"] for one in reversed(attempts) if one.get("started")), {})
         told = {name: started.get(name) for name in ("command", "user", "pid", "timeout_s", "signed_by", "traceparent")}
         return {

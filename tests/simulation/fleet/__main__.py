@@ -28,7 +28,7 @@ WORLDS = {
     "news": "news_world",
     "whole": "whole_world",
 }
-STORIES = ("claims_stories", "control_stories", "directives_stories")
+STORIES = ("claims_stories", "control_stories", "directives_stories", "chains_stories")
 MOST_LINES = 120
 
 

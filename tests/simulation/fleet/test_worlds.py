@@ -20,6 +20,7 @@ STORIES = [
 # 300 in a run of the tests, in parts that workers share; more by hand. A world of control costs ten of claims.
 PARTS = [("claims", first, 50) for first in range(1, 200, 50)] + [("control", first, 25) for first in (1, 26)]
 PARTS += [("news", first, 20) for first in (1, 85)] + [("recorders", 1, 10)]
+PARTS += [("whole", first, 6) for first in (1, 7)]
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
