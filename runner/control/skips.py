@@ -9,14 +9,15 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from runner.control.definition import run_id_at
-from runner.control.recording.change import Known, change_run
+from runner.control.recording.change import Known, change_run, pause_s
 from runner.control.recording.run_state import attempt_told
 from runner.control.recording.told import Told
+from runner.errors import AwsUnavailable
 from runner.protocol import table as keys
 from runner.protocol.units import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from runner.aws.attributes import Item
     from runner.aws.table import Table
@@ -27,12 +28,13 @@ CALENDAR: Final = "calendar"
 EXECUTION: Final = "scheduler"
 """The execution of a run of which no host was asked."""
 _AT_ONCE: Final = 8
+_TRIES: Final = 4
 
 
 async def record(table: Table, group: GroupDefinition, fires: Sequence[Fire], *, now: float) -> None:
     """Write each of these fire times as a run that was skipped. Again it changes nothing; raises CronRunnerError."""
     known = Known(groups={group.name: group}, jobs={fire.job.key: fire.job for fire in fires})
-    await known.look(table, [group.name])  # what runs after them hears of it
+    await _insist(lambda: known.look(table, [group.name]))  # what runs after them hears of it
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def one(fire: Fire) -> None:
@@ -43,11 +45,23 @@ async def record(table: Table, group: GroupDefinition, fires: Sequence[Fire], *,
             attempts.setdefault(sk, attempt_told(None, told))
 
         async with turns:
-            await change_run(table, known, group.name, told.run_id, skipped, now=now, first=True)
+            await _insist(lambda: change_run(table, known, group.name, told.run_id, skipped, now=now, first=True))
 
     for answer in await asyncio.gather(*(one(fire) for fire in fires), return_exceptions=True):
         if isinstance(answer, BaseException):
             raise answer
+
+
+async def _insist(step: Callable[[], Awaitable[object]]) -> None:
+    """A step that changes nothing when it is done again: one answer that is lost is not to hold up all others."""
+    for turn in range(_TRIES - 1):
+        try:
+            await step()
+        except AwsUnavailable:
+            await asyncio.sleep(pause_s(turn))
+        else:
+            return
+    await step()
 
 
 def _told(group: str, fire: Fire) -> Told:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
+from runner.control.timetable.days import summary
 from runner.protocol.units import format_time
 from runner.web import asked, pictures, words
 from runner.web.answers import Misread, named, see_other
@@ -43,7 +44,7 @@ _DONE: Final = {
 _DEFINITION: Final = (
     *(("command", "command"), ("user", "user"), ("timeout_s", "timeout"), ("retries", "retries")),
     *(("overlap", "overlap"), ("resources", "asks for"), ("owner", "owner"), ("queue", "queue")),
-    *(("params", "parameters"), ("labels", "labels")),
+    *(("params", "parameters"), ("labels", "labels"), ("calendars", "calendars")),
 )
 
 
@@ -244,7 +245,9 @@ class Pages:
 
 
 def _defined(value: Any) -> Any:
-    """A field of a definition for people; of parameters their names and types."""
+    """A field of a definition for people; of parameters their names and types, of calendars how many days."""
+    if isinstance(value, dict) and value and all(isinstance(one, list) for one in value.values()):
+        return summary(value)
     if isinstance(value, dict) and all(isinstance(one, dict) and "type" in one for one in value.values()):
         return ", ".join(f"{name} ({one['type']}, to {one['to']})" for name, one in value.items())
     return value

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from runner.cli.central.jobs_plan import plan_text
 from runner.control.applying.files import Wanted, read_files
 from runner.control.applying.plan import plan
 from runner.control.definition import JobDefinition, changed, job_of
-from runner.control.timetable.days import Allowed, days_of, parse_days
+from runner.control.timetable.days import Allowed, days_of, difference, parse_days
 from runner.control.timetable.timing import Timing, delay_of
 from runner.errors import JobFilesInvalid
 
@@ -177,7 +178,18 @@ def test_a_calendar_that_changes_is_a_change_of_each_job_that_has_it(tmp_path: P
     planned = plan(after, before.jobs, {group.name: group for group in before.groups}, prune=True)
     assert [change.name for change in planned.changes] == ["web/nightly"]
     assert [name for name, _, _ in planned.changes[0].fields] == ["calendars"]
+    assert plan_text(planned)[1] == "    calendars: bank-holidays: 1 day (2027-05-17) more, 1 day (2027-05-06) less"
     assert plan(before, before.jobs, {group.name: group for group in before.groups}, prune=True).changes == ()
+
+
+def test_a_plan_says_of_calendars_how_many_days_they_have(tmp_path: Path) -> None:
+    wanted = read(tmp_path, JOBS)
+    said = plan_text(plan(wanted, [], {}, prune=True))
+    assert "    calendars: bank-holidays (5 days, 2026-12-25 to 2027-05-06)" in said
+    assert "    splay: 10m" in said
+    assert difference({"a": ["2026-01-01"]}, {"b": ["2026-01-01/2026-01-02"]}) == (
+        "a is not used any more; b is new, b (2 days, 2026-01-01 to 2026-01-02)"
+    )
 
 
 def test_defaults_that_need_a_schedule_are_no_fault_of_a_job_without_one(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final
 from runner.protocol.suggest import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 FIRST: Final = date(1971, 1, 1)
 LAST: Final = date(9998, 12, 31)
+_SHOWN: Final = 5
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HELP: Final = 'give a day such as "2026-12-24", or a range with both its ends such as "2026-12-24/2027-01-01"'
 
@@ -124,6 +125,37 @@ def _known(day: date, said: object) -> date:
     if not FIRST <= day <= LAST:
         raise ValueError(f"{shown(str(said))} is outside the known years")
     return day
+
+
+def summary(calendars: Mapping[str, Sequence[str]]) -> str:
+    """Calendars, each with its days as texts, in a few words: `bank-holidays (9 days, 2026-12-25 to 2027-12-26)`."""
+    found = []
+    for name, texts in calendars.items():
+        days = parse_days(",".join(texts))
+        count = "1 day" if len(days) == 1 else f"{len(days)} days"
+        found.append(f"{name} ({count}, {days.first}{'' if days.first == days.last else f' to {days.last}'})")
+    return ", ".join(found)
+
+
+def difference(old: Mapping[str, Sequence[str]], new: Mapping[str, Sequence[str]]) -> str:
+    """What became of calendars, day by day, as far as a few words can say it."""
+    found = []
+    for name in sorted({*old, *new}):
+        before, after = (set(parse_days(",".join(one[name]))) if name in one else set() for one in (old, new))
+        if name not in new:
+            found.append(f"{name} is not used any more")
+        elif name not in old:
+            found.append(f"{name} is new, {summary({name: new[name]})}")
+        elif before != after:
+            parts = ((after - before, "more"), (before - after, "less"))
+            found.append(f"{name}: {', '.join(f'{_few(days)} {word}' for days, word in parts if days)}")
+    return "; ".join(found)
+
+
+def _few(days: set[date]) -> str:
+    said = str(days_of((day, day) for day in days)).split(",")
+    shown = ", ".join(said[:_SHOWN]) + (", …" if len(said) > _SHOWN else "")
+    return f"{len(days)} day{'' if len(days) == 1 else 's'} ({shown})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from runner.control.definition import GroupDefinition, JobDefinition, run_id_at
 from runner.control.due import ON_TIME_S
 from runner.control.scheduler import minute
+from runner.control.timetable.timing import Timing
+from runner.protocol import table as keys
 from runner.protocol.units import parse_time
 
 from .cloud import Outage, Session, Violation
 from .virtual import BEGIN, EPOCH, Clock, now
 
 if TYPE_CHECKING:
+    import random
+
     from .cloud import World
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/1/"
+OFF = f"{datetime.fromtimestamp(EPOCH, UTC):%Y-%m-%d}/{datetime.fromtimestamp(EPOCH + 86_400, UTC):%Y-%m-%d}"
 SCHEDULES = ("* * * * *", "*/5 * * * *", "rate(3 minutes)", "7 * * * *", "*/10 * * * *")
 _SLACK_S = 70.0  # the clocks of those who send, and how long one takes
 
@@ -45,6 +51,7 @@ def random_world(world: World) -> None:
             schedule=draw.choice(SCHEDULES),
             missed=draw.choice(("skip", "last", "all")),
             since=now() - 600,
+            timing=_timing(draw),
         )
         for group in groups
         for number in range(draw.choice((1, 2, 3, 3, 3, 3, 3, 230)))
@@ -54,6 +61,16 @@ def random_world(world: World) -> None:
         end = begin + draw.choice((70, 200, 1000, 5000))
         world.outages.append(Outage(draw.choice(("*", "table", "enqueue")), "", begin, end, draw.choice((0.01, 5.0))))
     world.run(_history(world, groups, jobs, horizon))
+
+
+def _timing(draw: random.Random) -> Timing:
+    """Most jobs have neither splay nor days; some are left out on the very day of the world, or on none of its days."""
+    days = draw.choice((None, None, None, OFF, "2031-01-01"))
+    return Timing(
+        splay=draw.choice((None, None, 90.0, 600.0)),
+        but=("off",) if days else (),
+        calendars={"off": days} if days else {},
+    )
 
 
 async def _history(world: World, groups: list[GroupDefinition], jobs: list[JobDefinition], horizon: float) -> None:
@@ -66,9 +83,14 @@ async def _history(world: World, groups: list[GroupDefinition], jobs: list[JobDe
     for _ in range(4):
         await minute(Session(world), world.table(), now=now())  # type: ignore[arg-type]
         await asyncio.sleep(60)
-    sent = _sent(world)
+    sent, skipped = _sent(world), _skipped(world)
     for job in jobs:
-        _check(job, sent, begin, EPOCH + BEGIN + horizon)
+        left_out = job.timing.calendars.get("off") == OFF
+        if left_out and any(group == job.group and run_id.startswith(f"{job.name}-") for group, run_id in sent):
+            raise Violation(f"{job.name} was sent on a day that its calendar leaves out")
+        _check(job, skipped if left_out else sent, begin, EPOCH + BEGIN + horizon)
+    if both := sent.keys() & skipped.keys():
+        raise Violation(f"{both.pop()} was sent, and told as skipped")
     if well and (twice := [run for run, times in sent.items() if len(times) > 1]):
         raise Violation(f"{twice[0]} was sent twice without any fault")
 
@@ -101,16 +123,30 @@ def _sent(world: World) -> dict[tuple[str, str], list[float]]:
     return sent
 
 
+def _skipped(world: World) -> dict[tuple[str, str], list[float]]:
+    """When each run was told as skipped, by (group, run id)."""
+    found = {}
+    for item in world.dynamo.items.values():
+        if item["sk"] == keys.RUN and item["state"] == "skipped":
+            if not item["reason"].startswith("calendar: "):
+                raise Violation(f"{item['run_id']} is skipped as {item['reason']}")
+            found[item["group"], item["run_id"]] = [parse_time(item["ended_at"])]
+    return found
+
+
 def _check(job: JobDefinition, sent: dict[tuple[str, str], list[float]], begin: float, end: float) -> None:
     schedule: Any = job.parsed()
-    times = schedule.due(begin, end)
+    delay = job.timing.delay(job.name)
+    times = schedule.due(begin - delay, end - delay)
     got = [at for at in times if (job.group, run_id_at(job.name, at)) in sent]
     for at in got:
-        late = sent[job.group, run_id_at(job.name, at)][0] - at
+        late = sent[job.group, run_id_at(job.name, at)][0] - at - delay
+        if late < -2.5:
+            raise Violation(f"{job.name} was sent {-late:.0f} s before its splay was over")
         if job.missed == "skip" and late > ON_TIME_S + _SLACK_S:
             raise Violation(f"{job.name} skips what was missed, and was sent {late:.0f} s late")
     if job.missed == "all" and got != times:
         raise Violation(f"{job.name} fires all, and {len(times) - len(got)} of {len(times)} are lost")
-    later = schedule.due(times[-1] - 0.1, now()) if times else []
+    later = schedule.due(times[-1] - 0.1, now() - delay) if times else []
     if job.missed == "last" and times and not any((job.group, run_id_at(job.name, at)) in sent for at in later):
         raise Violation(f"{job.name} has lost its latest time")
