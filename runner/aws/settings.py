@@ -32,8 +32,8 @@ def configured_endpoint(session: BotocoreSession, service: str) -> str:
     """The endpoint that is set for this service, in the environment or the profile; empty where there is none."""
     if session.get_config_variable("ignore_configured_endpoint_urls"):
         return ""
-    # CloudWatch Logs is called cloudwatch_logs in these settings, after its service id.
-    setting = "cloudwatch_logs" if service == "logs" else service
+    # In these settings a service is called after its id.
+    setting = {"logs": "cloudwatch_logs", "secretsmanager": "secrets_manager"}.get(service, service)
     profile = session.get_scoped_config()
     section = session.full_config.get("services", {}).get(profile.get("services", ""), {})
     # In botocore's order.

@@ -53,15 +53,18 @@ class Secrets(Debts):
         stopped: asyncio.Task[Any] = asyncio.ensure_future(self._stopping.wait())
         try:
             done = await self._fetch(stopped)
+            while isinstance(done, SecretsFetched) and services.roster.ledger.is_aside(execution.run_id):
+                await services.come_back(execution.job, self._say_lack, self._stopping)
+                if self._stopping.is_set():
+                    break
+                services.roster.ledger.come_back(execution.run_id)
+                # What was fetched before may be old by now; what is not comes at once.
+                done = await self._fetch(stopped)
         finally:
             stopped.cancel()
             self.lacks = ""
         if isinstance(done, SecretsRefused):
             log.warning("secrets_not_fetched", run_id=execution.run_id, job=execution.job.job, error=done.why)
-        elif services.roster.ledger.is_aside(execution.run_id):
-            await services.come_back(execution.job, self._say_lack, self._stopping)
-            # What was fetched before may be old by now; what is not comes at once.
-            return await self.do_fetch_secrets(_) if not self._stopping.is_set() else done
         return done
 
     async def _fetch(self, stopped: asyncio.Task[Any]) -> Input:
