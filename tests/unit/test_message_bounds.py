@@ -6,17 +6,24 @@ import base64
 import difflib
 import gc
 import json
+import re
 import tracemalloc
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runner.agent.output.success_rules import Watch
 from runner.agent.runs.output import Rules
-from runner.protocol import patterns
+from runner.protocol import jsontext, patterns
 from runner.protocol.invalid import MOST_TOLD
 from runner.protocol.job import Defaults
 from runner.protocol.message import InvalidMessage, parse_declaration, parse_message, read_job, rejected_body
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MIB = 1 << 20
 # 56 characters, and 430,000 instructions.
@@ -214,3 +221,53 @@ def test_the_faults_that_are_told_have_a_bound_in_sum(fields: dict[str, Any], mo
         assert len(fault.detail) < 2000
         assert "other" in fault.detail or len(fault.faults) < MOST_TOLD
     assert len(asked) <= 2 * MOST_TOLD
+
+
+class Counting:
+    """A pattern that counts what is found."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern, self.steps = pattern, 0
+
+    def finditer(self, text: str) -> Iterator[re.Match[str]]:
+        for found in self._pattern.finditer(text):
+            self.steps += 1
+            yield found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "]" * 900_000 + "[" * 101,
+        '""' * 400_000 + "," * 10_001 + "[" * 101,
+        '","' * 340_000,
+        '["' + ',\\"' * 330_000 + '"]',
+        '["' + '",",[{' * 150_000 + '"]',
+        '["' + "\\" * 900_000 + "," * 10_001 + "[" * 101,
+        "[1]" * 300_000,
+        '{"a":"' + "[],{}" * 200_000 + '"}',
+    ],
+    ids=lambda text: text[:12],
+)
+def test_how_many_values_a_text_has_is_found_out_in_bounded_steps(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    patterns = [Counting(jsontext._VALUE), Counting(jsontext._LEVEL)]  # noqa: SLF001 - each match is a step of Python's
+    monkeypatch.setattr(jsontext, "_VALUE", patterns[0])
+    monkeypatch.setattr(jsontext, "_LEVEL", patterns[1])
+    with suppress(InvalidMessage):
+        jsontext.decode(text)
+    assert sum(pattern.steps for pattern in patterns) <= 10 * jsontext.MOST_VALUES
+
+
+@given(
+    st.recursive(
+        st.text(alphabet='a\\",[{]}\n', max_size=6) | st.integers(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='a\\"{,', max_size=3), inner),
+        max_leaves=20,
+    )
+)
+def test_the_values_of_a_text_are_those_outside_of_its_strings(value: object) -> None:
+    text = json.dumps(value)
+    marks = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
+    values = sum(marks.count(mark) for mark in "[{,")
+    assert jsontext.few_values(text, values)
+    assert values == 0 or not jsontext.few_values(text, values - 1)
