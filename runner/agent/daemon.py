@@ -121,6 +121,7 @@ class Agent:
         await reserve.make()
         services.keep_free = disk.floor
         services.shipper.make_room(lambda: disk.lack(services.config.output.spool_max_bytes))
+        disk.make_way = services.shipper.make_way
         full = Glance(lambda: _full(services, disk))
         door.blocked_by = lambda: _blocked(services, full)
         depths = Depths(lambda: {"jobs": parts.queue, "dead_letters": parts.dead_letters.queue})

@@ -23,7 +23,7 @@ from runner.agent.output import spool_file
 from runner.agent.output.kept_files import Kept
 from runner.agent.output.shipper import Shipper
 from runner.agent.output.success_rules import Found, Watch
-from runner.agent.runs.output import Committed, OutputEnd, OutputReport, Rules
+from runner.agent.runs.output import Committed, Lack, OutputEnd, OutputReport, Rules
 from runner.aws.logs import Logs, Rejected
 from runner.aws.session import Session
 from runner.errors import AwsUnavailable
@@ -917,6 +917,20 @@ def test_the_oldest_files_go_when_newer_ones_come(tmp_path: Path) -> None:
         assert names_in(tmp_path) == ["r6.out"]
 
     asyncio.run(scene())
+
+
+def test_copies_make_way_at_once_and_their_rows_follow(tmp_path: Path) -> None:
+    rows, lacking = Rows(), Lack(0, 2)
+    kept = Kept(tmp_path, rows, lack=lambda: replace(lacking))
+    assert not kept.make_way(), "there are none"
+    for number in range(4):
+        kept.add(*kept_file(tmp_path, number), 4096)
+    assert kept.make_way()
+    assert (names_in(tmp_path), rows.gone) == (["r2.out", "r3.out"], [])
+    lacking.files = 0
+    assert not kept.make_way(), "nothing is lacking"
+    asyncio.run(kept.keep(lambda: {"r2.out", "r3.out"}))
+    assert rows.gone == ["e/1", "e/1"]
 
 
 def test_names_of_spool_files(tmp_path: Path) -> None:

@@ -64,16 +64,17 @@ class Disk:
         self._space = space or _space
         self._low = False
         self.unreserved = 0
+        self.make_way: Callable[[], bool] = lambda: False  # removes what may go, before anything is put off for it
 
     def blocked(self) -> str | None:
         """Why nothing may be received; None while there is room."""
         try:
             space = self._space(self._state)
+            needed, files = self._needed(space)
+            if (space.free < needed or space.files_free < files) and self.make_way():
+                space = self._space(self._state)
         except OSError as error:
             return f"disk: {error}"
-        spare = ENOUGH if self._low else 1.0
-        needed = int(space.low * spare) + self.unreserved
-        files = int(space.low_files * spare)
         low = space.free < needed or space.files_free < files
         if low is not self._low:
             self._low = low
@@ -89,6 +90,11 @@ class Disk:
         if space.free < needed:
             return f"disk: {format_size(space.free)} free in {self._state}, {format_size(needed)} needed"
         return f"disk: room for {space.files_free} more files in {self._state}, {files} needed"
+
+    def _needed(self, space: Space) -> tuple[int, int]:
+        """Bytes and files; more of them once there were too few."""
+        spare = ENOUGH if self._low else 1.0
+        return int(space.low * spare) + self.unreserved, int(space.low_files * spare)
 
     def floor(self) -> int:
         """Bytes that output leaves free."""

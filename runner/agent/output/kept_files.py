@@ -67,6 +67,7 @@ class Kept:
         self._files: deque[File] = deque()
         self._bytes = 0
         self._look_at = float("-inf")
+        self._gone: list[str] = []  # keys of files that were removed, and whose rows are still there
 
     def add(self, tag: Tag, path: Path, size: int) -> None:
         """The run is settled and told: its file of `size` logical bytes may go when its turn comes."""
@@ -81,7 +82,15 @@ class Kept:
             await self._look(active)
         lack = self.lack() if self._files else Lack(0, 0)
         if lack or len(self._files) > self._most_files + self._spare or self._bytes > self._most_bytes:
-            await self._trim(lack)
+            self._trim(lack)
+        if self._gone:
+            gone, self._gone = self._gone, []
+            await self._offsets.removed(gone)
+
+    def make_way(self) -> bool:
+        """Remove at once what the work lacks; whether anything was. Their rows are forgotten with the next `keep`."""
+        lack = self.lack() if self._files else Lack(0, 0)
+        return bool(lack) and self._trim(lack) > 0
 
     async def _look(self, active: Callable[[], AbstractSet[str]]) -> None:
         """Find out which files there are, and forget the rows of those that are gone.
@@ -114,9 +123,8 @@ class Kept:
         if gone:
             await self._offsets.removed(gone)
 
-    async def _trim(self, lack: Lack) -> None:
-        """Down to the quotas, and on until the work has its room: copies are nobody's but a reader's."""
-        gone = []
+    def _trim(self, lack: Lack) -> int:
+        """Down to the quotas, and on until the work has its room: copies are nobody's but a reader's. How many went."""
         removed = 0
         while self._files and (lack or len(self._files) > self._most_files or self._bytes > self._most_bytes):
             file = self._files[0]
@@ -132,7 +140,6 @@ class Kept:
             lack.files -= 1
             removed += 1
             if file.key:
-                gone.append(file.key)
-        if gone:
-            await self._offsets.removed(gone)
+                self._gone.append(file.key)
         log.debug("spool_trimmed", files=removed)
+        return removed

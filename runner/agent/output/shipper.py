@@ -173,6 +173,10 @@ class Shipper:
             self._kept.lack = lack
         self._grown.set()
 
+    def make_way(self) -> bool:
+        """The same at once, before anything is put off for it; whether there were any."""
+        return self._kept.make_way()
+
     def backlog(self) -> int:
         """Bytes on disk that some sink has not accepted yet, to be held against spool_max_bytes."""
         now = time.monotonic()
