@@ -37,11 +37,13 @@ class Directive:
 @dataclass(frozen=True, slots=True)
 class Directives:
     """All that is on in a group: the pause, runs to cancel by run id, jobs under maintenance by name. What ends by
-    itself may have ended."""
+    itself may have ended. ``unread`` are items that are none, by sort key: somebody wrote them by hand, or a version
+    that has others."""
 
     paused: Directive | None
     cancelled: dict[str, Directive]
     maintenance: dict[str, Directive]
+    unread: tuple[str, ...] = ()
 
     def pause_at(self, now: float) -> Directive | None:
         """The pause that holds now."""
@@ -59,17 +61,25 @@ async def number(table: Table, group: str, *, consistent: bool = True) -> str | 
     key = keys.changed(group)
     # A query, as hosts are allowed no other read.
     items = await table.query("#pk = :pk AND #sk = :sk", {"pk": key.pk, "sk": key.sk}, consistent=consistent)
-    return items[0]["number"] if items else None
+    return _text(items[0], "number") or None if items else None
 
 
 async def read(table: Table, group: str) -> Directives:
     """What is on now: one query of one partition, a single page but for hundreds of cancels."""
     items = await table.query("#pk = :pk", {"pk": keys.directives(group)}, consistent=True)
-    on = {item["sk"]: _directive(item) for item in items if item["on"]}
+    on: dict[str, Directive] = {}
+    unread = []
+    for item in items:
+        switched = item.get("on")
+        if switched is True:
+            on[item["sk"]] = _directive(item)
+        elif switched is not False:
+            unread.append(item["sk"])
     return Directives(
         paused=on.get(keys.PAUSE),
         cancelled=_named(on, keys.CANCEL),
         maintenance=_named(on, keys.MAINTENANCE),
+        unread=tuple(sorted(unread)),
     )
 
 
@@ -145,10 +155,26 @@ def _audit(group: str, what: str, *, by: str, why: str, now: float) -> Item:
 
 
 def _directive(item: Item) -> Directive:
-    until = item.get("until")
+    """What is switched on is on, whatever else its item lacks: an end that nobody can read is none."""
     return Directive(
-        item["by"], item["why"], parse_time(item["changed_at"]), item["number"], parse_time(until) if until else None
+        _text(item, "by") or "somebody",
+        _text(item, "why"),
+        _moment(item, "changed_at") or 0.0,
+        _text(item, "number"),
+        _moment(item, "until"),
     )
+
+
+def _text(item: Item, name: str) -> str:
+    said = item.get(name)
+    return said if isinstance(said, str) else ""
+
+
+def _moment(item: Item, name: str) -> float | None:
+    try:
+        return parse_time(_text(item, name))
+    except ValueError:
+        return None
 
 
 def _named(on: dict[str, Directive], prefix: str) -> dict[str, Directive]:

@@ -170,11 +170,16 @@ def _ours(held: Held) -> dict[str, object]:
 
 
 def _taken(item: Item) -> Taken:
-    until = item.get("until")
+    """Of what is there, as far as it is what a lease has: no item of one run or job ends those of others."""
+    holder, token, note = (item.get(name) for name in ("holder", "token", "note"))
+    try:
+        until = parse_time(item.get("until"))
+    except ValueError:
+        until = 0.0
     return Taken(
-        holder=item.get("holder", ""),
-        token=item.get("token", 0),
-        until=parse_time(until) if until else 0.0,
-        note=item.get("note", ""),
+        holder=holder if isinstance(holder, str) else "",
+        token=token if isinstance(token, int) else 0,
+        until=until,
+        note=note if isinstance(note, str) else "",
         done=bool(item.get("done")),
     )

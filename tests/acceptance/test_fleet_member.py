@@ -352,3 +352,41 @@ def test_a_spot_notice_drains_the_host(fleet: Fleet) -> None:
         assert host.wait() == 0
         assert outcomes(fleet, "x-2") == []
         assert fleet.aws.depth(fleet.queue) == 1
+
+
+@pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
+def test_items_that_nobody_understands_end_no_agent(member: Callable[..., Host], ask: Ask, fleet: Fleet) -> None:
+    """Somebody has written by hand, or a later version: what can be understood is obeyed, the rest is told and left."""
+    group = fleet.group
+    good = {"on": True, "by": "alice", "why": "", "changed_at": "2026-01-01T00:00:00Z", "number": "1"}
+    pk = keys.directives(group)
+    for number, item in enumerate(
+        (
+            {},
+            {"on": True},
+            {**good, "changed_at": "yesterday"},
+            {**good, "changed_at": 7},
+            {**good, "by": ["alice"]},
+            {**good, "number": 7, "why": None},
+            {**good, "until": {"a": 1}},
+            {**good, "on": "yes"},
+        )
+    ):
+        for kind in ("CANCEL#", "MAINTENANCE#"):
+            ask.run(ask.table.put({**item, "pk": pk, "sk": f"{kind}bad{number}"}))
+    ask.run(ask.table.put({**keys.pause(group).attributes(), "on": "yes"}))
+    ask.run(ask.table.put({**keys.changed(group).attributes(), "on": False}))
+    ask.run(
+        ask.table.put({**keys.claim(group, "claimed").attributes(), "holder": 7, "until": "tomorrow", "token": "x"})
+    )
+    ask.run(directives.cancel(ask.table, group, "bye", by="alice", why="", now=time.time()))
+    host = member("h")
+    fleet.send(
+        {"job": "j", "run_id": "claimed", "command": "true"},
+        {"job": "j", "run_id": "bye", "command": "sleep 60"},
+        {"job": "j", "run_id": "good", "command": "true"},
+    )
+    ends = fleet.events.wait_ended(["bye", "good"], within=60)
+    assert {end["subject"]: end["data"]["outcome"] for end in ends} == {"bye": "cancelled", "good": "succeeded"}
+    assert "fleet_items_not_read" in host.log()
+    assert host.stop() == 0, host.log()

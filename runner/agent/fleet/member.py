@@ -50,6 +50,7 @@ FIRST_LOOK_WITHIN_S = 5.0
 FRESH_S = 15.0
 # A change by a command of an older version has no number.
 READ_ALL_EVERY_S = 60.0
+_NOT_READ = "they are no directives of this version, and nothing is done about them; see who writes into the table"
 REPLACED = "overlap = replace"
 """What a cancel says that a run of the same job on another host asks for."""
 
@@ -194,7 +195,10 @@ class Member:
         began = time.monotonic()
         number = await directives.number(self.table, self._group, consistent=consistent)
         if self._read is None or number != self._number or began - self._read >= READ_ALL_EVERY_S:
-            self.told = await directives.read(self.table, self._group)
+            told = await directives.read(self.table, self._group)
+            if told.unread and told.unread != self.told.unread:
+                log.warning("fleet_items_not_read", items=told.unread[:10], count=len(told.unread), detail=_NOT_READ)
+            self.told = told
             self._number, self._read = number, began
         self.last_look = began
 
