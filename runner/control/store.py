@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from runner.control import readable
 from runner.control.recording.run_state import FAILURES
 from runner.errors import CronRunnerError, NotThere
 from runner.protocol import table as keys
@@ -130,7 +131,8 @@ async def history(
 
     def wanted(run: Item) -> bool:
         return (
-            in_group in (None, run["group"])
+            readable.is_run(run)
+            and in_group in (None, run["group"])
             and (among is None or run["state"] in among)
             and str(run["ended_at"] or run["seen_at"]) >= edge
         )
@@ -147,22 +149,28 @@ async def ended_since(table: Table, since: float, now: float, *, failed: bool) -
         values = {"day": keys.ended_key(format_time(day)[:10], failed=failed), "since": format_time(since)}
         found += await table.query(text, values, index=keys.BY_STATE, newest_first=True)
         if format_time(day)[:10] <= format_time(since)[:10]:
-            return found
+            return readable.runs(found)
         day -= keys.DAY_S
 
 
 async def open_runs(table: Table) -> list[Item]:
     """The runs of all groups that are not over."""
-    return await table.query("#state_key = :open", {"open": keys.OPEN}, index=keys.BY_STATE)
+    return readable.runs(await table.query("#state_key = :open", {"open": keys.OPEN}, index=keys.BY_STATE))
+
+
+async def statuses(table: Table, of: Iterable[JobDefinition]) -> dict[keys.Key, Item]:
+    """How the last runs of these jobs ended, by the keys of that; of those that have run."""
+    return readable.statuses(await table.get_many(keys.status(job.group, job.name) for job in of))
 
 
 async def run(table: Table, run_id: str, in_group: str | None = None) -> Item:
     """A run's item by its id alone; the newest where groups have one of the id each."""
     names = [in_group] if in_group is not None else list(await groups(table))
     found = await table.get_many(keys.run(name, run_id) for name in names)
-    if not found:
+    whole = readable.runs(found.values())
+    if not whole:
         raise NotFound(f"cannot find run {run_id} in table {table.name}; check the id, or name its --group")
-    return max(found.values(), key=lambda item: str(item["at"]))
+    return max(whole, key=lambda item: str(item["at"]))
 
 
 async def attempts(table: Table, in_group: str, run_id: str) -> list[Item]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from runner.aws.table import ABSENT, Put, When
-from runner.control import store
+from runner.control import readable, store
 from runner.control.applying.eventbridge import timetable_of
 from runner.control.chains.links import Links
 from runner.control.chains.upstream import never_started
@@ -163,7 +163,7 @@ async def open_runs(table: Table, *, now: float, measured: Measured | None = Non
     AwsUnavailable where the table does not answer.
     """
     text = "#state_key = :open AND #state_at <= :now"
-    due = await table.query(text, {"open": keys.OPEN, "now": format_time(now)}, index=keys.BY_STATE)
+    due = readable.runs(await table.query(text, {"open": keys.OPEN, "now": format_time(now)}, index=keys.BY_STATE))
     if not due:
         return 0, 0
     known = Known(measured=measured)

@@ -29,6 +29,7 @@ from runner.errors import CronRunnerError, JobFilesInvalid
 from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 from runner.protocol.message import parse_message
+from runner.protocol.units import format_time
 
 from aws import Aws, client
 
@@ -531,3 +532,35 @@ def test_the_functions_as_lambda_calls_them(aws: Aws, cloud: Session, monkeypatc
     clock[0] += 60
     with pytest.raises(functions.NotScheduled, match="web: cannot call SendMessageBatch"):
         functions.scheduler({}, None)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {},
+        {"job": 7, "group": None},
+        {"group": "web", "run_id": "bad", "state": "running", "job": "nightly", "seen_at": "x"},
+        {"group": "web", "run_id": "bad", "state": 1, "job": ["nightly"], "seen_at": None, "ended_at": 7},
+    ],
+)
+async def test_an_item_that_is_no_run_and_no_status_holds_up_no_other(
+    aws: Aws, table: Table, cloud: Session, item: dict[str, object]
+) -> None:
+    """The watch, and whoever asks for runs: what somebody wrote by hand is left out."""
+    job = JobDefinition("web", "nightly", schedule="@daily", message={"command": "x"})
+    await put(table, cloud, GroupDefinition("web", aws.queue("web")), job)
+    await Recorder(table).record(deliveries(story("good", T0, "succeeded")[:1]), now=T0)
+    day = format_time(T0)[:10]
+    for name, state in ("open", keys.OPEN), ("failed", f"FAILED#{day}"), ("well", f"GOOD#{day}"):
+        about = {"state_key": state, "state_at": format_time(T0), "job_key": keys.job_key("nightly")}
+        await table.put({"at": format_time(T0), **item, **about, **keys.run("web", name).attributes()})
+    assert await watch.open_runs(table, now=T0 + keys.DAY_S) == (1, 0)
+    assert await store.open_runs(table) == []
+    found = await store.ended_since(table, T0 - 1, T0 + keys.DAY_S, failed=True)
+    assert [run["run_id"] for run in found] == ["good"]
+    assert await store.ended_since(table, T0 - 1, T0 + keys.DAY_S, failed=False) == []
+    assert [run["run_id"] for run in await store.history(table, "nightly", limit=9)] == ["good"]
+    await table.put({**item, **keys.status("web", "nightly").attributes()})
+    assert await store.statuses(table, [job]) == {}
+    with pytest.raises(store.NotFound):
+        await store.run(table, "open", "web")

@@ -28,7 +28,7 @@ def listed(args: argparse.Namespace) -> int:
 
     async def work(_: Session, table: Table) -> int:
         jobs = [job for job in await store.jobs(table) if args.group in (None, job.group)]
-        status = await table.get_many(keys.status(job.group, job.name) for job in jobs)
+        status = await store.statuses(table, jobs)
         groups = await store.groups(table)
         said = await _said(table, {job.group for job in jobs})
         now = time.time()

@@ -19,7 +19,7 @@ async def look(table: Table) -> dict[str, Any]:
     names = sorted({*groups, *(job.group for job in jobs), *(run["group"] for run in open_)})
     switches = await asyncio.gather(*(directives.read(table, name) for name in names))
     hosts = await asyncio.gather(*(table.query("#pk = :pk", {"pk": keys.hosts(name)}) for name in names))
-    status = await table.get_many(keys.status(job.group, job.name) for job in jobs)
+    status = await store.statuses(table, jobs)
     return {
         "groups": groups,
         "names": names,

@@ -6,7 +6,7 @@ import time
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.control import store
+from runner.control import readable, store
 from runner.control.recording.run_state import FAILURES
 from runner.control.shown import as_json
 from runner.protocol import table as keys
@@ -114,7 +114,7 @@ async def _ends(
         index=keys.BY_STATE,
         newest_first=True,
         limit=limit,
-        keep=keep,
+        keep=lambda run: readable.is_run(run) and (keep is None or keep(run)),
     )
 
 
@@ -128,7 +128,7 @@ async def _of_job(
         index=keys.BY_JOB,
         newest_first=True,
         limit=limit + 1,
-        keep=lambda run: keep(run) and bool(run["ended_at"]) and str(run["at"]) < edge,
+        keep=lambda run: readable.is_run(run) and keep(run) and bool(run["ended_at"]) and str(run["at"]) < edge,
     )
     return found[:limit], str(found[limit - 1]["at"]) if len(found) > limit else None
 
