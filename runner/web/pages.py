@@ -16,7 +16,7 @@ from runner.web.log import last
 from runner.web.openapi import OPERATIONS
 from runner.web.parts import job_url, query, run_url
 from runner.web.run_page import values_of_run
-from runner.web.sources.past import Standing, key_of
+from runner.web.sources.past import key_of
 from runner.web.sources.source import Filter
 from runner.web.words import BAD
 
@@ -77,13 +77,13 @@ class Pages:
         values = {
             "title": overview["title"] if self._source.kind == "host" else "Overview",
             "o": overview,
-            "standing": Standing(past),
+            "standing": await self._source.standing(),
             "hours": pictures.hours(past, time.time()),
         }
         return await self._shown(request, "overview.html", "/", values)
 
     async def jobs(self, request: Request) -> Response:
-        standing = Standing(await self._source.history())
+        standing = await self._source.standing()
         jobs = []
         for one in await self._source.jobs():
             last = one.get("last")
@@ -94,7 +94,7 @@ class Pages:
     async def job(self, request: Request) -> Response:
         group, name = named(request, "group"), named(request, "job")
         job = await self._source.job(group, name)
-        standing = Standing(await self._source.history())
+        standing = await self._source.standing()
         runs = standing.by_job.get((group, name), [])
         href = f"/runs?{query(job=f'{group}/{name}')}"
         calendar, calendar_words = pictures.calendar(runs, time.time(), href)
@@ -147,7 +147,7 @@ class Pages:
         run = await self._source.run(run_id)
         begin = asked.whole(request.query_params, "from", -1, 1 << 60, 0)
         log = await last(self._source, run_id, None if begin < 0 else begin)
-        standing = Standing(await self._source.history())
+        standing = await self._source.standing()
         values = {"title": run_id, "log": log, **values_of_run(run, standing, time.time())}
         return await self._shown(request, "run.html", "/runs", values)
 

@@ -74,11 +74,16 @@ def span(seconds: float | None) -> str:
     return f"{whole} s"
 
 
+_OURS: Final = len("2030-01-31T03:00:00.000000Z")
+
+
 def unix(time: str | None) -> float | None:
     """Unix seconds of a time of the wire."""
     if not time:
         return None
     try:
+        if len(time) == _OURS and time[-1] == "Z" and time[10] == "T":
+            return datetime.fromisoformat(time).timestamp()  # as all here are written: thousands on a page
         return parse_time(time)
     except ValueError:
         return None

@@ -106,7 +106,7 @@ def run_part(child: JobDefinition, owed: Mapping[str, Any], ends: Mapping[str, M
 
 def message_after(child: JobDefinition, run: Mapping[str, Any]) -> str:
     """The body of the message of a child's run."""
-    return body(child.name, child.message, child.signed, run)
+    return body(child.name, child.sent(), child.signed, run)
 
 
 def skipped(child: JobDefinition, run: Mapping[str, Any], why: tuple[str, str], at: float) -> Told:

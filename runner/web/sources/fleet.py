@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runner.aws.logs import Logs
 from runner.aws.session import Session
-from runner.aws.sqs import Queue
 from runner.aws.table import Table
 from runner.control import store
 from runner.control.chains.shown import children_of
 from runner.control.hosts import host_of
 from runner.control.recording.run_state import is_open
 from runner.control.shown import as_json
-from runner.errors import AwsUnavailable, CronRunnerError
 from runner.protocol.units import format_time
 from runner.reading.cloudwatch import CloudOutput, NoSuchGroup
 from runner.web.sources import fleet_runs
 from runner.web.sources.cloud_log import CloudLog
+from runner.web.sources.due_times import DueTimes
 from runner.web.sources.fleet_changes import OPERATIONS, carried_out, note_refusal
 from runner.web.sources.fleet_look import look
-from runner.web.sources.fleet_shape import due_of, job_row, line_of, overview_of
+from runner.web.sources.fleet_queues import Queues
+from runner.web.sources.fleet_shape import job_row, line_of, overview_of
 from runner.web.sources.past import Past, Standing
 from runner.web.sources.source import Asker, Change, Filter, Piece, Unknown
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runner.config import Config
-    from runner.control.definition import GroupDefinition
 
 _FRESH_S: Final = 2.0
 _LOGS: Final = 8
@@ -50,6 +49,10 @@ class FleetSource:
         self._known: dict[str, Any] = {}
         self._asked = float("-inf")
         self._asking = asyncio.Lock()
+        self._due = DueTimes()
+        self._queues = Queues(self.session)
+        self._made: tuple[Any, Any, Any, dict[str, Any]] | None = None
+        """An overview, and what it was made of."""
         self._logs: OrderedDict[str, CloudLog] = OrderedDict()
 
     async def title(self) -> str:
@@ -73,7 +76,16 @@ class FleetSource:
 
     async def overview(self) -> dict[str, Any]:
         known, past = await self._look(), await self.history()
-        return overview_of(known, past, Standing(past), time.time())
+        queues = self._queues.known(known["groups"])
+        made = self._made
+        if made is None or made[0] is not known or made[1] is not past or made[2] is not queues:
+            overview = overview_of(known, past, self._past.standing, self._due, queues, time.time())
+            self._made = made = known, past, queues, overview
+        return made[3]
+
+    async def standing(self) -> Standing:
+        await self.history()
+        return self._past.standing
 
     async def status(self) -> dict[str, Any]:
         overview = await self.overview()
@@ -145,9 +157,8 @@ class FleetSource:
         return known
 
     async def jobs(self) -> Sequence[dict[str, Any]]:
-        known, past = await self._look(), await self.history()
-        standing, now = Standing(past), time.time()
-        rows = [job_row(job, known, standing, now) for job in known["jobs"]]
+        known, standing, now = await self._look(), await self.standing(), time.time()
+        rows = [job_row(job, known, standing, self._due, now) for job in known["jobs"]]
         applied = {(row["group"], row["job"]) for row in rows}
         rows += [
             {"job": name, "group": group, "declared": False, "schedule": None, "enabled": True, "next": []}
@@ -167,7 +178,7 @@ class FleetSource:
         known = await self._look()
         for job in known["jobs"]:
             if (job.group, job.name) == (group, name):
-                return [format_time(at) for at in due_of(job, known["groups"].get(group), time.time(), count)]
+                return [format_time(at) for at in self._due.coming(job, known["groups"].get(group), time.time(), count)]
         raise Unknown(f"cannot find job {group}/{name} in table {self.table.name}; `cron-runner jobs list` shows all")
 
     async def hosts(self) -> Sequence[dict[str, Any]]:
@@ -175,26 +186,14 @@ class FleetSource:
         return [host_of(item, now) for item in known["hosts"]]
 
     async def queues(self) -> Sequence[dict[str, Any]]:
-        groups: dict[str, GroupDefinition] = (await self._look())["groups"]
-        return await asyncio.gather(*(self._queue(one) for one in groups.values()))
-
-    async def _queue(self, group: GroupDefinition) -> dict[str, Any]:
-        queue = Queue(self.session, url=group.queue)
-        shown = {"queue": queue.label.rpartition("/")[2] or queue.label, "group": group.name}
-        try:
-            facts = await queue.facts()
-            dead = None
-            if facts.redrive is not None:
-                url = await queue.url_of_arn(facts.redrive.target_arn)
-                dead = (await Queue(self.session, url=url).facts()).waiting
-        except (AwsUnavailable, CronRunnerError) as error:
-            why = f"{error}; `cron-runner check --iam-policy=web` prints what the page needs"
-            return {**shown, "state": "unknown", "why": why, "counts": None}
-        counts = {"waiting": facts.waiting, "in_flight": facts.in_flight, "delayed": facts.delayed, "dead": dead}
-        paused = (await self._look())["directives"][group.name].paused
-        state = "paused" if paused else "dead" if dead else "polling"
-        by_whom = f"the group is paused by {paused.by}: “{paused.why}”" if paused else None
-        return {**shown, "state": state, "why": by_whom, "counts": counts}
+        known = await self._look()
+        rows = []
+        for row in await self._queues.asked(known["groups"]):
+            paused, counts = known["directives"][row["group"]].paused, row["counts"]
+            state = "unknown" if counts is None else "paused" if paused else "dead" if counts["dead"] else "polling"
+            by_whom = f"the group is paused by {paused.by}: “{paused.why}”" if paused else None
+            rows.append({**row, "state": state, "why": row["why"] or by_whom})
+        return rows
 
     async def audit(self, cursor: str, limit: int) -> dict[str, Any]:
         lines: list[dict[str, Any]] = []
@@ -223,6 +222,7 @@ class FleetSource:
         await note_refusal(self.table, change, asker)
 
     def close(self) -> None:
+        self._queues.close()
         self.session.close()
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from runner.control.applying.eventbridge import timetable_of
 from runner.control.hosts import host_of
 from runner.control.shown import as_json
 from runner.errors import CronRunnerError
 from runner.protocol.units import format_time, time_of
+from runner.web.sources.fleet_queues import total
 from runner.web.sources.overview import by_harm, ended_within, failing, running_entry, too_long
 
 if TYPE_CHECKING:
@@ -17,22 +17,11 @@ if TYPE_CHECKING:
 
     from runner.aws.directives import Directive
     from runner.control.definition import GroupDefinition, JobDefinition
+    from runner.web.sources.due_times import DueTimes
     from runner.web.sources.past import Standing
 
-_HOUR_S: Final = 3600.0
 _SHOWN_RUNNING: Final = 50
 _SUBJECT: Final = re.compile(r"(?P<op>[A-Za-z]+)[# ]?(?P<subject>\S*)(?: (?P<how>.*))?", re.DOTALL)
-
-
-def due_of(job: JobDefinition, group: GroupDefinition | None, now: float, count: int) -> list[float]:
-    """When a job is fired next; nothing of one that is disabled, or cannot be read."""
-    if not job.enabled:
-        return []
-    try:
-        timetable = timetable_of(job, group)
-        return [one.at for one in timetable.coming(now, count)] if timetable is not None else []
-    except (CronRunnerError, ArithmeticError, ValueError, LookupError):
-        return []
 
 
 def _words(job: JobDefinition, group: GroupDefinition | None) -> str:
@@ -42,7 +31,9 @@ def _words(job: JobDefinition, group: GroupDefinition | None) -> str:
         return str(error)
 
 
-def job_row(job: JobDefinition, known: Mapping[str, Any], standing: Standing, now: float) -> dict[str, Any]:
+def job_row(
+    job: JobDefinition, known: Mapping[str, Any], standing: Standing, due: DueTimes, now: float
+) -> dict[str, Any]:
     """A job, as its page and the API show it."""
     switched = known["directives"].get(job.group)
     maintenance = switched.under_maintenance(job.name, now) if switched is not None else None
@@ -54,7 +45,7 @@ def job_row(job: JobDefinition, known: Mapping[str, Any], standing: Standing, no
         "schedule": job.schedule,
         "timezone": job.timezone if job.schedule else None,
         "words": _words(job, known["groups"].get(job.group)),
-        "next": [format_time(at) for at in due_of(job, known["groups"].get(job.group), now, 5)],
+        "next": [format_time(at) for at in due.coming(job, known["groups"].get(job.group), now, 5)],
         "last": next(iter(standing.by_job.get((job.group, job.name), [])), None),
         "running": sum(1 for run in known["open"] if (run["group"], run["job"]) == (job.group, job.name)),
         "maintenance": None if maintenance is None else _switch(maintenance),
@@ -132,23 +123,26 @@ def _off(known: Mapping[str, Any], now: float) -> list[dict[str, Any]]:
     return found
 
 
-def _due(known: Mapping[str, Any], now: float) -> list[dict[str, Any]]:
+def _due(known: Mapping[str, Any], due: DueTimes, now: float) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for job in known["jobs"]:
         on = known["directives"].get(job.group)
         why = ""
         if on is not None and on.pause_at(now) is not None:
             why = f"stays on the queue: {job.group} is paused"
-        for at in due_of(job, known["groups"].get(job.group), now, 60):
-            if at > now + _HOUR_S:
-                break
+        for at in due.within_an_hour(job, known["groups"].get(job.group), now):
             kept = on is not None and not why and on.under_maintenance(job.name, at) is not None
             said = "will be skipped: maintenance" if kept else why
             found.append({"group": job.group, "job": job.name, "at": format_time(at), "why": said})
     return sorted(found, key=lambda one: one["at"])[:500]
 
 
-def _groups(known: Mapping[str, Any], hosts: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
+def _groups(
+    known: Mapping[str, Any],
+    hosts: Sequence[Mapping[str, Any]],
+    queues: Mapping[str, Mapping[str, Any]],
+    now: float,
+) -> list[dict[str, Any]]:
     rows = []
     for name in known["names"]:
         paused = known["directives"][name].pause_at(now)
@@ -165,14 +159,20 @@ def _groups(known: Mapping[str, Any], hosts: Sequence[Mapping[str, Any]], now: f
                 else "",
                 "hosts": f"{len(own) - len(silent)} of {len(own)}",
                 "running": sum(1 for run in known["open"] if run["group"] == name),
-                "queued": None,
+                "queued": total({name: queues[name]} if name in queues else {}, "waiting", "delayed"),
+                "dead": total({name: queues[name]} if name in queues else {}, "dead"),
             }
         )
     return rows
 
 
 def overview_of(
-    known: Mapping[str, Any], past: Sequence[dict[str, Any]], standing: Standing, now: float
+    known: Mapping[str, Any],
+    past: Sequence[dict[str, Any]],
+    standing: Standing,
+    due: DueTimes,
+    queues: Mapping[str, Mapping[str, Any]],
+    now: float,
 ) -> dict[str, Any]:
     """In the shape of `runner.web.sources.overview.of_host`."""
     running = [
@@ -200,11 +200,22 @@ def overview_of(
         "running": by_harm(running)[:_SHOWN_RUNNING],
         "running_count": len(running),
         "waiting": _waiting_of(known),
+<<<<<<< HEAD
         "queued": None,
         "due": _due(known, now),
         "off": _off(known, now),
         "ended": list(past[:10]),
         "ended_24h": ended_within(past, now),
         "hosts": (len(hosts) - len(silent), len(hosts)),
-        "groups": _groups(known, hosts, now),
+        "groups": _groups(known, hosts, queues, now),
+=======
+        "queued": total(queues, "waiting", "delayed"),
+        "dead": total(queues, "dead"),
+        "due": _due(known, due, now),
+        "off": _off(known),
+        "ended": list(past[:10]),
+        "ended_24h": ended_within(past, now),
+        "hosts": (len(hosts) - len(silent), len(hosts)),
+        "groups": _groups(known, hosts, queues, now),
+>>>>>>> c2a42b4 (Pages of the fleet: when jobs are due, and how they stand, is found once; queue counts and dead letters on the overview)
     }

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.web.sources.agent import Agent
-from runner.web.sources.overview import of_host
+from runner.web.sources.overview import counts_in, of_host
 from runner.web.sources.past import Past, Standing
 from runner.web.sources.source import Asker, Change, Filter, NotPossible, Piece, Unknown
 
@@ -34,6 +34,8 @@ class HostSource:
         self._past = Past(
             lambda cursor, since: self.agent.ask("runs", state="ended", limit=_PAGE, cursor=cursor, since=since)
         )
+        self._made: tuple[Any, Any, dict[str, Any]] | None = None
+        """An overview, and what it was made of."""
         self._brief: dict[str, Any] | None = None
         self._asked = float("-inf")
         self._asking = asyncio.Lock()
@@ -65,7 +67,13 @@ class HostSource:
 
     async def overview(self) -> dict[str, Any]:
         status, past = await self.brief(), await self.history()
-        return of_host(status, past, Standing(past), time.time())
+        if self._made is None or self._made[0] is not status or self._made[1] is not past:
+            self._made = status, past, of_host(status, past, self._past.standing, time.time())
+        return self._made[2]
+
+    async def standing(self) -> Standing:
+        await self.history()
+        return self._past.standing
 
     async def runs(self, wanted: Filter) -> dict[str, Any]:
         # All of them only where somebody asks for what runs.
@@ -117,9 +125,8 @@ class HostSource:
         )
 
     async def jobs(self) -> Sequence[dict[str, Any]]:
-        status, past = await self.brief(), await self.history()
+        status, standing = await self.brief(), await self.standing()
         declared = {one["job"]: one for one in (await self.agent.ask("jobs"))["jobs"]}
-        standing = Standing(past)
         names = {(status["group"], name) for name in declared} | set(standing.by_job)
         names |= {(status["group"], name) for name in status["running"] if name}
         return [
@@ -170,12 +177,20 @@ class HostSource:
         ]
 
     async def queues(self) -> Sequence[dict[str, Any]]:
-        """What the agent says of its queue; counts are the fleet's to ask for."""
+        """What the agent says of its queue, which it asks at most once a minute."""
         status = await self.brief()
         aws = status["aws"]
         why = aws["error"] or status.get("waiting_for")
         state = "away" if aws["reachable"] is False else "polling" if aws["reachable"] else "unknown"
-        return [{"queue": status["queue"], "group": status["group"], "state": state, "why": why, "counts": None}]
+        return [
+            {
+                "queue": status["queue"],
+                "group": status["group"],
+                "state": state,
+                "why": why,
+                "counts": counts_in(status),
+            }
+        ]
 
     async def audit(self, cursor: str, limit: int) -> dict[str, Any]:
         before = int(cursor) if cursor.isdecimal() else None

@@ -34,7 +34,8 @@ def of_host(
         "running_count": sum(status["running"].values()),
         "waiting": [waiting_entry({**one, "group": group, "host": host}) for one in status["held"]]
         + [backoff_entry(run) for run in running if run["state"] == "backoff"],
-        "queued": None,
+        "queued": None if (counts := counts_in(status)) is None else counts["waiting"] + counts["delayed"],
+        "dead": None if counts is None else counts["dead"],
         "due": [],
         "off": _off(status),
         "ended": list(past[:10]),
@@ -42,6 +43,16 @@ def of_host(
         "hosts": (1, 1),
         "groups": [],
     }
+
+
+def counts_in(status: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How full the host's queue is, and its dead-letter queue; None where SQS has not said it."""
+    known = status.get("queues") or {}
+    jobs, dead = known.get("jobs"), known.get("dead_letters")
+    if jobs is None:
+        return None
+    counts = {"waiting": jobs["visible"], "in_flight": jobs["in_flight"], "delayed": jobs["delayed"]}
+    return {**counts, "dead": None if dead is None else dead["visible"]}
 
 
 def _unwell(status: Mapping[str, Any]) -> list[dict[str, Any]]:

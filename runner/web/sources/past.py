@@ -33,6 +33,7 @@ class Past:
         self._every = every
         self._looked = float("-inf")
         self.runs: list[dict[str, Any]] = []  # newest first
+        self._standing: tuple[Sequence[dict[str, Any]], Standing] | None = None
 
     def has(self, run_id: str, ended_at: str, clock: float) -> bool:
         """Whether the run that ended last is known, so that there is nothing new; for what is told late it is looked
@@ -61,6 +62,13 @@ class Past:
             self.runs = (new + self.runs)[:MOST]
         return self.runs
 
+    @property
+    def standing(self) -> Standing:
+        """How jobs stand by them, made once for what is kept."""
+        if self._standing is None or self._standing[0] is not self.runs:
+            self._standing = self.runs, Standing(self.runs)
+        return self._standing[1]
+
 
 def _identity(run: dict[str, Any]) -> tuple[Any, ...]:
     return (run.get("ended_at"), run.get("run_id"), run.get("outcome"))
@@ -84,6 +92,7 @@ class Standing:
 
     def __init__(self, runs: Sequence[dict[str, Any]]) -> None:
         self.by_job: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        self._usual: dict[tuple[str, str], tuple[float | None, float | None]] = {}
         for run in runs:
             if run.get("job"):
                 self.by_job.setdefault(key_of(run), []).append(run)
@@ -95,6 +104,11 @@ class Standing:
 
     def usual(self, key: tuple[str, str]) -> tuple[float | None, float | None]:
         """Half and 95 of 100 of its good runs took no longer, in seconds; None where there are too few."""
+        if key not in self._usual:
+            self._usual[key] = self._usual_of(key)
+        return self._usual[key]
+
+    def _usual_of(self, key: tuple[str, str]) -> tuple[float | None, float | None]:
         took = sorted(
             float(run["duration_s"])
             for run in self.by_job.get(key, [])[:_USUAL_OF]
