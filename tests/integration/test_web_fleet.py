@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,7 @@ from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
 from runner.protocol.units import format_time
 from runner.web.app import Application
+from runner.web.sources import fleet_runs
 from runner.web.sources.fleet import FleetSource
 from runner.web.sources.source import Asker, Change, Filter, NotPossible, Unknown
 from runner.web.tokens import Token, Tokens, hash_of
@@ -113,7 +115,9 @@ async def test_a_host_reports_itself_and_that_it_stopped(table: Table) -> None:
 
 
 @pytest.mark.parametrize("aws_server", ["standin", "moto"], indirect=True)
-async def test_the_fleet_is_shown_and_switched(aws: Aws, table: Table, cloud: Session) -> None:
+async def test_the_fleet_is_shown_and_switched(
+    aws: Aws, table: Table, cloud: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queue = aws.queue("web-jobs")
     nightly = JobDefinition("web", "nightly", message={"command": "true"}, schedule="*/10 * * * *")
     group = GroupDefinition("web", queue)
@@ -133,6 +137,7 @@ async def test_the_fleet_is_shown_and_switched(aws: Aws, table: Table, cloud: Se
     source = FleetSource(Config(), table.name)
     try:
         await _shown(source)
+        await _found_bit_by_bit(source, monkeypatch)
         await _switched(aws, table, source, queue)
         tokens = Tokens(None, Token("reader", "read", hash_of(TOKEN)))
         app = Application(source, Web(), tokens, frozenset({"localhost"}))
@@ -186,6 +191,22 @@ async def _shown(source: FleetSource) -> None:
     (queue,) = await source.queues()
     assert (queue["group"], queue["counts"]["waiting"]) == ("web", 0)
     assert {one["host"]: one["state"] for one in await source.hosts()} == {"web-1": "polling", "web-2": "silent"}
+
+
+async def _found_bit_by_bit(source: FleetSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is rare is looked for a bounded way back at a time; nothing is lost or doubled where that ends."""
+    for wanted in (Filter(text="n", state="ended"), Filter(outcomes=("failed",)), Filter(text="n5"), Filter(text="x")):
+        whole = [run["run_id"] for run in (await source.runs(wanted))["runs"]]
+        for most in (1, 2, 3):
+            found, cursor, asked_for = [], "", 0
+            with monkeypatch.context() as patch:
+                patch.setattr(fleet_runs, "_LOOKED_AT", most)
+                while cursor is not None:
+                    page = await source.runs(replace(wanted, cursor=cursor))
+                    found += [run["run_id"] for run in page["runs"]]
+                    cursor, asked_for = page["cursor"], asked_for + 1
+                    assert asked_for < 200
+            assert found == whole
 
 
 async def _switched(aws: Aws, table: Table, source: FleetSource, queue: str) -> None:

@@ -72,8 +72,14 @@ def page(
     """
     found: list[RunRow] = []
     began = time.monotonic()
+    # What all are wanted of is read to its limit at once; only what may be rare is looked for step by step.
+    any_run = wanted.job is None and wanted.outcomes is None
     while True:
-        floor = max((_floor(journal, table, after) for table in ("runs", "runs_before")), default=-math.inf)
+        floor = (
+            -math.inf
+            if any_run
+            else max((_floor(journal, table, after) for table in ("runs", "runs_before")), default=-math.inf)
+        )
         found += _ended(journal, wanted, after, floor, limit - len(found))
         if len(found) >= limit:
             last = found[-1]

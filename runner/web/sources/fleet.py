@@ -169,7 +169,11 @@ class FleetSource:
         return sorted(rows, key=lambda row: (row["group"], row["job"]))
 
     async def job(self, group: str, name: str) -> dict[str, Any]:
-        for row in await self.jobs():
+        known, standing = await self._look(), await self.standing()
+        for job in known["jobs"]:
+            if (job.group, job.name) == (group, name):
+                return job_row(job, known, standing, self._due, time.time())
+        for row in await self.jobs():  # one that was never applied, and ran
             if (row["group"], row["job"]) == (group, name):
                 return dict(row)
         raise Unknown(f"cannot find job {group}/{name} in table {self.table.name}; `cron-runner jobs list` shows all")
