@@ -21,6 +21,8 @@ from runner.web.sources.source import Filter
 from runner.web.words import BAD
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -41,6 +43,7 @@ _DONE: Final = {
     "disable": "Disabled",
     "maintenance": "Maintenance was switched",
 }
+_LAST_RUNS: Final = 15
 _DEFINITION: Final = (
     *(("command", "command"), ("user", "user"), ("timeout_s", "timeout"), ("retries", "retries")),
     *(("overlap", "overlap"), ("resources", "asks for"), ("owner", "owner"), ("queue", "queue")),
@@ -103,7 +106,7 @@ class Pages:
             "title": f"{group}/{name}",
             "j": job,
             "states": standing.states((group, name), job.get("running") or 0),
-            "runs": (await self._source.runs(Filter(job=f"{group}/{name}", limit=15)))["runs"],
+            "runs": await self._last_runs(group, name, [] if job.get("running") else runs),
             "bad": [run for run in runs if run.get("outcome") in BAD][:8],
             "calendar": calendar,
             "calendar_words": calendar_words,
@@ -112,6 +115,13 @@ class Pages:
             "definition": [(said, _defined(job[name])) for name, said in _DEFINITION if job.get(name)],
         }
         return await self._shown(request, "job.html", "/jobs", values)
+
+    async def _last_runs(self, group: str, name: str, kept: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        """A job's last runs; where enough of them are kept, without asking for them."""
+        if len(kept) >= _LAST_RUNS:
+            return kept[:_LAST_RUNS]
+        found = await self._source.runs(Filter(job=f"{group}/{name}", limit=_LAST_RUNS))
+        return list(found["runs"])
 
     async def runs(self, request: Request) -> Response:
         params = request.query_params

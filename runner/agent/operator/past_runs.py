@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WORDS = {State.ACCEPTED: "starting", State.RUNNING: "running", State.BACKOFF: "backoff", State.ENDED: "ended"}
 _OF_AN_END = ("outcome", "reason", "exit_code", "signal", "duration_s", "usage", "output", "will_retry", "log")
 OF_AN_ATTEMPT = ("execution", "attempt", "started_at", "ended_at", *_OF_AN_END)
+_RARE = ("signed_by", "traceparent")
 FIELDS = (
     *("run_id", "job", "group", "state", "scheduled_at", "started_at", "ended_at", "duration_s", "exit_code", "signal"),
     *("reason", "host", "attempt", "attempts", "seen_at", "log", "labels", "outcome", "usage"),
@@ -49,9 +50,18 @@ def job_of(row: RunRow) -> Job | None:
         return None
 
 
+def _spec_of(row: RunRow) -> dict[str, Any]:
+    """The fields of the job as they are written, for a line of many; none of a message that was no job."""
+    try:
+        said = json.loads(row.spec)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) and "argv" in said else {}
+
+
 def entry(past: Past, here: Here) -> dict[str, Any]:
     """One line of the history, with the fields of a run in the fleet's table."""
-    row, job = past.row, job_of(past.row)
+    row, said = past.row, _spec_of(past.row)
     end = past.told[-1] if past.told else {}
     over = row.state == State.ENDED
     return {
@@ -59,7 +69,7 @@ def entry(past: Past, here: Here) -> dict[str, Any]:
         "job": row.job or None,
         "group": here.config.group,
         "state": row.outcome if over else WORDS[State(row.state)],
-        "scheduled_at": time_of(job.scheduled_at if job else None),
+        "scheduled_at": time_of(said.get("scheduled_at")),
         "started_at": time_of(row.started_at),
         "ended_at": time_of(row.ended_at) if over else None,
         "duration_s": duration(row) if over else None,
@@ -71,10 +81,10 @@ def entry(past: Past, here: Here) -> dict[str, Any]:
         "attempts": row.attempt,
         "seen_at": time_of(row.ended_at or row.started_at or row.accepted_at),
         "log": end.get("log"),
-        "labels": dict(job.labels) if job else {},
+        "labels": said.get("labels") or {},
         "outcome": row.outcome if over else None,
         "usage": end.get("usage") if over else None,
-        **(rare(job) if job else {}),
+        **what_is_said({name: said.get(name) for name in _RARE}),
     }
 
 

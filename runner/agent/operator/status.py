@@ -19,7 +19,7 @@ from runner.errors import CronRunnerError
 from runner.protocol.units import format_time, time_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from runner.agent.held import Door
     from runner.agent.intake.depths import Depths
@@ -42,6 +42,7 @@ MOST_RECENT = 1000
 # A supervisor or a disk that does not answer is left out: that is just when people look.
 PART_WITHIN_S = 2.0
 DEPTHS_WITHIN_S = 1.0
+USAGE_KEPT_S = 10.0
 
 
 class Overview:
@@ -58,6 +59,8 @@ class Overview:
         self._health = health
         self._started_at = services.now()
         self._started = time.monotonic()
+        self._used: Mapping[str, Usage] = {}
+        self._used_at = float("-inf")
 
     async def gather(self, recent: int = RECENT, most: int | None = None) -> dict[str, Any]:
         """The whole of it, with so many of the last ends.
@@ -66,7 +69,7 @@ class Overview:
         """
         services = self._services
         usage, rows, unsent, depths = await asyncio.gather(
-            _within(services.link.usage(), {}),
+            self._usage(fresh=most is None),
             _within(services.journal.recent(max(0, min(recent, MOST_RECENT))), None),
             _within(services.journal.unsent_count(), None),
             self._depths.look(DEPTHS_WITHIN_S),
@@ -106,6 +109,14 @@ class Overview:
             },
             "queues": depths,
         }
+
+    async def _usage(self, *, fresh: bool) -> Mapping[str, Usage]:
+        """What the attempts use. Of hundreds that is most of what an overview costs, so that a page, which is looked at
+        again and again, has it some seconds old."""
+        now = time.monotonic()
+        if fresh or now - self._used_at > USAGE_KEPT_S:
+            self._used, self._used_at = await _within(self._services.link.usage(), {}), now
+        return self._used
 
     def _agent(self, clock: float) -> dict[str, Any]:
         hello = self._services.link.hello
