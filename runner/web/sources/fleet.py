@@ -193,7 +193,7 @@ class FleetSource:
         known = await self._look()
         rows = []
         for row in await self._queues.asked(known["groups"]):
-            paused, counts = known["directives"][row["group"]].paused, row["counts"]
+            paused, counts = known["directives"][row["group"]].pause_at(time.time()), row["counts"]
             state = "unknown" if counts is None else "paused" if paused else "dead" if counts["dead"] else "polling"
             by_whom = f"the group is paused by {paused.by}: “{paused.why}”" if paused else None
             rows.append({**row, "state": state, "why": row["why"] or by_whom})

@@ -200,22 +200,12 @@ def overview_of(
         "running": by_harm(running)[:_SHOWN_RUNNING],
         "running_count": len(running),
         "waiting": _waiting_of(known),
-<<<<<<< HEAD
-        "queued": None,
-        "due": _due(known, now),
+        "queued": total(queues, "waiting", "delayed"),
+        "dead": total(queues, "dead"),
+        "due": _due(known, due, now),
         "off": _off(known, now),
         "ended": list(past[:10]),
         "ended_24h": ended_within(past, now),
         "hosts": (len(hosts) - len(silent), len(hosts)),
         "groups": _groups(known, hosts, queues, now),
-=======
-        "queued": total(queues, "waiting", "delayed"),
-        "dead": total(queues, "dead"),
-        "due": _due(known, due, now),
-        "off": _off(known),
-        "ended": list(past[:10]),
-        "ended_24h": ended_within(past, now),
-        "hosts": (len(hosts) - len(silent), len(hosts)),
-        "groups": _groups(known, hosts, queues, now),
->>>>>>> c2a42b4 (Pages of the fleet: when jobs are due, and how they stand, is found once; queue counts and dead letters on the overview)
     }
