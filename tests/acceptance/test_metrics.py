@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
 
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 UNITS = ("seconds", "bytes", "total", "info", "ratio")
 # Numbers of things, states, and ages of the process itself.
 PLAIN = {
@@ -147,6 +151,22 @@ def test_what_is_held_running_and_owed_is_shown(fleet: Fleet, proxy: Proxy) -> N
     wait_value(address, host, 0, "outbox_events")
     wait_value(address, host, 0, "results_failing_seconds")
     assert families(address)["cron_runner_runs_held"].samples == []
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool (apt-get install prometheus)")
+def test_promtool_finds_nothing_in_the_page_and_in_the_alert_rules(fleet: Fleet, tmp_path: Path) -> None:
+    host, address = started(fleet)
+    fleet.send({"job": "good", "run_id": "good", "command": "true"})
+    fleet.events.wait_ended(["good"])
+    text = page(address, "/metrics")[1]
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, ""), host.log()
+    (rules,) = re.findall(r"```yaml\n(groups:.*?)```", DOCS.read_text(), re.DOTALL)
+    (tmp_path / "rules.yml").write_text(rules)
+    done = subprocess.run(
+        ["promtool", "check", "rules", str(tmp_path / "rules.yml")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_page_is_what_prometheus_expects(fleet: Fleet) -> None:

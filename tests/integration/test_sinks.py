@@ -328,19 +328,41 @@ def _free_for_both() -> int:
             return port
 
 
-@pytest.fixture
-def rsyslog(tmp_path: Path) -> Iterator[tuple[int, Callable[[], list[str]]]]:
-    """rsyslogd on a port and on `log`; the port, and what it has written so far: program and message."""
-    program = shutil.which("rsyslogd", path="/usr/sbin:/usr/bin")
+SYSLOG_NG = """\
+@version: 3.35
+options {{ stats-freq(0); }};
+source s {{
+  network(ip("127.0.0.1") transport("udp") port({port}) flags(syslog-protocol) so-rcvbuf(8388608));
+  syslog(ip("127.0.0.1") transport("tcp") port({port}));
+  unix-dgram("{directory}/log");
+}};
+destination d {{ file("{directory}/told" template("$PROGRAM $MSG\\n")); }};
+log {{ source(s); destination(d); }};
+"""
+
+
+def _daemon(name: str, directory: Path, port: int) -> list[str]:
+    """The command of a syslog daemon that listens on the port and on `log`; skips where there is none."""
+    program = shutil.which(name, path="/usr/sbin:/usr/bin")
     if program is None:
-        pytest.skip("rsyslogd is not installed")
+        pytest.skip(f"{name} is not installed")
+    conf = directory / "conf"
+    conf.write_text((RSYSLOG if name == "rsyslogd" else SYSLOG_NG).format(port=port, directory=directory))
+    if name == "rsyslogd":
+        return [program, "-n", "-f", str(conf), "-i", str(directory / "pid")]
+    files = {"-f": "conf", "-R": "persist", "-p": "pid", "-c": "control"}
+    return [program, "-F", "--no-caps", *(word for key, file in files.items() for word in (key, str(directory / file)))]
+
+
+@pytest.fixture(params=["rsyslogd", "syslog-ng"])
+def syslogd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[int, Callable[[], list[str]]]]:
+    """A real one; the port, and what it has written so far: program and message."""
     port = _free_for_both()
-    (tmp_path / "conf").write_text(RSYSLOG.format(port=port, directory=tmp_path))
-    command = [program, "-n", "-f", str(tmp_path / "conf"), "-i", str(tmp_path / "pid")]
+    command = _daemon(request.param, tmp_path, port)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     written = tmp_path / "told"
     try:
-        wait_for((tmp_path / "log").exists, "rsyslogd's socket")
+        wait_for((tmp_path / "log").exists, "the daemon's socket")
         yield port, lambda: written.read_text().splitlines() if written.exists() else []
     finally:
         process.terminate()
@@ -348,10 +370,10 @@ def rsyslog(tmp_path: Path) -> Iterator[tuple[int, Callable[[], list[str]]]]:
 
 
 @pytest.mark.parametrize("scheme", ["udp", "tcp", "unix"])
-def test_a_real_rsyslog_gets_every_line_of_a_burst_under_the_jobs_name(
-    tmp_path: Path, rsyslog: tuple[int, Callable[[], list[str]]], scheme: str
+def test_a_real_syslog_daemon_gets_every_line_of_a_burst_under_the_jobs_name(
+    tmp_path: Path, syslogd: tuple[int, Callable[[], list[str]]], scheme: str
 ) -> None:
-    port, told = rsyslog
+    port, told = syslogd
     lines = [f"line {n} of a burst" for n in range(3000)]
     address = f"unix://{tmp_path}/log" if scheme == "unix" else f"{scheme}://127.0.0.1:{port}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -38,9 +39,13 @@ def aws_server(request: pytest.FixtureRequest) -> Iterator[str]:
     """The endpoint of a stand-in for AWS, one process for all tests that use its kind.
 
     moto's server, unless a test asks for the fast and strict one of `standin`:
-    ``@pytest.mark.parametrize("aws_server", ["standin"], indirect=True)``.
+    ``@pytest.mark.parametrize("aws_server", ["standin"], indirect=True)``. Where ``CRON_RUNNER_TEST_AWS`` names another
+    one, that runs already (tests/opinions.sh), the tests that would take moto take it.
     """
     kind = getattr(request, "param", "moto")
+    if kind == "moto" and (other := os.environ.get("CRON_RUNNER_TEST_AWS")):
+        yield other
+        return
     with FastStandIn() if kind == "standin" else StandIn() as stand_in:
         yield stand_in.endpoint
 
@@ -48,7 +53,8 @@ def aws_server(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def aws(aws_server: str) -> Iterator[Aws]:
     """The stand-in, empty."""
-    request = Request(f"{aws_server}/moto-api/reset", method="POST")  # noqa: S310 - the stand-in's own address
+    reset = "moto-api/reset" if aws_server != os.environ.get("CRON_RUNNER_TEST_AWS") else "_ministack/reset"
+    request = Request(f"{aws_server}/{reset}", method="POST")  # noqa: S310 - the stand-in's own address
     with build_opener(ProxyHandler({})).open(request, timeout=30):
         pass
     made = Aws(aws_server)
