@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from report import Report
 
+import emulated
+
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "packaging-tests" / "dist"
 SOURCES = ("runner", "systemd", "packaging", "pyproject.toml", "LICENSE", "CHANGELOG.md", "config.example.toml")
@@ -87,9 +89,10 @@ def run(report: Report, built: Built) -> None:
         for path in built.again:
             first = OUT / "first" / path.name
             assert path.read_bytes() == first.read_bytes(), f"{path.name} differs"
-    with report.check("the .deb has 6 MB at most"):
+    # 6 MB before the libraries of signing and of the page were in it.
+    with report.check("the .deb has 9 MB at most"):
         report.note(f"{deb.stat().st_size / 1e6:.2f} MB; the .rpm {built.rpm.stat().st_size / 1e6:.2f} MB")
-        assert deb.stat().st_size <= 6e6
+        assert deb.stat().st_size <= 9e6
     with report.check("the .deb: dependencies, conffile, nothing under a user's id"):
         assert "python3 (>= 3.11)" in said("dpkg-deb", "-f", deb, "Depends")
         assert said("dpkg-deb", "-I", deb, "conffiles").split() == ["/etc/cron-runner/config.toml"]
@@ -107,6 +110,8 @@ def run(report: Report, built: Built) -> None:
             said("dpkg-deb", "-x", deb_other, scratch)
             machines = {(Path(scratch) / name).read_bytes()[18] for name in libraries}
         assert machines == {{"aarch64": 183, "x86_64": 62}[other[1]]}, machines
+    if other == ("arm64", "aarch64"):
+        emulated.run(report, deb_other)
     if shutil.which("lintian"):
         with report.check("lintian finds no errors, and no warnings"):
             text = said("lintian", "--fail-on=error,warning", "--allow-root", deb)

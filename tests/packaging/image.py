@@ -31,6 +31,15 @@ def base() -> Path:
     return path
 
 
+def unpacked(architecture: str, at: Path, packages: tuple[str, ...]) -> None:
+    """Debian 12's files of another architecture, at a path; nothing of them is run."""
+    subprocess.run(
+        ["mmdebstrap", "--quiet", f"--architectures={architecture}", "--variant=extract",
+         f"--include={','.join(packages)}", SUITE, str(at), *_sources()],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
 def _sources() -> list[str]:
     """Files of apt's that name Debian 12; none: the default of mmdebstrap."""
     found = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
