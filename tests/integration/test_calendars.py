@@ -122,3 +122,17 @@ def test_eventbridge_says_what_it_can_a_window_a_first_and_a_last_day() -> None:
     )
     assert rate["StartDate"].timestamp() % (2 * 86_400) == 0
     assert datetime(2030, 3, 31, 22, tzinfo=UTC) <= rate["StartDate"] < datetime(2030, 4, 3, tzinfo=UTC)
+
+
+async def test_what_runs_after_it_hears_that_a_calendar_left_it_out(aws: Aws, table: Table, cloud: Session) -> None:
+    queue = aws.queue("web")
+    off = JobDefinition("web", "off", schedule="48 17 * * *", timing=HOLIDAY)
+    child = JobDefinition("web", "child", after=("off",))
+    told = replace(child, name="told", after_when="any")
+    await put(table, cloud, GroupDefinition("web", queue), off, child, told)
+    for now in (T0 + 61, T0 + 121, T0 + 400):
+        assert (await minute(cloud, table, now=now)).failed == {}
+    assert taken(aws, queue) == ["told-2030-03-17T17-48-00Z"]
+    (run,) = await store.history(table, "child", limit=10)
+    assert (run["state"], run["run_id"]) == ("skipped", "child-2030-03-17T17-48-00Z")
+    assert run["reason"].startswith("upstream: off")

@@ -22,7 +22,7 @@ from runner.control.hosts import host_of, reported
 from runner.control.recording.recorder import Recorder
 from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
-from runner.protocol.units import format_time
+from runner.protocol.units import format_time, parse_time
 from runner.web.app import Application
 from runner.web.sources import fleet_runs
 from runner.web.sources.fleet import FleetSource
@@ -218,6 +218,13 @@ async def _switched(aws: Aws, table: Table, source: FleetSource, queue: str) -> 
     await source.change(Change("resume", group="web", note="done"), ALICE)
     await source.change(Change("maintenance", group="web", job="nightly", note="m", more={"on": True}), ALICE)
     assert (await source.job("web", "nightly"))["maintenance"]["note"] == "m"
+    for more in ({"on": True, "for_s": 7200.0}, {"on": True, "until": format_time(time.time() + 7200)}):
+        await source.change(Change("maintenance", group="web", job="nightly", note="m", more=more), ALICE)
+        until = parse_time((await source.job("web", "nightly"))["maintenance"]["until"])
+        assert abs(until - time.time() - 7200) < 60
+    for more in ({"on": False, "for_s": 60.0}, {"on": True, "until": "soon"}, {"on": True, "for_s": 1e12}):
+        with pytest.raises(NotPossible):
+            await source.change(Change("maintenance", group="web", job="nightly", note="m", more=more), ALICE)
     await source.change(Change("maintenance", group="web", job="nightly", note="m", more={"on": False}), ALICE)
     await source.change(Change("disable", group="web", job="nightly", note="d"), ALICE)
     assert not (await store.job(table, "nightly", "web")).enabled

@@ -120,13 +120,13 @@ def coming(entry: Entry, timezone: ZoneInfo, start: int, count: int, most_days: 
     """The next ``count`` minutes (since 1970, UTC) after one in which cron starts the entry."""
     found: list[int] = []
     begin = start
-    near = {change.at // 86_400 + step for change in _changes(timezone, start, most_days) for step in (-1, 0, 1, 2)}
+    near = {change.at // 86_400 + step for change in _changes(timezone, start, most_days) for step in (-1, 0, 1)}
     day = start // _DAY_MIN
     while len(found) < count and day < start // _DAY_MIN + most_days:
         end = (day + 1) * _DAY_MIN - 1
         if day in near:
             # From a day before: what is left over of a change is known then.
-            found += [minute for minute in fires(entry, timezone, begin - 2 * _DAY_MIN, end) if minute > begin]
+            found += [minute for minute in fires(entry, timezone, begin - _DAY_MIN, end) if minute > begin]
         else:
             ahead = offset_at(timezone, (begin + 1) * 60) // 60
             if _could(entry, begin + 1 + ahead) or _could(entry, end + ahead):
@@ -195,7 +195,7 @@ def difference(fields: str, name: str, start: int, count: int, years: int) -> st
     if entry is None:
         return f"{fields!r}: cron refuses it"
     expected = coming(entry, zone(name), start, count, 366 * years)
-    found = [int(at) // 60 for at in schedule.coming(start * 60.0, count)][: len(expected)]
+    found = [int(at) // 60 for at in schedule.coming(start * 60.0, len(expected))]
     return "" if found == expected else f"{fields!r} as {written!r} in {name}: {found[:4]} for {expected[:4]}"
 
 

@@ -202,7 +202,7 @@ def round_trip(tmp_path: Path, fields: str, name: str, count: int) -> str | None
     (job,) = jobs.values()
     timetable = job.timetable()
     assert timetable is not None
-    found = [int(time.at) // 60 for time in timetable.coming(T0 * 60.0, count)][: len(expected)]
+    found = [int(time.at) // 60 for time in timetable.coming(T0 * 60.0, len(expected))]
     return "" if found == expected else f"{fields!r} as {job.schedule!r} in {name}: {found[:3]} for {expected[:3]}"
 
 
@@ -232,7 +232,7 @@ def test_the_next_two_hundred_fire_times_are_those_of_debians_cron(tmp_path: Pat
 @pytest.mark.parametrize("seed", range(2))
 def test_any_line_is_imported_with_debians_fire_times_or_told(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
-    said = [round_trip(tmp_path, random_fields(draw), draw.choice(ZONES), 40) for _ in range(20)]
+    said = [round_trip(tmp_path, random_fields(draw), draw.choice(ZONES), 40) for _ in range(12)]
     assert said.count("") >= 1
     assert [one for one in said if one] == []
 

@@ -14,8 +14,10 @@ from runner.control.applying.eventbridge import SCHEDULED_TIME, request_for
 from runner.control.applying.files import LARGEST_MESSAGE, read_files
 from runner.control.applying.plan import plan
 from runner.control.applying.signing_plan import LASTS_S, with_signatures
+from runner.control.backfill import messages
 from runner.control.definition import GroupDefinition, JobDefinition, changed, group_of, job_of, message_at
 from runner.control.signatures import signature_in
+from runner.control.timetable.timing import Timing
 from runner.control.trigger import triggered
 from runner.errors import JobFilesInvalid
 from runner.protocol.invalid import InvalidMessage
@@ -138,6 +140,25 @@ def test_a_trigger_passes_it_on_and_with_a_key_signs_that_run() -> None:
     run_id, body = triggered(NIGHTLY, now=NOW, by="anna", signer=OPS)
     job = taken(body, FRESH)
     assert (job.run_id, job.labels) == (run_id, {"team": "a", "triggered-by": "anna"})
+
+
+def test_a_backfill_passes_it_on_and_with_a_key_signs_each_run() -> None:
+    week_ago = DUE - 7 * 86_400
+    assert messages(SIGNED, [DUE], None, now=NOW) == [("nightly-2030-03-17T17-30-00Z", message_at(SIGNED, DUE))]
+    [(_, late)] = messages(SIGNED, [week_ago], None, now=NOW)
+    with pytest.raises(InvalidMessage, match="within the last hour"):
+        taken(late, FRESH)
+    [(run_id, body)] = messages(NIGHTLY, [week_ago], OPS, now=NOW)
+    job = taken(body, FRESH)
+    assert (job.run_id, job.scheduled_at) == (run_id, week_ago)
+
+
+def test_a_signed_splay_is_waited_for() -> None:
+    late = applied(replace(NIGHTLY, timing=Timing(splay=7200.0)))
+    two_hours_ago = replace(late, schedule="30 15 * * *")
+    assert taken(message_at(applied(two_hours_ago), DUE - 7200), FRESH).run_id == "nightly-2030-03-17T15-30-00Z"
+    with pytest.raises(InvalidMessage):
+        taken(message_at(applied(replace(two_hours_ago, timing=Timing())), DUE - 7200), FRESH)
 
 
 def test_a_job_that_nobody_signed_is_sent_as_it_always_was() -> None:
