@@ -93,6 +93,9 @@ class Timetable:
             for due in self.schedule.rule.after(moment, here):
                 if due > LAST_MOMENT:
                     return
+                if self.allowed.every:
+                    yield due
+                    continue
                 day = local(due, self.schedule.timezone).date()
                 on = self.allowed.from_on(day)
                 if on is None:
