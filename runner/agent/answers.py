@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.journal.runs import RunRow, Unsent, unsent
+from runner.agent.journal.outgoing import Unsent, unsent
 from runner.agent.runs.events import rejected_event, skipped_event
 from runner.agent.runs.lease import Lease
 from runner.agent.runs.run import Execution, MessageState, State
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from runner.agent.intake.dead_letters import DeadLetters
+    from runner.agent.journal.runs import RunRow
     from runner.agent.runs.admission.policy import Skip
     from runner.agent.services import Services
     from runner.aws.sqs import Received

@@ -12,7 +12,8 @@ import pytest
 from scripted import ScriptedQueue, away
 
 from runner.agent.journal.database import Database
-from runner.agent.journal.runs import Journal, Unsent
+from runner.agent.journal.outgoing import Unsent
+from runner.agent.journal.runs import Journal
 from runner.agent.reporting import outbox as outbox_module
 from runner.agent.reporting.outbox import Outbox, turns
 from runner.aws.sqs import Failed, Outgoing

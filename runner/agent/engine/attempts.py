@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.engine.secrets import Secrets
-from runner.agent.journal.runs import unsent
+from runner.agent.journal.outgoing import unsent
 from runner.agent.reporting.message import message_told
 from runner.agent.runs.attempt import judge, spec_of
 from runner.agent.runs.environment import environment_of

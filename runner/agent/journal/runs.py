@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runner.agent.journal.outgoing import SentAndUnsent, Unsent
 from runner.agent.journal.pruning import shorten
 from runner.agent.journal.statements import insert, update
 from runner.agent.runs.run import Execution, MessageState, described
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable, Sequence
 
     from runner.agent.journal.database import Database, When
@@ -95,22 +95,6 @@ class RunRow:
 _COLUMNS = ", ".join(RunRow.__dataclass_fields__)
 
 
-@dataclass(frozen=True, slots=True)
-class Unsent:
-    """An event that the results queue has not accepted yet."""
-
-    position: int
-    id: str
-    execution: str | None
-    subject: str
-    body: str
-
-
-def unsent(execution: Execution, event: Event) -> Unsent:
-    """An event of an execution as long as the journal has no place for it."""
-    return Unsent(0, event.id, execution.id, event.subject or execution.run_id, event.body)
-
-
 def _row(execution: Execution) -> tuple[Any, ...]:
     """All of its row."""
     lease, verdict = execution.lease, execution.verdict
@@ -146,12 +130,11 @@ def _row(execution: Execution) -> tuple[Any, ...]:
     )
 
 
-class Journal:
+class Journal(SentAndUnsent):
     """Domain statements over the database. `owner` tells the agent's rows from those of a run-once beside it."""
 
     def __init__(self, database: Database, owner: str) -> None:
-        self.database = database
-        self.owner = owner
+        super().__init__(database, owner)
         self.crowded = asyncio.Event()  # it is time to prune
         self._grown = 0
 
@@ -289,57 +272,7 @@ class Journal:
             lambda connection: [RunRow(*row[:width]) for row in connection.execute(sql, values).fetchall()], when=when
         )
 
-    # -- the outbox
-
-    def unsent(self, after: int, limit: int) -> asyncio.Future[list[Unsent]]:
-        """The next undelivered events of this owner behind a position, oldest first."""
-        sql = (
-            "SELECT position, id, execution, subject, body FROM events "
-            "WHERE sent_at IS NULL AND position > ? AND owner = ? ORDER BY position LIMIT ?"
-        )
-        return self.database.call(
-            lambda connection: [Unsent(*row) for row in connection.execute(sql, (after, self.owner, limit)).fetchall()],
-            when="told",
-        )
-
-    def sent(self, ids: Sequence[str], now: float) -> asyncio.Future[None]:
-        """The results queue has these: the ends of attempts stay, the last for late redeliveries; the others go."""
-        marks = ", ".join("?" * len(ids))
-        return self.database.write(
-            (f"DELETE FROM events WHERE id IN ({marks}) AND terminal = 0", ids),  # noqa: S608 - question marks
-            (f"UPDATE events SET sent_at = ? WHERE id IN ({marks})", (now, *ids)),  # noqa: S608 - question marks
-            when="lazy",
-        )
-
-    def final_event(self, execution_id: str) -> asyncio.Future[tuple[str, str] | None]:
-        """Id and body of the recorded terminal event; the body is empty where it was dropped to save room."""
-        # Its events' ids begin with it, and "0" comes next after "/".
-        sql = "SELECT id, body FROM events WHERE id > ? AND id < ? AND terminal = 1 ORDER BY position DESC LIMIT 1"
-        values = (f"{execution_id}/", f"{execution_id}0")
-        return self.database.call(lambda connection: connection.execute(sql, values).fetchone())
-
-    def was_sent(self, event_id: str) -> asyncio.Future[bool]:
-        """Whether the results queue has accepted this event, as far as that is marked."""
-        sql = "SELECT 1 FROM events WHERE id = ? AND sent_at IS NULL"
-        return self.database.call(
-            lambda connection: connection.execute(sql, (event_id,)).fetchone() is None, when="told"
-        )
-
-    def unsent_count(self) -> asyncio.Future[int]:
-        sql = "SELECT count(*) FROM events WHERE sent_at IS NULL AND owner = ?"
-        return self.database.call(lambda connection: int(connection.execute(sql, (self.owner,)).fetchone()[0]))
-
-    def undelivered(self) -> asyncio.Future[tuple[int, float | None]]:
-        """How many events of this host, of any owner, wait, and when the oldest happened (unix seconds)."""
-        # Both are answered by the index alone, however many there are and whatever their size.
-        count = "SELECT count(*) FROM events WHERE sent_at IS NULL"
-        oldest = "SELECT created_at FROM events WHERE sent_at IS NULL ORDER BY position LIMIT 1"
-
-        def work(connection: sqlite3.Connection) -> tuple[int, float | None]:
-            first = connection.execute(oldest).fetchone()
-            return int(connection.execute(count).fetchone()[0]), first[0] if first else None
-
-        return self.database.call(work)
+    # -- of others
 
     def take_over_from(self, owner: str) -> asyncio.Future[None]:
         """Answer from now on for what a process that is gone has left."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runner.agent.journal.runs import Journal, Unsent
+from runner.agent.journal.outgoing import Unsent
 from runner.aws.backoff import retrying
 from runner.aws.messages import BATCH_ENTRIES, NEVER_TAKEN
 from runner.aws.sqs import Failed, Outgoing, Queue, batches
@@ -24,6 +24,8 @@ from runner.protocol.shorten import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from runner.agent.journal.runs import Journal
 
 log = structlog.get_logger()
 
