@@ -151,12 +151,13 @@ def _answered_once(world: World, message: Message) -> None:
     if rejections := rejected(world, message):
         if len(rejections) > 1 and world.kind.hosts == 1 and not forgotten(world, message):
             raise world.violated(f"{message.id} was rejected as {rejections}")
-        ran = world.ran.get(message.id)
-        if ran and not forgotten(world, message):
+        ran = world.ran.get(message.id, set())
+        # In a fleet the id of a run that was lost, or interrupted, goes to whoever is asked for it next.
+        again = world.kind.hosts > 1 and not any(_stands(world, end) for end in _ends_of(world, message, ran))
+        if ran and not again and not forgotten(world, message):
             raise world.violated(f"{message.id} was rejected, and ran as {sorted(ran)}")
         # What only a lost journal knew was the ground of it: then it is a run like any other, and has its end.
-        told = {event["data"]["execution"] for event in world.terminal(message.run) if answers(event, message)}
-        if message.id not in world.buried and not (ran and told & ran):
+        if message.id not in world.buried and not _ends_of(world, message, ran):
             raise world.violated(f"{message.id} was rejected and not sent to the dead-letter queue")
         return
     ends = {event["id"]: event for event in world.terminal(message.run) if answers(event, message)}
@@ -172,6 +173,11 @@ def _answered_once(world: World, message: Message) -> None:
         stands = {name: how for name, how in stands.items() if _started(world, name)}
     if len(stands) > 1 and message.run not in world.lapsed:
         raise world.violated(f"{message.run} has ended more than once: {stands}")
+
+
+def _ends_of(world: World, message: Message, executions: set[str]) -> list[dict[str, Any]]:
+    told = [event for event in world.terminal(message.run) if answers(event, message)]
+    return [event for event in told if event["data"]["execution"] in executions]
 
 
 def _started(world: World, event_id: str) -> bool:
