@@ -10,7 +10,7 @@ import pytest
 
 from runner.control import store
 from runner.control.applying.apply import Who, apply, save
-from runner.control.applying.files import Wanted
+from runner.control.applying.files import Wanted, read_files
 from runner.control.applying.plan import plan
 from runner.control.chains import firing
 from runner.control.definition import GroupDefinition, JobDefinition, run_id_at
@@ -27,6 +27,7 @@ import signers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from runner.aws.session import Session
     from runner.aws.table import Table
@@ -276,3 +277,19 @@ async def test_a_child_may_be_started_by_hand(aws: Aws, table: Table, cloud: Ses
     await put(table, cloud, aws.queue("web"), job("p"), job("c", "p"))
     _, body = triggered(await store.job(table, "c"), now=T0, by="ann")
     assert json.loads(body)["labels"] == {"triggered-by": "ann"}
+
+
+async def test_a_child_has_the_defaults_of_its_parameters(
+    aws: Aws, table: Table, cloud: Session, tmp_path: Path
+) -> None:
+    queue = aws.queue("web")
+    path = tmp_path / "jobs.toml"
+    path.write_text(
+        f'[groups.web]\nqueue = "{queue}"\n[defaults]\ngroup = "web"\ncommand = "true"\n'
+        '[jobs.p]\n[jobs.c]\nafter = "p"\n'
+        '[jobs.c.params.depth]\ntype = "integer"\ndefault = 3\nto = "env"\n'
+    )
+    await put(table, cloud, queue, *read_files([path]).jobs)
+    await end(Recorder(table, session=cloud), told("p", "succeeded"))
+    (message,) = taken(aws, queue).values()
+    assert "3" in message["env"].values()
