@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from runner.control.chains.chain import in_order
 from runner.control.definition import Unreadable
 from runner.protocol import table as keys
 
@@ -116,21 +117,24 @@ def hosts_alone(hosts: int, runs: float) -> float:
 def fleet_of(
     jobs: Iterable[JobDefinition], fire: Callable[[str], str], *, hosts: int, run_s: float, now: float
 ) -> Fleet:
-    """The fleet of these jobs as their schedules have it; ``fire`` is how a group's fire. What is triggered by hand,
-    and what cannot be read, is not counted."""
+    """The fleet of these jobs as their schedules, and their parents', have it; ``fire`` is how a group's fire. What is
+    triggered by hand, and what cannot be read, is not counted."""
     runs = locked = by_eventbridge = kept = 0.0
     groups, counted, known = set[str](), 0, dict[tuple[str | None, ...], float]()
-    for job in jobs:
+    each: dict[tuple[str, str], float] = {}
+    for job in in_order(jobs):
         groups.add(job.group)
         counted += 1
         key = (job.schedule, job.timezone, *job.timing.calendars.values(), *job.timing.but, *job.timing.only)
         if key not in known:
             known[key] = _of_a_month(job, now)
-        mine = known[key] if job.enabled and not job.fault else 0.0
+        # What runs after others runs as often as they all do.
+        often = min((each.get((job.group, name), 0.0) for name in job.after), default=known[key])
+        each[job.group, job.name] = mine = often if job.enabled and not job.fault else 0.0
         runs += mine
         kept += mine * job.retention
         locked += mine if job.message.get("overlap", "allow") != "allow" else 0.0
-        by_eventbridge += mine if fire(job.group) == "eventbridge" else 0.0
+        by_eventbridge += mine if job.schedule and fire(job.group) == "eventbridge" else 0.0
     kept_s = kept / runs if runs else 0.0
     return Fleet(hosts, len(groups), counted, runs, locked, by_eventbridge, run_s, kept_s)
 

@@ -272,7 +272,7 @@ async def test_one_run_that_cannot_be_changed_stops_the_watch_for_no_other(
         return await transact(puts)
 
     monkeypatch.setattr(table, "transact", refuses)
-    monkeypatch.setattr("runner.control.recording.recorder.pause_s", lambda _: 0.0)
+    monkeypatch.setattr("runner.control.recording.change.pause_s", lambda _: 0.0)
     assert (await minute(cloud, table, now=T0 + 61)).notices == 1
     assert (await minute(cloud, table, now=T0 + 2 * 3600)).lost == 1
     assert await told(table) == [("lost", "c-1"), ("too-long", "c-1")]

@@ -58,3 +58,16 @@ def test_the_page_has_the_figures_of_these_prices(monkeypatch: pytest.MonkeyPatc
     assert page.table() in (ROOT / "docs" / "cost.md").read_text(), "python tests/bench/bill.py writes them"
     assert page.chart() == (ROOT / "docs" / "cost.svg").read_text()
     sys.modules.pop("bill")
+
+
+def test_what_runs_after_others_runs_as_often_as_they_all_do() -> None:
+    jobs = [
+        JobDefinition("g", "both", after=("daily", "after-hourly")),
+        JobDefinition("g", "after-hourly", after=("hourly",)),
+        JobDefinition("g", "hourly", schedule="0 * * * *"),
+        JobDefinition("g", "daily", schedule="0 3 * * *"),
+        JobDefinition("g", "off", after=("hourly",), enabled=False),
+    ]
+    fleet = fleet_of(jobs, lambda _: "eventbridge", hosts=1, run_s=60.0, now=1_900_000_000.0)
+    assert fleet.runs == pytest.approx(720 + 720 + 30 + 30, rel=0.05)
+    assert fleet.by_eventbridge == pytest.approx(720 + 30, rel=0.05), "its schedules fire the heads alone"

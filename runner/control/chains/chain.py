@@ -9,7 +9,7 @@ from __future__ import annotations
 import graphlib
 import hashlib
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar
 
 from runner.protocol.suggest import nearest
 
@@ -38,6 +38,9 @@ class Member(Protocol):
     def name(self) -> str: ...
     @property
     def after(self) -> tuple[str, ...]: ...
+
+
+M = TypeVar("M", bound=Member)
 
 
 def words(after: Collection[str], when: str) -> str:
@@ -95,6 +98,16 @@ def faults(meant: Iterable[Member], asked: Collection[tuple[str, str]]) -> list[
         f"jobs.{cycle[0]}.after: goes round in a circle: {' after '.join(cycle)}; take one of them out"
         for cycle in _cycles(jobs, asked)
     ]
+
+
+def in_order(jobs: Iterable[M]) -> list[M]:
+    """The jobs, each one's parents before it; as they come where they go round in a circle."""
+    by_key = {(job.group, job.name): job for job in jobs}
+    graph = {key: [(job.group, name) for name in job.after] for key, job in by_key.items()}
+    try:
+        return [by_key[key] for key in graphlib.TopologicalSorter(graph).static_order() if key in by_key]
+    except graphlib.CycleError:
+        return list(by_key.values())
 
 
 def _unknown(name: str, job: Member, jobs: Mapping[tuple[str, str], Member]) -> str:
