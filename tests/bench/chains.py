@@ -71,20 +71,20 @@ async def measure(endpoint: Endpoint, jobs: int, chained: int, queue: str) -> No
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "jobs.toml"
         path.write_text(job_file(jobs, chained, queue))
-        began = time.perf_counter()
+        began = _now()
         wanted = read_files([path])
         there, groups = await store.jobs(table), await store.groups(table)
         made = plan(wanted, there, groups, prune=True)
         _say("read and planned", began)
         await apply(session, table, made, there, groups, Who("ann", NOW - 60))
         _say("applied", began)
-    began = time.perf_counter()
+    began = _now()
     report = await minute(session, table, now=NOW)
     _say(f"a minute that fires {report.enqueued}", began)
     recorder = Recorder(table, session=session)
     heads = [json.loads(body) for body in endpoint.take_all(queue)]
     messages = [message for message in heads if message["job"].startswith("head-")]
-    total, chains, cpu = 0, time.perf_counter(), time.process_time()
+    total, chains = 0, _now()
     while messages:
         events = ended(messages)
         batches = [events[start : start + 10] for start in range(0, len(events), 10)]
@@ -99,11 +99,15 @@ async def measure(endpoint: Endpoint, jobs: int, chained: int, queue: str) -> No
         total += len(messages)
     assert total == 3 * (chained // 4), total
     _say(f"{chained // 4} heads end, and {total} runs after them are fired and end", chains)
-    print(f"{'of which CPU of the recorder':60} {time.process_time() - cpu:6.1f} s")  # noqa: T201
 
 
-def _say(what: str, began: float) -> None:
-    print(f"{what:60} {time.perf_counter() - began:6.1f} s", flush=True)  # noqa: T201
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _say(what: str, began: tuple[float, float]) -> None:
+    took, cpu = (now - then for now, then in zip(_now(), began, strict=True))
+    print(f"{what:60} {took:6.1f} s, of which CPU of this process {cpu:5.1f} s", flush=True)  # noqa: T201
 
 
 def main() -> None:

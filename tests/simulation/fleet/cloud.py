@@ -174,6 +174,8 @@ class World:
             task.cancel()
             self.figures.deaths += 1
             await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()  # what it ran into on its way out is nobody's: it is dead
             return None
         if task.cancelled():
             return None

@@ -30,8 +30,11 @@ class Hosts(Fleet):
         self.over: dict[str, End] = {}
         self.runs: dict[str, Job] = {}
         self.hosts: list[Host] = []
+        self.paused = False
+        self.broken: list[BaseException] = []
         self._messages: dict[str, dict[str, Any]] = {}
         self._began: dict[str, float] = {}
+        self._spoke: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._taken = 0
 
@@ -50,17 +53,25 @@ class Hosts(Fleet):
             for _ in range(draw.choice((1, 1, 1, 2))):
                 task = asyncio.get_running_loop().create_task(self._deliver(job))
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(self._ended_task)
         self._taken = len(self.world.sqs.sent)
 
+    def _ended_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.broken.append(error)
+
     def at_work(self) -> bool:
+        """Whether something is under way; raises what has broken a promise meanwhile."""
+        if self.broken:
+            raise self.broken[0]
         return bool(self._tasks) or self._taken < len(self.world.sqs.sent)
 
     async def _deliver(self, job: Job) -> None:
         """A copy comes to hosts until one of them says that its run is over."""
         draw = self.world.random
         await asyncio.sleep(draw.choice((0.1, 2.0, 30.0)))
-        while not await draw.choice(self.hosts).deliver(job, draw.getrandbits(40)):
+        while self.paused or not await draw.choice(self.hosts).deliver(job, draw.getrandbits(40)):
             await asyncio.sleep(draw.choice((0.1, 5, 60)))
 
     # -- what `Host` calls
@@ -76,8 +87,11 @@ class Hosts(Fleet):
         super().ends(execution, again=again)
         draw = self.world.random
         outcome = "interrupted" if again else draw.choice(("succeeded", "succeeded", "failed", "cancelled"))
-        if not again:
-            self.over[execution.job.run_id] = End(now(), execution.job.run_id, execution.job.job, outcome)
+        run_id, began = execution.job.run_id, self._began[execution.id]
+        # Of two that a lost lease has let run at once, the one that the queue gave out later counts.
+        if not again and began >= self._spoke.get(run_id, 0.0):
+            self._spoke[run_id] = began
+            self.over[run_id] = End(now(), execution.job.run_id, execution.job.job, outcome)
         took = {"started_at": self._began[execution.id], "finished_at": now()}
         self._tell(execution, "finished", outcome=outcome, reason=outcome, exit_code=0, will_retry=False, **took)
 

@@ -55,7 +55,7 @@ def random_world(world: World) -> None:
     if draw.random() < 0.4:
         begin = Clock.mono + draw.uniform(0, whole.horizon)
         purpose, fails_after = draw.choice(("*", "table", "enqueue")), draw.choice((0.01, 5.0))
-        world.outages.append(Outage(purpose, "", begin, begin + draw.choice((70, 200, 1000)), fails_after))
+        world.outages.append(Outage(purpose, "", begin, begin + draw.choice((70, 200, 1000, 5000)), fails_after))
     if draw.random() < 0.3:  # the other group's queue alone, for long
         world.outages.append(Outage("enqueue", QUEUE + "other", Clock.mono, Clock.mono + whole.horizon, 0.01))
     world.run(whole.history())
@@ -102,9 +102,11 @@ class _Whole:
         run = asyncio.get_running_loop().create_task
         functions = [run(control_world._function(world, end)) for _ in range(2)]  # noqa: SLF001 - of a world beside it
         self._background = [run(self._hosts()), run(self._tell()), *(run(self._recorder()) for _ in range(2))]
-        changes = [run(self._operator(end)), run(self._by_hand(end)), run(self._restarts(end))]
+        changes = [run(self._operator(end)), run(self._by_hand(end)), run(self._pauses(end)), run(self._restarts(end))]
         await asyncio.gather(*functions, *changes)
-        world.faults, world.outages = False, []
+        world.faults = False
+        # What was is not forgotten: who was out of reach may have lost what it held.
+        world.outages = [outage._replace(end=min(outage.end, Clock.mono)) for outage in world.outages]
         await self._apply(self.jobs)
         await asyncio.sleep(61)
         for _ in range(4):
@@ -191,6 +193,16 @@ class _Whole:
             await self.world.process(self._apply(wanted), dies_after=draw.choice((None, 0.03, 0.1)))
             await asyncio.sleep(draw.choice((1.0, 200.0)))
             await self.world.process(self._apply(self.jobs))
+        await asyncio.sleep(max(0.0, end - Clock.mono))
+
+    async def _pauses(self, end: float) -> None:
+        """The group is paused for a while: what is fired waits on the queue."""
+        draw = self.world.random
+        if draw.random() < 0.3:
+            await asyncio.sleep(draw.uniform(0, self.horizon / 2))
+            self.hosts.paused = True
+            await asyncio.sleep(draw.choice((100.0, 900.0)))
+            self.hosts.paused = False
         await asyncio.sleep(max(0.0, end - Clock.mono))
 
     async def _apply(self, jobs: Iterable[JobDefinition]) -> None:
