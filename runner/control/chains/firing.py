@@ -35,7 +35,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 Item = dict[str, Any]
 
-AT_MOST: Final = 500
+AT_MOST: Final = 5000
 """What is owed and looked at in one call; the others are the next minute's."""
 _AT_ONCE: Final = 8
 _LONGEST_WAIT_S: Final = 900.0
