@@ -30,6 +30,75 @@ resource "aws_iam_role_policy_attachment" "host_table" {
   policy_arn = aws_iam_policy.host_table[0].arn
 }
 
+# `secrets` of jobs: read by path, and decrypted by what the store says that it is, whichever key it has.
+data "aws_iam_policy_document" "host_secrets" {
+  statement {
+    sid       = "Parameters"
+    effect    = "Allow"
+    actions   = ["ssm:GetParameters"]
+    resources = ["${local.prefix}:ssm:${local.here}:parameter/${var.secrets_path}/*"]
+  }
+
+  statement {
+    sid       = "ParametersKeys"
+    effect    = "Allow"
+    actions   = ["kms:Decrypt"]
+    resources = ["${local.prefix}:kms:${local.here}:key/*"]
+
+    condition {
+      test     = "StringLike"
+      variable = "kms:ViaService"
+      values   = ["ssm.${data.aws_region.here.id}.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringLike"
+      variable = "kms:EncryptionContext:PARAMETER_ARN"
+      values   = ["${local.prefix}:ssm:${local.here}:parameter/${var.secrets_path}/*"]
+    }
+  }
+
+  statement {
+    sid       = "Secrets"
+    effect    = "Allow"
+    actions   = ["secretsmanager:GetSecretValue"]
+    resources = ["${local.prefix}:secretsmanager:${local.here}:secret:${var.secrets_path}/*"]
+  }
+
+  statement {
+    sid       = "SecretsKeys"
+    effect    = "Allow"
+    actions   = ["kms:Decrypt"]
+    resources = ["${local.prefix}:kms:${local.here}:key/*"]
+
+    condition {
+      test     = "StringLike"
+      variable = "kms:ViaService"
+      values   = ["secretsmanager.${data.aws_region.here.id}.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringLike"
+      variable = "kms:EncryptionContext:SecretARN"
+      values   = ["${local.prefix}:secretsmanager:${local.here}:secret:${var.secrets_path}/*"]
+    }
+  }
+}
+
+resource "aws_iam_policy" "host_secrets" {
+  count       = var.secrets_path != "" ? 1 : 0
+  name_prefix = "cron-runner-${var.group}-host-secrets-"
+  description = "What a host of the cron-runner group ${var.group} may read of its jobs' secrets."
+  policy      = data.aws_iam_policy_document.host_secrets.json
+  tags        = var.tags
+}
+
+resource "aws_iam_role_policy_attachment" "host_secrets" {
+  count      = var.secrets_path != "" ? length(var.host_roles) : 0
+  role       = var.host_roles[count.index]
+  policy_arn = aws_iam_policy.host_secrets[0].arn
+}
+
 # `[fleet] lifecycle_hook`: Auto Scaling is held while a host drains, and told when it has.
 data "aws_iam_policy_document" "host_scaling" {
   statement {

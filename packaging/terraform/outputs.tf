@@ -84,6 +84,11 @@ output "host_table_policy_arn" {
   value       = one(aws_iam_policy.host_table[*].arn)
 }
 
+output "host_secrets_policy_arn" {
+  description = "The policy for the hosts' role with the secrets of their jobs."
+  value       = one(aws_iam_policy.host_secrets[*].arn)
+}
+
 output "host_scaling_policy_arn" {
   description = "The policy for the hosts' role with their Auto Scaling group."
   value       = one(aws_iam_policy.host_scaling[*].arn)

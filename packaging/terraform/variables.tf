@@ -121,6 +121,17 @@ variable "table" {
   }
 }
 
+variable "secrets_path" {
+  description = "Where the secrets of jobs are: parameters below this path of the Parameter Store, and secrets of Secrets Manager whose names begin with it and a slash; such as prod/web, empty where the hosts read none."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(|[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*)$", var.secrets_path))
+    error_message = "secrets_path is a path such as prod/web, without a slash at its ends, or empty."
+  }
+}
+
 variable "auto_scaling_group" {
   description = "The name of the hosts' Auto Scaling group whose life-cycle hook they complete; empty where they complete none."
   type        = string

@@ -134,6 +134,20 @@ def test_the_policies_are_those_that_check_prints_for_the_stacks_configuration(a
     assert allowed(stack.policy("SenderPolicyArn")) == allowed(sender_policy(config, region=REGION))
 
 
+def test_the_policy_for_secrets_is_the_one_that_check_prints_for_their_path(aws: Aws, tmp_path: Path) -> None:
+    stack = Stack(aws, "group", "cron-runner-web", Group="web", SecretsPath="prod/web")
+    path = tmp_path / "config.toml"
+    more = '\n[run]\nallowed_secrets = ["ssm:/prod/web/*", "secretsmanager:prod/web/*"]\n'
+    path.write_text(stack.outputs["ConfigToml"] + more)
+    printed = agent_policy(load(path, {}), region=REGION, account="123456789012")["Statement"]
+    made = stack.policy("HostSecretsPolicyArn")["Statement"]
+    assert len(made) == 4
+    # A list of one and what stands in it are the same to IAM.
+    assert [json.loads(json.dumps(one).replace("[", "").replace("]", "")) for one in made] == [
+        json.loads(json.dumps(one).replace("[", "").replace("]", "")) for one in printed[-4:]
+    ]
+
+
 def allowed(document: dict[str, Any]) -> dict[str, tuple[str, set[str], set[str]]]:
     """A policy's statements: effect, actions and resources by their ids."""
     return {

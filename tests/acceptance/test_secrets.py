@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -14,11 +15,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from runner.aws.table import Table
+
 from aws import client
 from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from runner.aws.session import Session
 
     from aws import Aws
     from faults import Proxy
@@ -90,12 +95,15 @@ def memory_files(pids: list[int]) -> Iterator[tuple[str, bytes]]:
 
 
 @pytest.mark.usefixtures("stores")
-def test_a_secrets_value_is_found_nowhere(fleet: Fleet) -> None:
+def test_a_secrets_value_is_found_nowhere(fleet: Fleet, cloud: Session) -> None:
+    asyncio.run(Table(cloud, "cron").make())
     fail = fleet.directory / "fail"
     fail.write_text("3")
     host = fleet.host(
         more=JOBS.replace("FAIL", str(fail)).replace("WAIT", "4s"),
         visibility="10s",
+        CRON_RUNNER_AGENT__CLOUDWATCH_LOG_GROUP="/agent/log",
+        CRON_RUNNER_FLEET__TABLE="cron",
     )
     host.start()
     fleet.send({"job": "tell", "run_id": "r1"})
@@ -133,8 +141,13 @@ def look(host: Host, fleet: Fleet, pids: list[int] | None = None) -> None:
     places |= dict(memory_files(pids or []))
     places["events"] = json.dumps(fleet.events.seen).encode()
     places["log"] = host.log().encode()
-    for stream in fleet.aws.streams(fleet.log_group):
-        places[f"stream {stream}"] = "\n".join(fleet.aws.lines(fleet.log_group, stream)).encode()
+    for group in (fleet.log_group, "/agent/log"):
+        for stream in fleet.aws.streams(group):
+            places[f"stream {group} {stream}"] = "\n".join(fleet.aws.lines(group, stream)).encode()
+    table = client("dynamodb", fleet.aws.endpoint)
+    places["table"] = json.dumps(table.scan(TableName="cron")["Items"], default=str).encode()
+    table.close()
+    assert b"r1" in places["table"]
     found = {name: traces for name, data in places.items() if (traces := traces_in(data))}
     assert not found
     journal = host.state / "journal.db"

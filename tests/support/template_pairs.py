@@ -237,6 +237,7 @@ GROUP = Pair(
         "var.make_log_group": "MakesLogGroup",
         'var.table != ""': "HasTable",
         'var.auto_scaling_group != ""': "HasAutoScalingGroup",
+        'var.secrets_path != ""': "HasSecretsPath",
         'var.recorder != ""': "HasRecorder",
     },
     names={
@@ -254,6 +255,7 @@ GROUP = Pair(
         "aws_iam_policy.host": "Host",
         "aws_iam_policy.host_table": "HostTable",
         "aws_iam_policy.host_scaling": "HostScaling",
+        "aws_iam_policy.host_secrets": "HostSecrets",
         "aws_iam_policy.sender": "Sender",
         "aws_iam_role.scheduler": "SchedulerRole",
         "aws_lambda_event_source_mapping.recorder_source": "RecorderSource",

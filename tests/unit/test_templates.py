@@ -96,7 +96,7 @@ def test_both_give_the_same_outputs(pair: Pair, *, every: bool) -> None:
 def self_of(template: CloudFormation, value: Any) -> str:
     """A value's reference; the Ref of a managed policy is its ARN."""
     found = str(template.value(value))
-    policies = {f"<{name}>": f"<{name}.Arn>" for name in ("Host", "HostTable", "HostScaling", "Sender")}
+    policies = {f"<{name}>": f"<{name}.Arn>" for name in ("Host", "HostTable", "HostScaling", "HostSecrets", "Sender")}
     return policies.get(found, found)
 
 

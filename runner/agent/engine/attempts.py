@@ -16,7 +16,6 @@ from runner.agent.engine.secrets import Secrets
 from runner.agent.journal.outgoing import unsent
 from runner.agent.reporting.message import message_told
 from runner.agent.runs.attempt import judge, spec_of
-from runner.agent.runs.environment import environment_of
 from runner.agent.runs.events import finished_event, heartbeat_event, started_event
 from runner.agent.runs.inputs import (
     Began,
@@ -35,7 +34,6 @@ from runner.agent.runs.inputs import (
 from runner.agent.runs.output import OutputEnd, OutputReport, Rules, tag_of
 from runner.agent.runs.process import ExitRecord
 from runner.agent.runs.run import State
-from runner.agent.runs.secrets import secrets_in
 from runner.agent.runs.step import Stop
 from runner.agent.supervision import link
 from runner.aws.backoff import pause
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
     from runner.agent.runs.process import Started
     from runner.agent.runs.run import Execution
     from runner.agent.services import Services
-    from runner.config import Config
     from runner.sinks import Tag
 
 log = structlog.get_logger()
@@ -66,7 +63,6 @@ class Attempts(Secrets):
         self.running_since: float | None = None  # time.monotonic()
         self.user = ""  # as whom its process runs
         self._tag: Tag | None = None
-        self._known: tuple[int, Config, dict[str, str], tuple[str, ...]] | None = None
 
     @property
     def active(self) -> bool:
@@ -344,18 +340,6 @@ class Attempts(Secrets):
         if self._tag is None or self._tag.attempt != self.execution.attempt:
             self._tag = tag_of(self.execution, self._services.config, self._services.source)
         return self._tag
-
-    def secrets(self) -> tuple[str, ...]:
-        """Values of its environment that nobody may see, as far as the agent knows them."""
-        return self._environment()[1]
-
-    def _environment(self) -> tuple[dict[str, str], tuple[str, ...]]:
-        """What the agent adds to the environment of the present attempt, and the secrets in it."""
-        config, known = self._services.config, self._known
-        if known is None or known[0] != self.execution.attempt or known[1] is not config:
-            env = environment_of(self.execution, config, os.environ)
-            known = self._known = self.execution.attempt, config, env, secrets_in(env, config.output.redact)
-        return known[2], known[3]
 
     def rules(self) -> Rules:
         success = self.execution.job.success

@@ -7,6 +7,7 @@ the journal keeps.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from runner.agent.engine.debts import Debts
+from runner.agent.runs.environment import environment_of
 from runner.agent.runs.inputs import SecretsFetched, SecretsRefused
+from runner.agent.runs.secrets import secrets_in
 from runner.aws.backoff import delay
 from runner.log import SHORTEST_SECRET
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from runner.agent.runs.run import Execution
     from runner.agent.secret_store import NoSecret, SecretStore
     from runner.agent.services import Services
+    from runner.config import Config
 
 log = structlog.get_logger()
 
@@ -40,12 +44,13 @@ _OLD = (
 
 
 class Secrets(Debts):
-    """Carries out the order that is about its secrets."""
+    """Carries out the order that is about its secrets, and knows what of its environment nobody may see."""
 
     def __init__(self, services: Services, execution: Execution) -> None:
         super().__init__(services, execution)
         self._stopping = asyncio.Event()
         self._fetched: Mapping[str, str] = {}
+        self._known: tuple[int, Config, dict[str, str], tuple[str, ...]] | None = None
         self.lacks = ""  # why a secret is waited for
 
     async def do_fetch_secrets(self, _: Input) -> Input:
@@ -146,3 +151,17 @@ class Secrets(Debts):
     def given(self) -> None:
         """The supervisor has them, or nobody needs them any more."""
         self._fetched = {}
+
+    # -- those that its environment has anyway
+
+    def secrets(self) -> tuple[str, ...]:
+        """Values of its environment that nobody may see, as far as the agent knows them."""
+        return self._environment()[1]
+
+    def _environment(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """What the agent adds to the environment of the present attempt, and the secrets in it."""
+        config, known = self._services.config, self._known
+        if known is None or known[0] != self.execution.attempt or known[1] is not config:
+            env = environment_of(self.execution, config, os.environ)
+            known = self._known = self.execution.attempt, config, env, secrets_in(env, config.output.redact)
+        return known[2], known[3]
