@@ -68,13 +68,13 @@ class Page:
 
 
 @contextlib.contextmanager
-def serving(host: Host, directory: Path) -> Iterator[Page]:
+def serving(host: Host, directory: Path, **environment: str) -> Iterator[Page]:
     tokens = directory / "tokens"
     lines = [Token("reader", "read", hash_of(READ)), Token("oncall", "operate", hash_of(OPERATE))]
     tokens.write_text("\n".join(one.line() for one in lines) + "\n")
     process = subprocess.Popen(
         [COMMAND, "--config", str(host.config), "web", "--listen", "127.0.0.1:0"],
-        env=host.environment | {"CRON_RUNNER_WEB__TOKENS_FILE": str(tokens)},
+        env=host.environment | {"CRON_RUNNER_WEB__TOKENS_FILE": str(tokens)} | environment,
         stdout=subprocess.PIPE,
         text=True,
     )
