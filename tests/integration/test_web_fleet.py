@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import subprocess
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +14,7 @@ import pytest
 
 from runner.agent.fleet.report import HostReports
 from runner.aws import directives
+from runner.cli.demos.stand_in import aws_environment
 from runner.config.model import Config
 from runner.config.web import Web
 from runner.control import store
@@ -20,14 +24,19 @@ from runner.control.applying.plan import plan
 from runner.control.definition import GroupDefinition, JobDefinition
 from runner.control.hosts import host_of, reported
 from runner.control.recording.recorder import Recorder
+from runner.protocol import signed
 from runner.protocol import table as keys
 from runner.protocol.event import HostFacts, RunFacts, Source, run_event
+from runner.protocol.params import parse
 from runner.protocol.units import format_time, parse_time
 from runner.web.app import Application
 from runner.web.sources import fleet_runs
 from runner.web.sources.fleet import FleetSource
 from runner.web.sources.source import Asker, Change, Filter, NotPossible, Unknown
 from runner.web.tokens import Token, Tokens, hash_of
+
+from fleet import COMMAND
+from signers import pair
 
 if TYPE_CHECKING:
     from runner.aws.session import Session
@@ -279,3 +288,98 @@ async def test_the_page_of_a_run_shows_its_chain(aws: Aws, table: Table, cloud: 
     )
     assert "nightly-1" in (await asked(app, "/runs/call-1"))[1].partition('id="chain"')[2]
     assert (await asked(app, "/jobs/web/both"))[0] == 200
+
+
+@pytest.mark.parametrize("aws_server", ["standin", "moto"], indirect=True)
+async def test_a_run_is_rerun_from_what_its_host_told_of_it(aws: Aws, table: Table, cloud: Session) -> None:
+    """By the page and by the command: sent as it was, signed as it came, refused with a remedy where it is masked."""
+    queue = aws.queue("web-jobs")
+    planned = plan(Wanted((), (GroupDefinition("web", queue),)), [], {}, prune=True)
+    await apply(cloud, table, planned, [], {}, Who("ann", NOW))
+    said = {"job": "nightly", "command": ["load", "--all"], "timeout": 60.0}
+    sealed = signed.sign({"job": "nightly", "group": "web", "command": "x", "labels": {"team": "<b>web</b>"}}, pair())
+    hidden = {"message": {**said, "env": {"A": "***"}}, "masked": ["env.A"]}
+    events = []
+    for run_id, more in (("plain", {"message": said}), ("sealed", {"message": sealed}), ("hidden", hidden)):
+        start = {"started_at": NOW - 60, "pid": 7, "timeout_s": 60.0, "log": None}
+        events.append(told(run_id, "started", NOW - 60, **start, **more))
+    assert await Recorder(table).record(events, now=NOW) == []
+    source = FleetSource(Config(), table.name)
+    try:
+        done = await source.change(Change("rerun", group="web", job="nightly", run_id="plain", note="r"), ALICE)
+        assert (done["from"], done["rerun_of"]) == ("table", "plain")
+        sent = json.loads(aws.take(queue)[0])
+        assert (sent.pop("run_id"), sent.pop("labels")["rerun_of"]) == (done["run_id"], "plain")
+        assert sent == said
+        with pytest.raises(NotPossible, match=r"env\.A masked; do it on web-1: cron-runner rerun hidden"):
+            await source.change(Change("rerun", group="web", job="nightly", run_id="hidden", note="r"), ALICE)
+    finally:
+        source.close()
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        environment = aws_environment(aws.endpoint) | {"CRON_RUNNER_FLEET__TABLE": table.name}
+        return subprocess.run(
+            [COMMAND, *words], env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    ran = await asyncio.to_thread(command, "rerun", "--fleet", "--note", "n", "sealed")
+    assert ran.returncode == 0, ran.stderr
+    sent = json.loads(aws.take(queue)[0])
+    assert {name: sent[name] for name in sealed} == sealed
+    assert sent["run"]["run_id"] == ran.stdout.strip()
+    assert sent["run"]["labels"]["rerun_of"] == "sealed"
+    assert "its message as the table has it" in ran.stderr
+    refused = await asyncio.to_thread(command, "rerun", "--fleet", "hidden")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "do it on web-1: cron-runner rerun hidden" in refused.stderr
+    unknown = await asyncio.to_thread(command, "rerun", "--fleet", "nobody")
+    assert unknown.returncode == 1
+    assert "Traceback" not in unknown.stderr
+
+
+@pytest.mark.parametrize("aws_server", ["standin"], indirect=True)
+async def test_trigger_asks_on_a_terminal_and_takes_words_elsewhere(aws: Aws, table: Table, cloud: Session) -> None:
+    queue = aws.queue("web-jobs")
+    params = parse("params", {"day": {"type": "date"}, "table": {"to": "arg", "default": "all"}})
+    job = JobDefinition("web", "load", message={"command": ["load"]}, params=params)
+    planned = plan(Wanted((job,), (GroupDefinition("web", queue),)), [], {}, prune=True)
+    await apply(cloud, table, planned, [], {}, Who("ann", NOW))
+    environment = aws_environment(aws.endpoint) | {"CRON_RUNNER_FLEET__TABLE": table.name}
+
+    def on_a_terminal(*lines: str) -> tuple[str, str]:
+        """What it prints, and what stands on the terminal."""
+        ours, its = os.openpty()
+        with subprocess.Popen(
+            [COMMAND, "jobs", "trigger", "load"],
+            env=environment,
+            stdin=its,
+            stderr=its,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            os.write(ours, "".join(f"{line}\n" for line in lines).encode())
+            printed = process.communicate(timeout=60)[0]
+        os.close(its)
+        shown = os.read(ours, 65_536).decode()
+        os.close(ours)
+        return printed, shown
+
+    printed, shown = await asyncio.to_thread(on_a_terminal, "yesterday", "2031-01-01", "users")
+    sent = json.loads(aws.take(queue)[0])
+    assert (sent["run_id"], sent["command"], sent["env"]) == (printed.strip(), ["load", "users"], {"DAY": "2031-01-01"})
+    assert "day (a day as YYYY-MM-DD): " in shown
+    assert "is no value of the parameter day" in shown
+    assert "table (text without control characters) [all]: " in shown
+
+    def elsewhere(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [COMMAND, "jobs", "trigger", "load", *words]
+        return subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    refused = await asyncio.to_thread(elsewhere, "--param", "table=-rf")
+    assert refused.returncode != 0
+    assert "params.day: is missing" in refused.stderr
+    assert "params.table: begins with -" in refused.stderr
+    assert (await asyncio.to_thread(elsewhere, "--param", "day=2031-02-01")).returncode == 0
+    assert json.loads(aws.take(queue)[0])["command"] == ["load", "all"]
