@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 HOME = "usr/lib/cron-runner"
 _DROPPED_SUFFIXES = (".pyi", ".c", ".h", ".cc", ".typed")
 _DROPPED_FILES = (
-    "RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json",
+    "RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json", ".gitignore",
     "dateutil-zoneinfo.tar.gz",  # of the time zones only UTC and the host's own are used
     "rrule.py", "_psaix.py", "_psbsd.py", "_psosx.py", "_pssunos.py", "_pswindows.py",
 )  # fmt: skip
@@ -36,6 +36,8 @@ _DROPPED = (
     "bin", "boto3/examples", "boto3/data", "psutil/tests", "urllib3/contrib/emscripten", "prometheus_client/twisted",
     "prometheus_client/django", "prometheus_client/aiohttp", "__pycache__",
 )  # fmt: skip
+# Whose library in C is used by loaders that nothing here asks for, and has another library within it.
+_WITHOUT_C = {"pyyaml": ("yaml/_yaml.*.so", "_yaml/*.py")}
 # What botocore needs beside the services themselves.
 _COMMON_DATA = ("_retry.json", "endpoints.json", "partitions.json", "sdk-default-configuration.json")
 
@@ -103,8 +105,19 @@ def wheels(source: Path, home: Path, arch: str, work: Path) -> None:
     tools.run(*tools.pip(), "install", "--no-deps", "--no-compile", "--require-hashes", "--ignore-installed",
               "--target", home, *lock.selection(arch, lock.PYTHON), "--requirement", lock.path(source))  # fmt: skip
     for info in sorted(home.glob("*.dist-info")):
-        if "cpython-311" in (info / "RECORD").read_text():
-            _later_libraries(source, home, arch, work, info.name.partition("-")[0].replace("_", "-").lower())
+        name = info.name.partition("-")[0].replace("_", "-").lower()
+        if name not in _WITHOUT_C and "cpython-311" in (info / "RECORD").read_text():
+            _later_libraries(source, home, arch, work, name)
+    _drop(home)
+
+
+def _drop(home: Path) -> None:
+    """Of the wheels what nothing here imports."""
+    for pattern in (pattern for patterns in _WITHOUT_C.values() for pattern in patterns):
+        for path in home.glob(pattern):
+            path.unlink()
+            if path.parent.name == "_yaml":
+                path.parent.rmdir()
     for name in _DROPPED:
         for path in sorted(home.rglob(name)) if "/" not in name else [home / name]:
             shutil.rmtree(path, ignore_errors=True)
