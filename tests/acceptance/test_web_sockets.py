@@ -44,7 +44,8 @@ def test_one_that_never_reads_holds_up_none_of_the_others(fleet: Fleet, tmp_path
     host.start()
     go_on = tmp_path / "go-on"
     line = "a line of a hundred bytes or so, again and again, as jobs do it that are told to be verbose"
-    much = f"i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo '{line}'; done"
+    # More than a reader that does not read is given, and less than that holes are punched into what is shipped of it.
+    much = f"i=0; while [ $i -lt 12000 ]; do i=$((i+1)); echo '{line}'; done"
     wait = f"while [ ! -e '{go_on}' ]; do sleep 0.1; done; echo the end"
     fleet.send({"job": "much", "run_id": "m1", "command": f"{much}; {wait}"})
     path = "/api/v1/runs/m1/stream?from=0"
@@ -56,7 +57,7 @@ def test_one_that_never_reads_holds_up_none_of_the_others(fleet: Fleet, tmp_path
         streams = [Stream(page, path) for _ in range(3)]
         streams += [Stream(page, late) for _ in range(MOST_STREAMS - 1 - len(streams))]
         assert page.ask(late).status == 503  # there is no room for one more
-        wait_for(lambda: all(len(one.output) > 1_500_000 for one in streams[:3]), "those that read get it all", 60)
+        wait_for(lambda: all(len(one.output) > 1_000_000 for one in streams[:3]), "those that read get it all", 60)
         assert page.ask("/", READ).status == 200
         assert resident_mb(page) < before + MEGABYTES_MORE
         wait_for(lambda: _has_room(page, late), "who never reads is cut off", UNREAD_S + 30)
