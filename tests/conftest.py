@@ -13,7 +13,7 @@ from hypothesis import settings
 
 from runner.agent.engine import run
 
-from fixtures import aws, aws_server, cloud, fleet, proxy, table, tmp_path
+from fixtures import aws, aws_server, cloud, fleet, log_restored, proxy, table, tmp_path
 from lambdas import code, control, functions
 from receiver import receiver
 
@@ -36,6 +36,7 @@ __all__ = [
     "control",
     "fleet",
     "functions",
+    "log_restored",
     "proxy",
     "receiver",
     "table",

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,7 @@ from runner.agent.operator.requests import MOST_REFUSALS
 from runner.config.keys import KEYS
 
 from asking import Systemd, health, listen, page
+from aws import client
 from fleet import processes_of
 from signers import envelope, message, pair
 from waiting import NeverHappenedError, wait_for
@@ -98,7 +100,7 @@ Show = Callable[[Reloaded], None]
 JOBS: dict[str, Show] = {}
 ALONE = {
     "queue.wait", "queue.on_lost_lease", "agent.on_stop", "agent.drain_timeout", "output.cloudwatch.flush",
-    "output.cloudwatch.retention_days",
+    "output.cloudwatch.retention_days", "run.allowed_secrets", "output.mask_short",
 }  # fmt: skip
 
 
@@ -611,6 +613,19 @@ def test_agent_drain_timeout(fleet: Fleet) -> None:
     assert host.host.stop() == 0, host.host.log()
     [event] = fleet.events.wait_ended([run_id])
     assert event["data"]["outcome"] == "interrupted"
+
+
+def test_run_allowed_secrets_and_output_mask_short(fleet: Fleet, aws: Aws) -> None:
+    with closing(client("ssm", aws.endpoint)) as ssm:
+        ssm.put_parameter(Name="/prod/pin", Value="q7%z!", Type="SecureString")
+    host = Reloaded(fleet)
+    host.start()
+    asked = {"secrets": {"PIN": "ssm:/prod/pin"}}
+    assert host.run("true", **asked)["reason"] == "not_allowed"
+    host.reload(run__allowed_secrets='["ssm:/prod/*"]')
+    assert host.run("true", **asked)["outcome"] == "start_failed"
+    host.reload(run__allowed_secrets='["ssm:/prod/*"]', output__mask_short="false")
+    assert host.run("true", **asked)["outcome"] == "succeeded"
 
 
 # -- what is said

@@ -86,7 +86,7 @@ async def test_a_turn_judges_what_was_missed_by_its_own_clock(
         raise AwsUnavailable("UpdateItem", "ServiceUnavailable", "away")
 
     # The turn of 17:48 gets to its last call, that of 17:49 sends nothing; then the scheduler is away for ten hours.
-    for at, what in ((61, "runner.control.turn.done"), (121, "runner.control.scheduler._insist")):
+    for at, what in ((61, "runner.control.turn.done"), (121, "runner.control.scheduler.insist")):
         with monkeypatch.context() as patch:
             patch.setattr(what, cut_off)
             assert list((await minute(cloud, table, now=T0 + at)).failed) == ["web"]
@@ -436,7 +436,10 @@ async def test_history_finds_what_is_asked_for_behind_any_number_of_others(table
             "group": group,
             "run_id": name,
             "state": state,
+            "job": "j",
             "job_key": keys.job_key("j"),
+            "scheduled_at": None,
+            "started_at": format_time(at),
             "at": format_time(at),
             "ended_at": format_time(at + took),
             "seen_at": format_time(at + took),

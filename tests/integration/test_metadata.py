@@ -130,7 +130,7 @@ def test_whatever_answers_for_the_notices_of_an_instance_is_no_more_than_away(
     monkeypatch.setattr(instance, "METADATA_TIMEOUT_S", 1)
     server.says = HOSTILE[how]
     if how in ("numbers for texts", "a list"):
-        assert instance.end_announced() in (None, "spot interruption")
+        assert instance.end_announced() in (None, instance.Notice("spot interruption"))
         return
     with pytest.raises(AwsUnavailable):
         instance.end_announced()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from runner.aws.session import Session
 from runner.aws.table import Table
@@ -23,6 +25,18 @@ from standin import FastStandIn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+
+@pytest.fixture
+def log_restored() -> Iterator[None]:
+    """Leave structlog and logging as they were, for tests that configure the agent's log in this process."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
 
 
 @pytest.fixture

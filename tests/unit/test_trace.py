@@ -116,6 +116,7 @@ def test_the_agents_own_trace_is_no_jobs() -> None:
     assert inherited(("*",), {"TRACEPARENT": CONTEXT, "A": "b"}) == {"A": "b"}
 
 
+@pytest.mark.usefixtures("log_restored")
 def test_lines_of_a_run_name_its_trace() -> None:
     stream = io.StringIO()
     log.configure(stream=stream)
