@@ -93,7 +93,10 @@ class Services:
     def remembered(self) -> list[Statement]:
         """All that this process answers for: what a journal begins with that is begun in the place of a lost one."""
         self.outbox.rescan()  # the new one counts its events from one
-        statements = self.journal.whole((run.execution for run in self.roster.all()), self.outbox.undelivered)
+        runs, undelivered = self.roster.all(), list(self.outbox.undelivered)
+        owed = {event.execution for event in undelivered}
+        told = [run.execution for run in runs if run.end_told and run.execution.id not in owed]
+        statements = self.journal.whole([run.execution for run in runs], undelivered, told)
         return statements + self.spools.whole(self.shipper.followed)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

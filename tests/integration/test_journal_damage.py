@@ -44,6 +44,24 @@ async def test_what_is_known_and_what_is_handed_in_is_in_the_new_one(tmp_path: P
     assert names(path) == ["before", "r0", "r1", "r2"]
 
 
+async def test_an_end_that_was_told_is_no_run_without_an_end_in_the_new_one(tmp_path: Path) -> None:
+    """A copy of its message would run again. Its event was delivered, so the new journal says that there was one."""
+    path = tmp_path / "journal.db"
+    database = Database(path)
+    journal = Journal(database, "agent")
+    over = execution("over")
+    await journal.accept(over)
+    database.remembered = lambda: journal.whole([over], [], [over])
+    overwrite_under(path)
+    await journal.accept(execution("next"))
+    assert database.begun == 1
+    end = await journal.final_event(over.id)
+    assert end is not None
+    assert end[1] == ""  # nothing to be sent again
+    assert await journal.was_sent(end[0])
+    await database.close()
+
+
 async def test_a_read_meets_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     database = Database(path)

@@ -33,8 +33,12 @@ def _forget(host: Host, remembered: Iterable[str]) -> None:
     known = supervised.union(remembered)
     rows = host.rows("SELECT execution, run_id, message_id, state, message FROM every_run")
     for execution, run, message_id, state, message in rows:
-        if execution not in known and (state == "ended" or message != "leased"):
+        if execution in known:
+            continue
+        if state == "ended" or message != "leased":
             host.world.forgotten.update((run, message_id))
+        else:
+            host.world.nameless.add(message_id)  # it comes again; until then another one may take its run id
 
 
 def forget_unadopted(host: Host) -> None:

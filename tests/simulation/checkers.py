@@ -152,8 +152,10 @@ def _answered_once(world: World, message: Message) -> None:
         if len(rejections) > 1 and world.kind.hosts == 1 and not forgotten(world, message):
             raise world.violated(f"{message.id} was rejected as {rejections}")
         ran = world.ran.get(message.id, set())
-        # In a fleet the id of a run that was lost, or interrupted, goes to whoever is asked for it next.
-        again = world.kind.hosts > 1 and not any(_stands(world, end) for end in _ends_of(world, message, ran))
+        # In a fleet, or with its journal, the id of a run that was lost goes to whoever comes for it next.
+        again = (world.kind.hosts > 1 or message.id in world.nameless) and not any(
+            _stands(world, end) for end in _ends_of(world, message, ran)
+        )
         if ran and not again and not forgotten(world, message):
             raise world.violated(f"{message.id} was rejected, and ran as {sorted(ran)}")
         # What only a lost journal knew was the ground of it: then it is a run like any other, and has its end.

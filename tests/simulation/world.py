@@ -96,6 +96,7 @@ class World:
         self.lapsed: set[str] = set()  # runs whose claim another host has taken when its time was over
         # Runs and messages of which a journal that was put aside knew alone: they may be run, or told, once more.
         self.forgotten: set[str] = set()
+        self.nameless: set[str] = set()  # messages on the queue whose runs such a journal knew alone
         self.ran: dict[str, set[str]] = {}  # the executions that had a process, by message
         self.history: list[str] = []
         self.decisions = self.crashes = 0

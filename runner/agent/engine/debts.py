@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runner.agent.runs.inputs import Continued
-from runner.agent.runs.run import MessageState
+from runner.agent.runs.run import MessageState, State
 
 if TYPE_CHECKING:
     from runner.agent.runs.inputs import Input, LeaseLost
@@ -35,6 +35,15 @@ class Debts:
     def leaving_fleet(self) -> bool:
         """Whether the fleet's table has yet to hear of its end."""
         return self._leaving is not None and not self._leaving.done()
+
+    @property
+    def end_told(self) -> bool:
+        """Whether the results queue has taken its end, as far as this process has seen; its message goes only then."""
+        if self.execution.state is not State.ENDED:
+            return False
+        accepted = self._accepted
+        seen = accepted is not None and accepted.done() and not accepted.cancelled() and accepted.exception() is None
+        return seen or self.execution.message is MessageState.GONE
 
     # -- the claim
 

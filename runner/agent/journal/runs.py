@@ -58,6 +58,13 @@ _EVENT = insert(
     key="execution",
     conflict="ON CONFLICT (id) DO NOTHING",
 )
+# The end of which only this is known: that it was told.
+_TOLD = insert(
+    "events",
+    "id execution subject owner terminal created_at sent_at body",
+    key="execution",
+    conflict="ON CONFLICT (id) DO NOTHING",
+)
 
 
 # A default that changes one day has to be written into the rows that left it out: by a migration.
@@ -148,16 +155,25 @@ class Journal(SentAndUnsent):
         when: When = "durable" if events else "now"
         return self.database.write((_ACCEPTED, row), *self._events(execution, events, terminal=terminal), when=when)
 
-    def whole(self, executions: Iterable[Execution], events: Iterable[Unsent]) -> list[Statement]:
-        """All that is to be known of these, for a journal that begins anew."""
+    def whole(
+        self, executions: Iterable[Execution], events: Iterable[Unsent], told: Iterable[Execution] = ()
+    ) -> list[Statement]:
+        """All that is to be known of these, for a journal that begins anew; ``events`` are those not delivered yet, and
+        ``told`` those whose end was delivered: the lost journal alone had its text."""
         return [
             *((_ACCEPTED, _row(execution)) for execution in executions),
+            *((_TOLD, self._told(execution)) for execution in told),
             *(
                 # Which of them are terminal is in the lost journal: a kept one more does no harm.
                 (_EVENT, (event.id, event.execution, event.subject, self.owner, 1, time.time(), event.body))
                 for event in events
             ),
         ]
+
+    def _told(self, execution: Execution) -> tuple[object, ...]:
+        event_id = f"{execution.id}/{execution.attempt}/cron-runner.run.finished"
+        ended = execution.ended_at or execution.accepted_at
+        return (event_id, execution.id, execution.run_id, self.owner, LAST, ended, time.time(), "")
 
     def save(
         self, execution: Execution, *events: Event, terminal: bool = False, kept: bool = False
