@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from runner.agent.reporting.message import LARGEST, message_of
+from runner.agent.reporting.message import message_of
 from runner.agent.runs.secrets import secrets_in, shown
 from runner.aws.sqs import Outgoing
 from runner.errors import AwsUnavailable, CronRunnerError, NotThere, Refused
@@ -17,7 +17,7 @@ from runner.protocol.invalid import InvalidMessage
 from runner.protocol.job import Job
 from runner.protocol.message import read_job
 from runner.protocol.params import placed, values
-from runner.protocol.resending import named, resent, with_run_id
+from runner.protocol.resending import LARGEST_KEPT, named, resent, with_run
 from runner.protocol.run_id import by_hand
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Again:
             raise Refused(
                 "ended",
                 f"cannot run {run_id} again: it was signed, and its signed message was not kept, since an earlier"
-                f" version had it or it has more than {LARGEST} bytes; send it anew: cron-runner send --key FILE",
+                f" version had it or it has more than {LARGEST_KEPT} bytes; send it anew: cron-runner send --key FILE",
             )
         config = self._services.config
         message = message_of(job, config.jobs.get(job.job), config.defaults())
@@ -101,7 +101,7 @@ class Again:
         services, config = self._services, self._services.config
         job = named(message)
         run_id = by_hand(job, services.now())
-        body = json.dumps(with_run_id(message, run_id))
+        body = json.dumps(with_run(message, run_id=run_id))
         try:
             read_job(
                 body,

@@ -88,13 +88,12 @@ def of_run(message: Mapping[str, Any], key: str | None, config: Path | None, run
     """The message of one run. With a key its group, run id and end are signed too, so that nobody runs it again; of one
     that is signed already the run id stands beside that."""
     from runner.protocol import signed  # noqa: PLC0415 - as above
+    from runner.protocol.resending import with_run  # noqa: PLC0415 - as above
     from runner.protocol.units import format_time  # noqa: PLC0415 - as above
 
-    is_signed = signed.is_envelope(message)
     if key is None:
-        run = {"run": {**message.get("run", {}), "run_id": run_id}} if is_signed else {"run_id": run_id}
-        return json.dumps({**message, **run})
-    if is_signed:
+        return json.dumps(with_run(message, run_id=run_id))
+    if signed.is_envelope(message):
         raise WrongUsage("cannot sign a message that is signed already: leave --key out, or give what is in it")
     usual = {"group": message.get("group") or _group(config), "not_after": format_time(time.time() + LASTS_S)}
     return json.dumps(signed.sign({**usual, **message, "run_id": run_id}, signer_of(key)))

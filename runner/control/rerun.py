@@ -16,7 +16,7 @@ from runner.control.trigger import triggered
 from runner.errors import CronRunnerError
 from runner.protocol import signed
 from runner.protocol.invalid import InvalidMessage
-from runner.protocol.resending import resent, with_run_id
+from runner.protocol.resending import LARGEST_KEPT, resent, with_run
 from runner.protocol.run_id import by_hand
 from runner.protocol.units import format_time, parse_time
 
@@ -76,7 +76,7 @@ def again(
         _check_signed(old, message, now)
     run_id = by_hand(str(run["job"]), now)
     due = parse_time(run["scheduled_at"]) if run.get("scheduled_at") else None
-    body = json.dumps(with_run_id(resent(message, labels, due), run_id))
+    body = json.dumps(with_run(resent(message, labels, due), run_id=run_id))
     return Again(str(run["group"]), str(run["job"]), run_id, body, "table")
 
 
@@ -98,13 +98,9 @@ def _of_definition(run: Mapping[str, Any], job: JobDefinition, *, now: float, by
         ) from error
     if not run.get("scheduled_at"):
         return Again(job.group, job.name, run_id, body, "definition")
-    message = json.loads(body)
-    due = parse_time(run["scheduled_at"])
-    if not signed.is_envelope(message):
-        message["scheduled_at"] = format_time(due)
-    else:
-        message["run"] = {**message.get("run", {}), "scheduled_at": format_time(due)}
-    return Again(job.group, job.name, run_id, json.dumps(message), "definition")
+    due = format_time(parse_time(run["scheduled_at"]))
+    body = json.dumps(with_run(json.loads(body), scheduled_at=due))
+    return Again(job.group, job.name, run_id, body, "definition")
 
 
 def _check_signed(old: str, message: Mapping[str, Any], now: float) -> None:
@@ -119,15 +115,12 @@ def _check_signed(old: str, message: Mapping[str, Any], now: float) -> None:
 
 
 def _refuse(run: Mapping[str, Any], started: Mapping[str, Any], job: JobDefinition | None) -> NoReturn:
-    host = run.get("host")
-    there = (
-        f"on {host}: cron-runner rerun {run['run_id']}" if host else f"on its host: cron-runner rerun {run['run_id']}"
-    )
+    there = f"on {run.get('host') or 'its host'}: cron-runner rerun {run['run_id']}"
     todo = f"do it {there}" + (f"; or run the job as it is now: cron-runner jobs trigger {job.name}" if job else "")
     if hidden := started.get("masked"):
         why = f"the table has its message with {', '.join(map(str, hidden[:5]))} masked"
     elif size := started.get("message_bytes"):
-        why = f"its message has {size} bytes, and the table keeps 65536 at most"
+        why = f"its message has {size} bytes, and the table keeps {LARGEST_KEPT} at most"
     else:
         why = "the table does not have its message, and its job was never applied"
     raise CannotRerun(f"cannot run {run['run_id']} again: {why}; {todo}")

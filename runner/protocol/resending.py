@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from runner.protocol import signed
 from runner.protocol.units import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+LARGEST_KEPT: Final = 64 * 1024
+"""Bytes of JSON of a message that is told, and of a signed one that is kept: a larger one is not sent once more."""
 
 
 def named(message: Mapping[str, Any]) -> str:
@@ -28,10 +32,13 @@ def resent(message: Mapping[str, Any], labels: Mapping[str, str], scheduled_at: 
     return {**message, "run": {**({} if "scheduled_at" in said else due), "labels": free}}
 
 
-def with_run_id(message: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+def with_run(message: Mapping[str, Any], **said: str) -> dict[str, Any]:
+    """The message with these fields of when it runs (`run_id`, `scheduled_at`): of a signed one they stand in `run`,
+    beside what is signed, and in the place of a `run` that is none."""
     if not signed.is_envelope(message):
-        return {**message, "run_id": run_id}
-    return {**message, "run": {**message.get("run", {}), "run_id": run_id}}
+        return {**message, **said}
+    run = message.get("run")
+    return {**message, "run": {**(run if isinstance(run, dict) else {}), **said}}
 
 
 def _payload(message: Mapping[str, Any]) -> Mapping[str, Any]:

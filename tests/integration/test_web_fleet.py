@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from serving_web import TOKEN, asked
 
 from runner.agent.fleet.report import HostReports
 from runner.aws import directives
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 NOW = time.time()
 HOST = Source("web", HostFacts("web-1", None, "boot", "Debian", "1"))
 ALICE = Asker("alice", "operate", "page, 10.0.0.9")
-TOKEN = "t" * 43
 
 
 def told(run_id: str, kind: str, at: float, job: str = "nightly", **data: Any) -> tuple[str, str]:
@@ -70,23 +70,6 @@ async def recorded(table: Table, count: int) -> None:
         told("going", "started", NOW - 30, job="long", started_at=NOW - 30, pid=7, timeout_s=3600.0, log=None)
     )
     assert await Recorder(table).record(events, now=NOW) == []
-
-
-async def asked(app: Application, path: str) -> tuple[int, str]:
-    """A page, as a reader gets it."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    plain, _, query = path.partition("?")
-    scope = {"type": "http", "method": "GET", "path": plain, "raw_path": plain.encode(), "query_string": query.encode()}
-    headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {TOKEN}".encode())]
-    await app.app({**scope, "headers": headers, "client": ("::1", 1), "scheme": "http", "root_path": ""}, receive, send)
-    return sent[0]["status"], b"".join(one.get("body", b"") for one in sent[1:]).decode()
 
 
 @pytest.mark.parametrize("aws_server", ["standin"], indirect=True)

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from runner.web.app import Application
+
     from fleet import Host
 
 READ, OPERATE = "r" * 43, "o" * 43
+TOKEN = "t" * 43
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +124,20 @@ class Stream:
 
     def close(self) -> None:
         self.connection.close()
+
+
+async def asked(app: Application, path: str) -> tuple[int, str]:
+    """A page, as the reader with `TOKEN` gets it without a socket: its status and its text."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    plain, _, query = path.partition("?")
+    scope = {"type": "http", "method": "GET", "path": plain, "raw_path": plain.encode(), "query_string": query.encode()}
+    headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {TOKEN}".encode())]
+    await app.app({**scope, "headers": headers, "client": ("::1", 1), "scheme": "http", "root_path": ""}, receive, send)
+    return sent[0]["status"], b"".join(one.get("body", b"") for one in sent[1:]).decode()

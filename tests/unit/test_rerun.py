@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from runner.agent.reporting.message import LARGEST, message_of, told
+from runner.agent.reporting.message import message_of, told
 from runner.control.definition import JobDefinition, run_id_at
 from runner.control.rerun import Again, CannotRerun, again
 from runner.protocol import signed
 from runner.protocol.job import Defaults, Job
 from runner.protocol.message import parse_declaration, read_job
-from runner.protocol.resending import resent, with_run_id
+from runner.protocol.resending import LARGEST_KEPT, resent, with_run
 from runner.protocol.shorten import shorten
 from runner.protocol.units import format_time
 
@@ -74,8 +74,8 @@ def test_others_are_told_no_value_of_an_environment_that_is_neither_signed_nor_d
 
 
 def test_what_is_too_large_is_told_by_its_size() -> None:
-    job = job_of({"job": "x", "command": "true", "stdin": "x" * LARGEST})
-    assert told(job, None, DEFAULTS, [], REDACT) == {"message": None, "message_bytes": LARGEST + 44}
+    job = job_of({"job": "x", "command": "true", "stdin": "x" * LARGEST_KEPT})
+    assert told(job, None, DEFAULTS, [], REDACT) == {"message": None, "message_bytes": LARGEST_KEPT + 44}
     data: dict[str, Any] = {"message": {"command": ["x" * 300_000]}, "labels": {}}
     shorten({"data": data}, data)
     assert (data["message"], data["message_bytes"] > 300_000) == (None, True)
@@ -94,7 +94,7 @@ def test_a_signed_message_is_told_as_it_is_or_not_at_all() -> None:
 
 def test_a_signed_message_is_sent_again_under_another_id_and_is_still_good() -> None:
     envelope = signed.sign({"job": "x", "group": GROUP, "command": "go", "labels": {"team": "a"}}, pair())
-    once_more = with_run_id(resent(envelope, {"team": "a", "rerun_of": "r1"}, DUE), "r2")
+    once_more = with_run(resent(envelope, {"team": "a", "rerun_of": "r1"}, DUE), run_id="r2")
     assert once_more["payload"] == envelope["payload"]
     job = job_of(once_more, trust=trust())
     assert (job.run_id, job.labels, job.scheduled_at) == ("r2", {"team": "a", "rerun_of": "r1"}, DUE)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runner.agent.runs.secrets import MASK, masked, matches
 from runner.protocol.job import Job, what_is_said
 from runner.protocol.params import arguments, variables
+from runner.protocol.resending import LARGEST_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from runner.protocol.job import Defaults
     from runner.protocol.message import Declaration
 
-LARGEST: Final = 64 * 1024
-"""Bytes of JSON of a message that is told, and of a signed one that is kept."""
 _SAME: Final = (
     *("cwd", "unix_group", "nice", "stdin", "timeout", "grace", "stop_signal", "overlap", "ack"),
     *("no_output_timeout", "min_duration", "user"),
@@ -89,7 +88,7 @@ def told(
     to be changed for that, or too large: then `message_bytes` says how large.
     """
     message = message_of(job, declaration, defaults)
-    if (size := len(json.dumps(message))) > LARGEST:
+    if (size := len(json.dumps(message))) > LARGEST_KEPT:
         return {"message": None, "message_bytes": size}
     if job.envelope is not None:
         hidden = _of_payload(message, secrets, patterns)

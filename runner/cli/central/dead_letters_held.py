@@ -153,6 +153,7 @@ def _named(body: str, run_id: str) -> str:
     """The message under this run id; one that is nothing of the kind goes as it is."""
     from runner.protocol.envelope import unwrap  # noqa: PLC0415 - as above
     from runner.protocol.invalid import InvalidMessage  # noqa: PLC0415
+    from runner.protocol.resending import with_run  # noqa: PLC0415
 
     try:
         said = unwrap(body)
@@ -160,11 +161,7 @@ def _named(body: str, run_id: str) -> str:
         return body
     if not isinstance(said, dict):
         return body
-    given = cast("Mapping[str, Any]", said)
-    if "payloadType" in given:  # signed: what may run stays as it is, `run` says when
-        run = given.get("run")
-        return json.dumps({**given, "run": {**(run if isinstance(run, dict) else {}), "run_id": run_id}})
-    return json.dumps({**given, "run_id": run_id})
+    return json.dumps(with_run(cast("Mapping[str, Any]", said), run_id=run_id))
 
 
 async def _delete(dead: Queue, letter: Letter) -> None:

@@ -21,7 +21,7 @@ from .control_world import QUEUE
 from .virtual import now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
 _STEP_S = 0.0025  # a call takes 5 ms: it dies before it, behind it, and while the answer is on its way
 SOURCE = Source("g", HostFacts("h", None, "boot", "linux", "1"))
@@ -84,32 +84,38 @@ def _must(world: World, due: float, fired: set[str], skipped: set[str]) -> None:
         raise Violation(f"owed still: {left}")
 
 
-def _killed_anywhere(events: Callable[[float], list[str]], fired: set[str], skipped: set[str]) -> None:
-    """The recorder dies after so many steps, for each number of steps until it does not die any more."""
+def _dying_anywhere(
+    life: Callable[[World, float, float], Coroutine[Any, Any, bool]], fired: set[str], skipped: set[str]
+) -> None:
+    """Somebody dies after so many steps, for each number of steps until nobody dies any more: then `life`, of a world,
+    the time its jobs are due, and the seconds after which to die, says that the first one lived."""
     step, done = 1, False
     while not done:
         world = _world()
         due = float(int(now()) + 60 - int(now()) % 60)
-
-        async def history(world: World = world, due: float = due, step: int = step) -> bool:
-            await _apply(world, _JOBS)
-            bodies = [(f"m{place}", body) for place, body in enumerate(events(due))]
-            recorder = Recorder(world.table(), session=Session(world))  # type: ignore[arg-type]
-            first = await world.process(recorder.record(bodies, now=now()), dies_after=step * _STEP_S)
-            other = Recorder(world.table(), session=Session(world))  # type: ignore[arg-type]
-            # Delivered again, in another order; that one lives.
-            random.shuffle(bodies)
-            while bodies:
-                failed = set(await other.record(bodies, now=now()))
-                bodies = [entry for entry in bodies if entry[0] in failed]
-            await _settled(world, due)
-            return first is not None
-
-        done = world.run(history())
+        done = world.run(life(world, due, step * _STEP_S))
         _must(world, due, fired, skipped)
         step += 1
     if step < 20:
         raise Violation(f"it was over within {step} steps: nobody has died in it")
+
+
+def _killed_anywhere(events: Callable[[float], list[str]], fired: set[str], skipped: set[str]) -> None:
+    async def life(world: World, due: float, dies_after: float) -> bool:
+        await _apply(world, _JOBS)
+        bodies = [(f"m{place}", body) for place, body in enumerate(events(due))]
+        recorder = Recorder(world.table(), session=Session(world))  # type: ignore[arg-type]
+        first = await world.process(recorder.record(bodies, now=now()), dies_after=dies_after)
+        other = Recorder(world.table(), session=Session(world))  # type: ignore[arg-type]
+        # Delivered again, in another order; that one lives.
+        random.shuffle(bodies)
+        while bodies:
+            failed = set(await other.record(bodies, now=now()))
+            bodies = [entry for entry in bodies if entry[0] in failed]
+        await _settled(world, due)
+        return first is not None
+
+    _dying_anywhere(life, fired, skipped)
 
 
 def story_the_recorder_dies_between_any_two_calls() -> None:
@@ -126,24 +132,18 @@ def story_the_recorder_dies_while_it_skips() -> None:
 
 def story_the_scheduler_dies_while_it_fires() -> None:
     """What a recorder without a session owes is the scheduler's; it dies anywhere, and another one comes."""
-    step, done = 1, False
-    while not done:
-        world = _world()
-        due = float(int(now()) + 60 - int(now()) % 60)
 
-        async def history(world: World = world, due: float = due, step: int = step) -> bool:
-            await _apply(world, _JOBS)
-            bodies = [("a", _end("a", "succeeded", due)), ("b", _end("b", "succeeded", due))]
-            assert await Recorder(world.table()).record(bodies, now=now()) == []
-            await asyncio.sleep(70)
-            work = minute(Session(world), world.table(), now=now())  # type: ignore[arg-type]
-            first = await world.process(work, dies_after=step * _STEP_S)
-            await _settled(world, due)
-            return first is not None
+    async def life(world: World, due: float, dies_after: float) -> bool:
+        await _apply(world, _JOBS)
+        bodies = [("a", _end("a", "succeeded", due)), ("b", _end("b", "succeeded", due))]
+        assert await Recorder(world.table()).record(bodies, now=now()) == []
+        await asyncio.sleep(70)
+        work = minute(Session(world), world.table(), now=now())  # type: ignore[arg-type]
+        first = await world.process(work, dies_after=dies_after)
+        await _settled(world, due)
+        return first is not None
 
-        done = world.run(history())
-        _must(world, due, {"one", "both", "last", "end"}, {"alarm", "quiet"})
-        step += 1
+    _dying_anywhere(life, {"one", "both", "last", "end"}, {"alarm", "quiet"})
 
 
 def story_two_recorders_end_both_parents_at_once() -> None:
